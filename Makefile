@@ -1,0 +1,59 @@
+# The entry points of the project. `make` alone lists them.
+CARGO ?= cargo
+MUSL := x86_64-unknown-linux-musl
+BIN := $(abspath $(or $(CARGO_TARGET_DIR),target))/$(MUSL)/release
+# More than the cores, as these tests mostly wait.
+E2E_THREADS ?= 8
+
+# What the end-to-end tests, the benchmarks and the demo run: the static binaries, as they ship.
+export VMJOB_AGENT ?= $(BIN)/vmjob-agent
+export FAKECLOUD ?= $(BIN)/fakecloud
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help demo test bench build lint deny ci setup clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: ## run one small job as in a VM, against a fake of Google's side, and show its report
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
+	@$(MAKE) --no-print-directory build
+	VMJOB_TESTS_STRICT=1 tests/with-docker "$(FAKECLOUD)" run -- docker run --rm vmjob/busybox:test \
+	  sh -c 'echo hello from the job; for i in 1 2 3; do echo "step $$i of 3"; sleep 1; done; echo a word on stderr >&2; echo done'
+
+test: ## set the machine up, build, run every test (what needs Docker is skipped where there is none)
+	@tests/setup.sh build docker parts
+	@$(MAKE) --no-print-directory build
+	$(CARGO) test --locked --workspace --no-run
+	RUST_TEST_THREADS=$(E2E_THREADS) tests/with-docker $(CARGO) test --locked --workspace --no-fail-fast
+
+bench: ## measure the agent (memory, CPU, log throughput) against real Docker
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
+	@$(MAKE) --no-print-directory build
+	$(CARGO) build --locked --release -p e2e --bin bench
+	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked --release -p e2e --bin bench
+
+# Two commands: built together, the agent would be compiled with the features of the dependencies that only fakecloud asks for.
+build: ## the static binaries: target/x86_64-unknown-linux-musl/release/{vmjob-agent,fakecloud}
+	$(CARGO) build --locked --release --target $(MUSL) -p vmjob-agent
+	$(CARGO) build --locked --release --target $(MUSL) -p fakecloud
+
+lint: ## rustfmt, clippy, shellcheck, and cargo-deny where it is installed
+	@tests/setup.sh build lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	git ls-files -z --cached --others --exclude-standard | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME}' | xargs -d '\n' shellcheck
+	@$(MAKE) --no-print-directory deny
+
+deny: ## duplicate dependencies, licences and sources, by cargo-deny (offline)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --offline check bans licenses sources; \
+	else echo 'deny: skipped, there is no cargo-deny here (cargo install cargo-deny --locked)'; fi
+
+ci: ## what CI runs: lint, then every test, none skipped
+	.ci/run
+
+setup: ## get this machine ready: C toolchain, Rust target, Docker, the parts of others that tests use
+	@tests/setup.sh build docker parts lint
+
+clean: ## remove target/, with all that the set-up put there
+	rm -rf target

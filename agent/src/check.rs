@@ -1,0 +1,31 @@
+//! `vmjob-agent check`: reads a job and says what would run, or what is wrong with it.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use crate::job::{Parsed, parse_docker_command, parse_spec};
+
+/// More than the largest job; what is longer is refused by the reader with its own words.
+const MAX_INPUT_BYTES: u64 = 1 << 20;
+
+/// Reads a job from `file`, or from stdin, and returns what it resolves to as JSON, and the warnings.
+///
+/// # Errors
+/// What is wrong, a line a problem.
+pub fn check(file: Option<&Path>) -> Result<(String, Vec<String>), String> {
+    let mut text = Vec::new();
+    let read = match file {
+        Some(path) => File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES).read_to_end(&mut text)),
+        None => io::stdin().take(MAX_INPUT_BYTES).read_to_end(&mut text),
+    };
+    let name = file.map_or("stdin".into(), |path| path.display().to_string());
+    read.map_err(|error| format!("failed to read {name}: {error}"))?;
+    let is_command = text.trim_ascii_start().starts_with(b"docker");
+    let parsed = if is_command { parse_docker_command(&text) } else { parse_spec(&text) };
+    let Parsed { job, warnings } = parsed.map_err(|error| error.to_string())?;
+    let unsupported: Vec<String> = job.unsupported().iter().map(ToString::to_string).collect();
+    if unsupported.is_empty() { Ok((format!("{:#}", job.to_json()), warnings)) } else { Err(unsupported.join("\n")) }
+}

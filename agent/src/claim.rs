@@ -1,0 +1,136 @@
+//! Taking a job on: what the metadata says there is to do becomes a record, or is found to be the one on record already.
+
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use tracing::info;
+
+use crate::{
+    clock,
+    job::{Job, JobError, Parsed, parse_docker_command, parse_spec},
+    journal::{Attempt, Phase, Record, Source},
+    metadata::{Metadata, MetadataError, Vm},
+    outcome::Failure,
+};
+
+/// What the metadata says there is to do.
+pub struct Assignment {
+    /// Names this job on this VM with this callback: the same again is not a new job.
+    pub claim: String,
+    vm: Vm,
+    callback_url: Option<String>,
+    source: Source,
+    /// Why there is no job that can be run, if so.
+    pub failure: Option<Failure>,
+}
+
+/// Reads the assignment, waiting for one where there is none yet.
+pub async fn read(metadata: &Metadata, patience: Duration) -> Result<Assignment, MetadataError> {
+    let vm = metadata.vm(patience).await?;
+    let mut changes = metadata.watch("instance/attributes/", true);
+    let mut told = false;
+    loop {
+        let attribute = async |key| metadata.get(&format!("instance/attributes/{key}"), patience).await;
+        let callback_url = attribute("callback-url").await?;
+        let (spec, command) = tokio::try_join!(attribute("job-spec"), attribute("docker-command"))?;
+        if callback_url.is_none() && spec.is_none() && command.is_none() {
+            if !std::mem::replace(&mut told, true) {
+                info!("no job yet: waiting for the attributes `callback-url` and `job-spec` or `docker-command`");
+            }
+            changes.next().await;
+            continue;
+        }
+
+        let callback_url = callback_url.map(|url| String::from_utf8_lossy(&url).trim().to_owned());
+        let text = |bytes: &[u8]| str::from_utf8(bytes).map(str::to_owned).ok();
+        let (source, failure) = match (&spec, &command) {
+            (Some(_), Some(_)) => (Source::Unreadable, Some(Failure::TwoJobs)),
+            (None, None) => (Source::Unreadable, Some(Failure::NoJob)),
+            (Some(spec), None) => match text(spec) {
+                Some(text) => (Source::JobSpec(text), None),
+                None => (Source::Unreadable, parse_spec(spec).err().map(Failure::Spec)),
+            },
+            (None, Some(command)) => match text(command) {
+                Some(text) => (Source::DockerCommand(text), None),
+                None => (Source::Unreadable, parse_docker_command(command).err().map(Failure::Spec)),
+            },
+        };
+        let parts =
+            [Some(vm.id.as_bytes()), callback_url.as_deref().map(str::as_bytes), spec.as_deref(), command.as_deref()];
+        return Ok(Assignment { claim: claim(&parts), vm, callback_url, source, failure });
+    }
+}
+
+/// A digest of the parts and of where one ends and the next begins.
+fn claim(parts: &[Option<&[u8]>]) -> String {
+    let mut text = Vec::new();
+    for part in parts {
+        text.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part.unwrap_or_default());
+    }
+    let digest = digest(&SHA256, &text);
+    digest.as_ref()[..16].iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+impl Assignment {
+    pub fn instance_id(&self) -> &str {
+        &self.vm.id
+    }
+
+    /// The record with which the job begins.
+    pub fn into_record(self, boot_id: &str) -> Record {
+        let job = parse(&self.source).ok().map(|parsed| parsed.job);
+        let job_id = job.as_ref().and_then(|job| job.id.clone()).unwrap_or_else(|| self.vm.id.clone());
+        Record {
+            version: Record::VERSION,
+            claim: self.claim,
+            phase: Phase::Claimed,
+            job_id,
+            task_index: job.as_ref().map_or(0, |job| job.task_index),
+            task_count: job.as_ref().map_or(1, |job| job.task_count),
+            source: self.source,
+            callback_url: self.callback_url,
+            vm: self.vm,
+            agent_started_at: clock::now(),
+            attempt: Attempt { number: 1, boot_id: boot_id.to_owned(), ..Attempt::default() },
+            earlier_attempts: Vec::new(),
+            delivery: crate::delivery::Progress::default(),
+        }
+    }
+}
+
+/// The job of a record. Unreadable sources never get here as jobs: they were reported when they were read.
+pub fn parse(source: &Source) -> Result<Parsed, Failure> {
+    let parsed = match source {
+        Source::JobSpec(text) => parse_spec(text.as_bytes())?,
+        Source::DockerCommand(text) => parse_docker_command(text.as_bytes())?,
+        Source::Unreadable => return Err(Failure::Agent("the job's text was not kept".into())),
+    };
+    Ok(parsed)
+}
+
+/// What this version cannot do yet ends the job before it begins.
+pub fn first_unsupported(job: &Job) -> Option<JobError> {
+    job.unsupported().into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_names_one_job() {
+        let part = |text: &'static str| Some(text.as_bytes());
+        let claims = [
+            claim(&[part("1"), part("u"), part("j"), None]),
+            claim(&[part("2"), part("u"), part("j"), None]),
+            claim(&[part("1"), part("uj"), part(""), None]),
+            claim(&[part("1"), part("u"), None, part("j")]),
+            claim(&[part("1"), None, part("j"), None]),
+        ];
+        for (index, one) in claims.iter().enumerate() {
+            assert!(claims[index + 1..].iter().all(|other| other != one));
+            assert_eq!(one.len(), 32);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The command line and the environment: words go in, a checked [`Command`] comes out.
+
+use std::{env, ffi::OsString, path::PathBuf, time::Duration};
+
+use lexopt::prelude::*;
+
+use crate::job::parse_duration;
+
+pub const HELP: &str = "\
+vmjob-agent: runs the job of this VM and reports how it ended
+
+Usage: vmjob-agent [COMMAND] [OPTIONS]
+
+Commands:
+  run             run the job that the VM's metadata describes, and POST the report to its callback URL
+                  (the default; started again after a crash or a reboot it carries on where it was)
+  check [FILE]    read a job from FILE or stdin: a job-spec (JSON) or a `docker run …` line; print what
+                  would run, or what is wrong with it
+  status          print what the journal says about the job, as JSON
+
+Metadata attributes read by `run`:
+  callback-url    where the report is POSTed: a Cloud Workflows callback endpoint made for POST
+  job-spec        the job as JSON, for example
+                  {\"container\": {\"image\": \"busybox\", \"args\": [\"echo\", \"hi\"]}, \"timeout\": \"2h\"}
+  docker-command  instead of job-spec: the command line as you tested it, for example
+                  docker run --rm busybox echo hi
+  job-cancel      set to `true` at any time: the job is stopped and reported as cancelled
+
+Options:                                                                            [environment]
+  --metadata-host HOST[:PORT]  the metadata server; default 169.254.169.254     [GCE_METADATA_HOST]
+  --docker-host unix://PATH    the Docker engine; default /var/run/docker.sock        [DOCKER_HOST]
+  --state-dir DIR              journal and report; default /var/lib/vmjob         [STATE_DIRECTORY]
+  --callback-allow HOST        also send the token to HOST (repeatable)      [VMJOB_CALLBACK_ALLOW]
+  --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
+  --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
+  --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
+  -h, --help                   this text
+  -V, --version                the version
+  RUST_LOG sets what is logged: error, warn, info (the default), debug
+
+Signals: SIGTERM, SIGINT stop the job and report it; SIGHUP leaves it running for the next `run`.
+
+Exit status: 0 the report was delivered, whatever it says · 1 the agent failed · 2 bad usage, or an
+invalid job in `check` · 69 no metadata server · 75 the report could not be delivered
+";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Run(Config),
+    /// `None` stands for stdin.
+    Check(Option<PathBuf>),
+    Status(Config),
+    Help,
+    Version,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub metadata_host: String,
+    /// `unix://PATH`.
+    pub docker_host: String,
+    pub state_dir: PathBuf,
+    pub callback_allow: Vec<String>,
+    /// How long to wait for a Docker daemon that does not answer.
+    pub engine_patience: Duration,
+    /// How long to wait for a metadata server that does not answer.
+    pub metadata_patience: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A checked command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cli {
+    pub command: Command,
+    pub log_format: LogFormat,
+    /// `RUST_LOG`.
+    pub log_filter: String,
+}
+
+const COMMANDS: [&str; 3] = ["run", "check", "status"];
+const OPTIONS: [&str; 9] = [
+    "metadata-host",
+    "docker-host",
+    "state-dir",
+    "callback-allow",
+    "log-format",
+    "engine-patience",
+    "metadata-patience",
+    "help",
+    "version",
+];
+
+impl Cli {
+    /// Reads this process's arguments and environment.
+    ///
+    /// # Errors
+    /// One sentence about what is wrong.
+    pub fn from_env() -> Result<Self, String> {
+        Self::parse(env::args_os().skip(1), |name| env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn parse(
+        args: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let setting = |name: &str, default: &str| environment(name).unwrap_or_else(|| default.to_owned());
+        let mut metadata_host = setting("GCE_METADATA_HOST", "169.254.169.254");
+        let mut docker_host = setting("DOCKER_HOST", "unix:///var/run/docker.sock");
+        let mut state_dir = PathBuf::from(setting("STATE_DIRECTORY", "/var/lib/vmjob"));
+        let mut callback_allow: Vec<String> = setting("VMJOB_CALLBACK_ALLOW", "")
+            .split(',')
+            .map(|host| host.trim().to_owned())
+            .filter(|host| !host.is_empty())
+            .collect();
+        let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
+        let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
+        let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
+        let mut command = None;
+        let mut file = None;
+
+        let mut parser = lexopt::Parser::from_args(args);
+        while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+            match arg {
+                Short('h') | Long("help") => {
+                    command = Some("help".to_owned());
+                    break;
+                }
+                Short('V') | Long("version") => {
+                    command = Some("version".to_owned());
+                    break;
+                }
+                Long("metadata-host") => metadata_host = text(&mut parser)?,
+                Long("docker-host") => docker_host = text(&mut parser)?,
+                Long("state-dir") => state_dir = text(&mut parser)?.into(),
+                Long("callback-allow") => callback_allow.push(text(&mut parser)?),
+                Long("log-format") => log_format = text(&mut parser)?,
+                Long("engine-patience") => engine_patience = text(&mut parser)?,
+                Long("metadata-patience") => metadata_patience = text(&mut parser)?,
+                Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
+                Value(word) if command.as_deref() == Some("check") && file.is_none() => {
+                    file = Some(PathBuf::from(word));
+                }
+                Value(word) => return Err(format!("unexpected argument {:?}", word.to_string_lossy())),
+                Short(letter) => return Err(format!("unknown option -{letter}")),
+                Long(name) => return Err(unknown(&format!("option --{name}"), name, &OPTIONS, "--")),
+            }
+        }
+
+        if !docker_host.starts_with("unix://") {
+            return Err(format!("--docker-host {docker_host:?} is not supported: only unix://PATH is"));
+        }
+        let patience = |flag: &str, text: &str| {
+            parse_duration(text).ok_or_else(|| format!("{flag} {text:?} is no duration: write for example 90s or 5m"))
+        };
+        let config = Config {
+            engine_patience: patience("--engine-patience", &engine_patience)?,
+            metadata_patience: patience("--metadata-patience", &metadata_patience)?,
+            metadata_host,
+            docker_host,
+            state_dir,
+            callback_allow,
+        };
+        let log_format = match log_format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(format!("--log-format {other:?} is not known: use text or json")),
+        };
+        let command = match command.as_deref() {
+            None | Some("run") => Command::Run(config),
+            Some("check") => Command::Check(file.filter(|path| path.as_os_str() != "-")),
+            Some("status") => Command::Status(config),
+            Some("help") => Command::Help,
+            Some("version") => Command::Version,
+            Some(other) => return Err(unknown(&format!("command {other:?}"), other, &COMMANDS, "")),
+        };
+        Ok(Self { command, log_format, log_filter: setting("RUST_LOG", "info") })
+    }
+}
+
+/// The value of the option that was just read.
+fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
+    let value = parser.value().map_err(|error| error.to_string())?;
+    value.into_string().map_err(|value| format!("{} is not UTF-8", value.display()))
+}
+
+fn unknown(what: &str, word: &str, known: &[&str], prefix: &str) -> String {
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(word, candidate);
+    match known.iter().min_by_key(distance).filter(|nearest| distance(nearest) <= 2) {
+        Some(nearest) => format!("unknown {what}; did you mean {prefix}{nearest}?"),
+        None => format!("unknown {what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str, environment: &[(&str, &str)]) -> Result<Cli, String> {
+        let lookup =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Cli::parse(line.split_whitespace().map(OsString::from), lookup)
+    }
+
+    fn config(line: &str, environment: &[(&str, &str)]) -> Config {
+        match parse(line, environment).unwrap().command {
+            Command::Run(config) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_both_over_defaults() {
+        let default = config("", &[]);
+        assert_eq!(default.metadata_host, "169.254.169.254");
+        assert_eq!(default.docker_host, "unix:///var/run/docker.sock");
+        assert_eq!(default.state_dir, PathBuf::from("/var/lib/vmjob"));
+        assert_eq!(default.engine_patience, Duration::from_mins(2));
+        let environment = [
+            ("GCE_METADATA_HOST", "127.0.0.1:1"),
+            ("STATE_DIRECTORY", "/s"),
+            ("VMJOB_CALLBACK_ALLOW", "a.example, 127.0.0.1"),
+        ];
+        let from_environment = config("run", &environment);
+        assert_eq!(from_environment.metadata_host, "127.0.0.1:1");
+        assert_eq!(from_environment.callback_allow, ["a.example", "127.0.0.1"]);
+        let from_flags = config("run --metadata-host=h:2 --state-dir /t --callback-allow b", &environment);
+        assert_eq!((from_flags.metadata_host.as_str(), from_flags.state_dir), ("h:2", PathBuf::from("/t")));
+        assert_eq!(from_flags.callback_allow, ["a.example", "127.0.0.1", "b"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let cases = [
+            ("rnu", "did you mean run?"),
+            ("--state-dri x", "did you mean --state-dir?"),
+            ("run extra", "unexpected argument"),
+            ("--state-dir", "--state-dir"),
+            ("--docker-host tcp://h:1", "only unix://"),
+            ("--log-format xml", "use text or json"),
+            ("--engine-patience soon", "for example 90s"),
+            ("-x", "-x"),
+        ];
+        for (line, words) in cases {
+            let error = parse(line, &[]).unwrap_err();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn check_reads_a_file_or_stdin() {
+        assert_eq!(parse("check", &[]).unwrap().command, Command::Check(None));
+        assert_eq!(parse("check -", &[]).unwrap().command, Command::Check(None));
+        assert_eq!(parse("check j.json", &[]).unwrap().command, Command::Check(Some("j.json".into())));
+        assert_eq!(parse("run --help", &[]).unwrap().command, Command::Help);
+    }
+}

@@ -1,0 +1,36 @@
+//! What time it is, in the three senses the agent needs: wall time for people, time since boot for
+//! deadlines that must survive a restart of the agent and a jump of the wall clock, and which boot this is.
+
+use std::{fs, io, time::Duration};
+
+use jiff::Timestamp;
+
+/// The wall clock as RFC 3339 in UTC with milliseconds, the form of every time in the report.
+pub fn now() -> String {
+    rfc3339(Timestamp::now())
+}
+
+/// `timestamp` as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(timestamp: Timestamp) -> String {
+    format!("{timestamp:.3}")
+}
+
+/// Reads a time the engine wrote; `None` for what is no time and for Go's zero time, with which Docker
+/// says "never".
+pub fn parse(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
+}
+
+/// Identifies this boot: the kernel makes a new one each time it starts (`random(4)`).
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Time since boot, suspend included, to a hundredth of a second (`/proc/uptime`, `proc(5)`).
+pub fn since_boot() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/uptime")?;
+    let seconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/uptime holds no number"))
+}

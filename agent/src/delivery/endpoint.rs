@@ -1,0 +1,84 @@
+//! Which callback URLs the agent talks to: the VM's token is worth as much as the VM's service account, so it goes to Google,
+//! or where the operator said it may.
+
+use std::net::IpAddr;
+
+use hyper::Uri;
+
+use crate::job::CallbackAuth;
+
+/// Checks a callback URL before anything is sent to it, and before the job is run.
+///
+/// # Errors
+/// A sentence that says what to change.
+pub fn check(url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result<Uri, String> {
+    let uri: Uri = url.trim().parse().map_err(|error| format!("`callback-url` is no URL: {error}"))?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err("`callback-url` is no URL: it must begin with https://".into());
+    };
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("`callback-url` must be an https URL, not {scheme}"));
+    }
+    if authority.as_str().contains('@') {
+        return Err("`callback-url` must not carry a user name or password".into());
+    }
+    if *auth == CallbackAuth::None {
+        return Ok(uri);
+    }
+    let host = authority.host().to_ascii_lowercase();
+    let is_google = host.ends_with(".googleapis.com");
+    let is_named = allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host));
+    if !is_google && !is_named {
+        return Err(format!(
+            "`callback-url` points to {host}, which is not googleapis.com: the VM's token would go to a stranger; \
+             if it may, start the agent with --callback-allow {host}"
+        ));
+    }
+    if scheme == "http" && !is_loopback(&host) {
+        return Err(format!("`callback-url` would send the VM's token in the clear to {host}: use https"));
+    }
+    Ok(uri)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_goes_to_google_or_to_hosts_that_were_named() {
+        let named = ["127.0.0.1".to_owned(), "example.com".to_owned(), "[::1]".to_owned()];
+        let good = [
+            "https://workflowexecutions.googleapis.com/v1/x",
+            "https://WORKFLOWEXECUTIONS.googleapis.com/v1/x",
+            "http://127.0.0.1:8080/x",
+            "http://[::1]:1/x",
+            "https://example.com/x",
+        ];
+        for url in good {
+            assert!(check(url, &CallbackAuth::AccessToken, &named).is_ok(), "{url}");
+        }
+        let bad = [
+            ("https://evil.com/.googleapis.com", "evil.com"),
+            ("https://googleapis.com.evil.com/", "--callback-allow"),
+            ("https://workflowexecutions.googleapis.com@evil.com/", "user name"),
+            ("https://xgoogleapis.com/", "xgoogleapis.com"),
+            ("http://workflowexecutions.googleapis.com/", "in the clear"),
+            ("http://example.com/", "in the clear"),
+            ("http://127.0.0.2:1/", "127.0.0.2"),
+            ("ftp://example.com/", "https"),
+            ("/v1/x", "https://"),
+            ("", "no URL"),
+            ("https://exa mple.com", "no URL"),
+        ];
+        for (url, word) in bad {
+            let error = check(url, &CallbackAuth::AccessToken, &named).unwrap_err();
+            assert!(error.contains(word), "{url}: {error}");
+        }
+        assert!(check("http://anywhere.example/", &CallbackAuth::None, &[]).is_ok(), "no token, no danger");
+    }
+}

@@ -1,0 +1,67 @@
+//! Connections: TCP, TLS over TCP, or a unix socket, all as one kind of stream.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use hyper::{
+    Uri,
+    rt::{Read, Write},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::net::UnixStream;
+use tower_service::Service;
+
+use super::chain;
+
+/// A connection to speak HTTP on.
+pub(super) trait Io: Read + Write + Unpin + Send {}
+impl<T: Read + Write + Unpin + Send> Io for T {}
+
+/// Connects to where a URL points. Cheap to clone; TLS and the trust store are set up when first needed.
+#[derive(Clone, Default)]
+pub(super) struct Connector {
+    tls: Arc<OnceLock<HttpsConnector<HttpConnector>>>,
+}
+
+impl Connector {
+    pub(super) async fn connect(&self, uri: Uri) -> Result<Box<dyn Io>, String> {
+        if uri.scheme_str() == Some("https") {
+            let stream = self.tls().clone().call(uri).await.map_err(|error| chain(&*error))?;
+            return Ok(Box::new(stream));
+        }
+        let stream = HttpConnector::new().call(uri).await.map_err(|error| chain(&error))?;
+        Ok(Box::new(stream))
+    }
+
+    fn tls(&self) -> &HttpsConnector<HttpConnector> {
+        self.tls.get_or_init(|| {
+            let mut tcp = HttpConnector::new();
+            tcp.enforce_http(false);
+            HttpsConnectorBuilder::new().with_tls_config(tls_config()).https_only().enable_http1().wrap_connector(tcp)
+        })
+    }
+}
+
+/// Connects to the unix socket at `path`.
+pub(super) async fn connect_unix(path: &Path) -> io::Result<Box<dyn Io>> {
+    Ok(Box::new(TokioIo::new(UnixStream::connect(path).await?)))
+}
+
+/// Trusts what the machine trusts (`SSL_CERT_FILE`, or `/etc/ssl/certs`), or Mozilla's list where that is empty.
+fn tls_config() -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}

@@ -1,0 +1,128 @@
+//! HTTP/1.1 requests, each once and on a connection of its own: no pool and no silent retries, so that an error says what it
+//! means. A request goes in; its answer comes out, or an error that knows whether the request may have arrived.
+
+mod connect;
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode, Uri,
+    body::{Body, Incoming},
+    client::conn::http1,
+    header::{CONNECTION, HOST, HeaderValue},
+    http::uri::PathAndQuery,
+};
+use tokio::time::{Instant, timeout_at};
+
+use self::connect::{Connector, Io, connect_unix};
+
+/// What a request may fail with before there is an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct HttpError {
+    reason: String,
+    /// Whether the other side may have got the request, and acted on it.
+    pub may_have_arrived: bool,
+}
+
+/// An answer: its head, and its body as far as it came.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// An error where the body broke off, was larger than the bound, or missed the deadline.
+    pub body: Result<Bytes, HttpError>,
+}
+
+/// The client for `http` and `https` URLs. Cheap to clone. It knows no proxies, and follows no redirects.
+#[derive(Clone, Default)]
+pub struct Http {
+    connector: Connector,
+}
+
+impl Http {
+    /// Sends `request` and waits for the answer and its body, for `deadline` in all. Of the body at most
+    /// `max_body_bytes` are taken.
+    pub async fn send(
+        &self,
+        request: Request<Bytes>,
+        deadline: Duration,
+        max_body_bytes: usize,
+    ) -> Result<Answer, HttpError> {
+        let end = Instant::now() + deadline;
+        let late = |may_have_arrived| HttpError {
+            reason: format!("no answer within {} s", deadline.as_secs_f32()),
+            may_have_arrived,
+        };
+        let connected = timeout_at(end, self.connector.connect(request.uri().clone())).await;
+        let io = connected.map_err(|_| late(false))?.map_err(|reason| HttpError { reason, may_have_arrived: false })?;
+
+        let lost = |reason| HttpError { reason, may_have_arrived: true };
+        let response = timeout_at(end, exchange(io, request.map(Full::new))).await;
+        let response = response.map_err(|_| late(true))?.map_err(|error| lost(chain(&error)))?;
+        let (head, body) = response.into_parts();
+        let body = match timeout_at(end, Limited::new(body, max_body_bytes).collect()).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) => Err(lost(format!("the answer broke off: {}", chain(&*error)))),
+            Err(_) => Err(late(true)),
+        };
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+}
+
+/// Sends `request` over the unix socket at `path`. Without a deadline: that is the caller's.
+pub async fn send_unix<B>(path: &Path, request: Request<B>) -> Result<Response<Incoming>, UnixError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let io = connect_unix(path).await.map_err(UnixError::Connect)?;
+    exchange(io, request).await.map_err(UnixError::Exchange)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UnixError {
+    #[error(transparent)]
+    Connect(std::io::Error),
+    #[error(transparent)]
+    Exchange(hyper::Error),
+}
+
+/// One request and the head of its answer. The connection lives on in a task of its own until the body has been read, or dropped,
+/// or for as long as an upgraded connection is used.
+async fn exchange<B>(io: Box<dyn Io>, mut request: Request<B>) -> Result<Response<Incoming>, hyper::Error>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // On the wire a request names only the path; the host goes into a header.
+    let uri = std::mem::take(request.uri_mut());
+    let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    let headers = request.headers_mut();
+    headers.entry(HOST).or_insert(host.unwrap_or(HeaderValue::from_static("localhost")));
+    headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+
+    let body = request.map(BodyExt::boxed_unsync);
+    let (mut sender, connection) = http1::handshake(io).await?;
+    tokio::spawn(connection.with_upgrades());
+    sender.send_request(body).await
+}
+
+/// An error with all its causes: hyper's own text leaves them out.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

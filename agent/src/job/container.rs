@@ -1,0 +1,223 @@
+//! The `container` and `process` sections of a job-spec.
+//!
+//! In: their JSON. Out: a [`Container`] or a [`Process`], every value checked.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::error::{JobError, Problem};
+use super::reader::{Field, Fields};
+use super::types::{Container, Gpus, Mount, MountKind, Process, Pull, Ulimit};
+use super::{checks, image_ref};
+
+pub(super) const FIELDS: [&str; 29] = [
+    "image",
+    "entrypoint",
+    "args",
+    "env",
+    "secret_env",
+    "workdir",
+    "user",
+    "hostname",
+    "mounts",
+    "devices",
+    "gpus",
+    "cpus",
+    "memory",
+    "shm_size",
+    "pids_limit",
+    "ulimits",
+    "network",
+    "init",
+    "read_only",
+    "privileged",
+    "cap_add",
+    "cap_drop",
+    "security_opt",
+    "labels",
+    "extra_hosts",
+    "pull",
+    "tty",
+    "log_driver",
+    "log_options",
+];
+pub(super) const PULLS: [(&str, Pull); 3] =
+    [("always", Pull::Always), ("missing", Pull::Missing), ("never", Pull::Never)];
+
+pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
+    let fields = field.object(&FIELDS)?;
+    let mut c = Container::new(fields.need("image", r#""alpine:3.20""#, |f| f.checked(image_ref::check))?);
+    c.entrypoint = fields.read("entrypoint", entrypoint)?;
+    fields.set(&mut c.args, "args", Field::strings)?;
+    (c.env, c.secret_env) = environment(&fields)?;
+    c.workdir = fields.read("workdir", |f| f.checked(checks::absolute_path))?;
+    c.user = fields.read("user", |f| f.checked(checks::user))?;
+    c.hostname = fields.read("hostname", |f| f.checked(checks::hostname))?;
+    fields.set(&mut c.mounts, "mounts", mounts)?;
+    fields.set(&mut c.devices, "devices", |f| {
+        let items = f.items(r#"a list of devices such as ["/dev/fuse"]"#)?;
+        items.iter().map(|item| item.checked(checks::device)).collect()
+    })?;
+    c.gpus = fields.read("gpus", gpus)?;
+    c.cpus = fields.read("cpus", |f| checks::cpus(f.number()?).map_err(|problem| f.error(problem)))?;
+    c.memory = fields.read("memory", |f| checks::memory(f.size()?).map_err(|problem| f.error(problem)))?;
+    c.shm_size = fields.read("shm_size", |f| checks::shm_size(f.size()?).map_err(|problem| f.error(problem)))?;
+    c.pids_limit = fields.read("pids_limit", pids_limit)?;
+    fields.set(&mut c.ulimits, "ulimits", ulimits)?;
+    c.network = fields.read("network", |f| f.checked(checks::non_empty))?;
+    fields.set(&mut c.init, "init", Field::flag)?;
+    fields.set(&mut c.read_only, "read_only", Field::flag)?;
+    fields.set(&mut c.privileged, "privileged", Field::flag)?;
+    fields.set(&mut c.cap_add, "cap_add", Field::names)?;
+    fields.set(&mut c.cap_drop, "cap_drop", Field::names)?;
+    fields.set(&mut c.security_opt, "security_opt", |f| {
+        let items = f.items(r#"a list such as ["no-new-privileges"]"#)?;
+        items.iter().map(|item| item.checked(checks::security_opt)).collect()
+    })?;
+    fields.set(&mut c.labels, "labels", |f| f.string_map(key_not_empty))?;
+    fields.set(&mut c.extra_hosts, "extra_hosts", |f| {
+        let items = f.items(r#"a list of hosts such as ["db:10.0.0.7"]"#)?;
+        items.iter().map(|item| item.checked(checks::extra_host)).collect()
+    })?;
+    fields.set(&mut c.pull, "pull", |f| f.choice(&PULLS))?;
+    fields.set(&mut c.tty, "tty", Field::flag)?;
+    if let Some(driver) = fields.read("log_driver", |f| f.checked(checks::non_empty))? {
+        c.log_driver = driver;
+        c.log_options.clear();
+    }
+    fields.set(&mut c.log_options, "log_options", |f| f.string_map(key_not_empty))?;
+    c.bound_the_log();
+    Ok(c)
+}
+
+pub(super) fn read_process(field: &Field) -> Result<Process, JobError> {
+    let fields = field.object(&["command", "env", "secret_env", "workdir", "user"])?;
+    let command = fields.need("command", r#"["/opt/job/run.sh"]"#, |f| {
+        let words = f.strings()?;
+        if words.first().is_none_or(String::is_empty) {
+            return Err(
+                f.error(Problem::new("must begin with a program").fix(r#"write for example ["/opt/job/run.sh"]"#))
+            );
+        }
+        Ok(words)
+    })?;
+    let (env, secret_env) = environment(&fields)?;
+    Ok(Process {
+        command,
+        env,
+        secret_env,
+        workdir: fields.read("workdir", |f| f.checked(checks::absolute_path))?,
+        user: fields.read("user", |f| f.checked(checks::user))?,
+    })
+}
+
+fn key_not_empty(key: &str) -> Result<(), Problem> {
+    if key.is_empty() { Err(Problem::new("a key must not be empty")) } else { Ok(()) }
+}
+
+fn entrypoint(field: &Field) -> Result<Vec<String>, JobError> {
+    let words = field.strings()?;
+    if words.is_empty() {
+        let problem = Problem::new("an empty list could mean two things");
+        return Err(
+            field.error(problem.fix(r#"leave it out to keep the image's entrypoint, or write [""] to clear it"#))
+        );
+    }
+    Ok(words)
+}
+
+type Variables = BTreeMap<String, String>;
+
+fn environment(fields: &Fields) -> Result<(Variables, Variables), JobError> {
+    let env = fields.read("env", |f| f.string_map(checks::variable_name))?.unwrap_or_default();
+    let secret_env = fields
+        .read("secret_env", |f| {
+            let mut secrets = f.string_map(checks::variable_name)?;
+            for (name, secret) in &mut secrets {
+                *secret = checks::secret(secret).map_err(|problem| f.error(problem))?;
+                if env.contains_key(name) {
+                    return Err(
+                        f.error(Problem::new(format!("{name} is also in env")).fix("give it in one of the two"))
+                    );
+                }
+            }
+            Ok(secrets)
+        })?
+        .unwrap_or_default();
+    Ok((env, secret_env))
+}
+
+fn mounts(field: &Field) -> Result<Vec<Mount>, JobError> {
+    let items = field.items(r#"a list such as [{"type": "bind", "source": "/mnt/disks/data", "target": "/data"}]"#)?;
+    items.iter().map(mount).collect()
+}
+
+fn mount(field: &Field) -> Result<Mount, JobError> {
+    let fields = field.object(&["type", "source", "target", "read_only", "size"])?;
+    let kind = fields.need("type", r#""bind""#, |f| f.choice(&[("bind", 'b'), ("volume", 'v'), ("tmpfs", 't')]))?;
+    let not_here = |name: &str, why: &str| match fields.get(name) {
+        Some(unwanted) => Err(unwanted.error(Problem::new(why).fix("leave it out"))),
+        None => Ok(()),
+    };
+    if kind != 't' {
+        not_here("size", "only a tmpfs has a size")?;
+    }
+    let kind = match kind {
+        'b' => MountKind::Bind {
+            source: fields.need("source", r#""/mnt/disks/data""#, |f| f.checked(checks::absolute_path))?,
+        },
+        'v' => MountKind::Volume { source: fields.read("source", |f| f.checked(checks::volume_name))? },
+        _ => {
+            not_here("source", "a tmpfs has no source")?;
+            MountKind::Tmpfs {
+                size: fields.read("size", |f| checks::shm_size(f.size()?).map_err(|problem| f.error(problem)))?,
+            }
+        }
+    };
+    Ok(Mount {
+        kind,
+        target: fields.need("target", r#""/data""#, |f| f.checked(checks::absolute_path))?,
+        read_only: fields.read("read_only", Field::flag)?.unwrap_or(false),
+    })
+}
+
+fn gpus(field: &Field) -> Result<Gpus, JobError> {
+    let wanted = || field.expected(r#""all", a count from 1 to 64, or a list such as ["0", "1"]"#);
+    match field.value() {
+        Value::String(text) if text == "all" => Ok(Gpus::All),
+        Value::Number(_) => field.whole(1..=64).map(Gpus::Count).map_err(|_| wanted()),
+        Value::Array(items) if !items.is_empty() => field.names().map(Gpus::Devices),
+        _ => Err(wanted()),
+    }
+}
+
+fn pids_limit(field: &Field) -> Result<i64, JobError> {
+    let limit = field.whole(-1..=i64::from(i32::MAX))?;
+    if limit == 0 {
+        return Err(field.error(Problem::new("a job needs at least one process").fix("-1 is no limit")));
+    }
+    Ok(limit)
+}
+
+fn ulimits(field: &Field) -> Result<BTreeMap<String, Ulimit>, JobError> {
+    let mut ulimits = BTreeMap::new();
+    for (name, field) in field.entries(r#"an object such as {"nofile": 1048576}"#)? {
+        checks::ulimit_name(name).map_err(|problem| field.error(problem))?;
+        let ulimit = match field.value() {
+            Value::String(_) => field.checked(checks::ulimit)?,
+            Value::Object(_) => {
+                let fields = field.object(&["soft", "hard"])?;
+                let limit = |name| fields.need(name, "1024", |f| f.whole(-1..=i64::MAX));
+                checks::ulimit_pair(limit("soft")?, limit("hard")?).map_err(|problem| field.error(problem))?
+            }
+            Value::Number(_) => {
+                let limit = field.whole(-1..=i64::MAX)?;
+                Ulimit { soft: limit, hard: limit }
+            }
+            _ => return Err(field.expected(r#"a number, or {"soft": 1024, "hard": 2048}"#)),
+        };
+        ulimits.insert(name.to_owned(), ulimit);
+    }
+    Ok(ulimits)
+}

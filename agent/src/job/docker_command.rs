@@ -1,0 +1,223 @@
+//! The `docker-command` attribute: a `docker run …` line as one tests it on a laptop.
+//!
+//! In: its bytes. Out: the same [`Job`] that a job-spec would give, and warnings; or the first thing that a job
+//! cannot do. The line is parsed here and never given to a shell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::container::PULLS;
+use super::docker_values::key_value;
+use super::error::{JobError, Problem, quote};
+use super::flags::{Fate, Given};
+use super::types::{Container, Job, Parsed, Work};
+use super::{checks, docker_mounts, docker_values, flags, image_ref, text, units, warnings, words};
+
+pub(super) const ATTRIBUTE: &str = "docker-command";
+
+const EXAMPLE: &str = "docker run alpine echo hello";
+
+/// Reads a `docker run` line. `text` is the value of the attribute as it came.
+pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
+    let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
+    let text = text::decode(text, EXAMPLE).map_err(whole)?;
+    if text.trim_start().starts_with('{') {
+        return Err(whole(Problem::new("this is JSON, not a command line").fix("give it as job-spec")));
+    }
+    if text.contains('\0') {
+        return Err(whole(Problem::new("a command line cannot contain a NUL character")));
+    }
+    let mut warnings = Vec::new();
+    let words = words::split(text, &mut warnings).map_err(whole)?;
+    let (given, rest) = flags::split(after_run(&words).map_err(whole)?)?;
+    let Some((image, args)) = rest.split_first() else {
+        return Err(whole(
+            Problem::new("there is no image after the flags").fix(format!("write for example {EXAMPLE}")),
+        ));
+    };
+    let image = image_ref::check(image).map_err(whole)?;
+    let mut run = Run { container: Container::new(image), log_options: BTreeMap::new(), grace: None, warnings };
+    run.container.args = args.to_vec();
+    for given in &given {
+        run.set(given).map_err(|problem| problem.at(ATTRIBUTE, &*given.shown))?;
+    }
+    let Run { mut container, log_options, grace, mut warnings } = run;
+    container.log_options = log_options;
+    container.bound_the_log();
+    let mut job = Job::new(Work::Container(container));
+    job.grace = grace.unwrap_or(job.grace);
+    warnings.extend(warnings::of(&job));
+    Ok(Parsed { job, warnings })
+}
+
+fn after_run(words: &[String]) -> Result<&[String], Problem> {
+    let begins_with =
+        |start: &[&str]| words.len() >= start.len() && words.iter().zip(start).all(|(word, want)| word == want);
+    if begins_with(&["docker", "run"]) {
+        Ok(&words[2..])
+    } else if begins_with(&["docker", "container", "run"]) {
+        Ok(&words[3..])
+    } else {
+        let start = words.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
+        Err(Problem::new(format!("expected a line that begins with docker run, found {}", quote(&start)))
+            .fix(format!("write for example {EXAMPLE}")))
+    }
+}
+
+/// What the flags make, one after the other; of a repeated one the last counts, as with Docker.
+struct Run {
+    container: Container,
+    log_options: BTreeMap<String, String>,
+    grace: Option<Duration>,
+    warnings: Vec<String>,
+}
+
+impl Run {
+    fn set(&mut self, given: &Given) -> Result<(), Problem> {
+        if let Fate::Ignored(instead) = given.flag.fate {
+            if given.value != "false" {
+                self.warnings.push(format!("{} is ignored: {instead}", given.shown));
+            }
+            return Ok(());
+        }
+        let c = &mut self.container;
+        let text = given.value.as_str();
+        let on = text == "true";
+        match given.flag.long {
+            "add-host" => c.extra_hosts.push(checks::extra_host(text)?),
+            "cap-add" => c.cap_add.push(checks::non_empty(text)?),
+            "cap-drop" => c.cap_drop.push(checks::non_empty(text)?),
+            "cpus" => c.cpus = docker_values::cpus(text)?,
+            "device" => c.devices.push(checks::device(text)?),
+            // An empty one clears the image's: the engine wants that as one empty word.
+            "entrypoint" => c.entrypoint = Some(vec![text.to_owned()]),
+            "env" => {
+                let (name, value) = variable(text)?;
+                c.env.insert(name, value);
+            }
+            "gpus" => c.gpus = Some(docker_values::gpus(text)?),
+            "hostname" => c.hostname = Some(checks::hostname(text)?),
+            "init" => c.init = on,
+            "label" => {
+                let (key, value) = text.split_once('=').unwrap_or((text, ""));
+                c.labels.insert(checks::non_empty(key)?, value.to_owned());
+            }
+            "log-driver" => c.log_driver = checks::non_empty(text)?,
+            "log-opt" => {
+                let (key, value) = key_value(text, "max-size=50m")?;
+                self.log_options.insert(key.to_owned(), value.to_owned());
+            }
+            "memory" => c.memory = docker_values::size(text, checks::memory)?,
+            "mount" => c.mounts.push(docker_mounts::mount(text, &mut self.warnings)?),
+            "net" | "network" => c.network = Some(network(text)?),
+            "pids-limit" => c.pids_limit = docker_values::pids_limit(text)?,
+            "privileged" => c.privileged = on,
+            "pull" => {
+                let pull = PULLS.iter().find(|(name, _)| *name == text);
+                c.pull = pull
+                    .ok_or_else(|| Problem::new(format!("expected always, missing or never, found {}", quote(text))))?
+                    .1;
+            }
+            "read-only" => c.read_only = on,
+            "restart" => {
+                restart(text)?;
+                self.warnings.push(format!("{} no is ignored: it is what vmjob does", given.shown));
+            }
+            "security-opt" => c.security_opt.push(checks::security_opt(text)?),
+            "shm-size" => c.shm_size = docker_values::size(text, checks::shm_size)?,
+            "stop-timeout" => self.grace = Some(stop_timeout(text)?),
+            "tmpfs" => c.mounts.push(docker_mounts::tmpfs(text)?),
+            "tty" => c.tty = on,
+            "ulimit" => {
+                let (name, limit) = docker_values::ulimit(text)?;
+                c.ulimits.insert(name, limit);
+            }
+            "user" => c.user = Some(checks::user(text)?),
+            "volume" => c.mounts.push(docker_mounts::volume(text, &mut self.warnings)?),
+            "workdir" => c.workdir = Some(checks::absolute_path(text)?),
+            _ => {
+                return Err(Problem::new("this flag has no counterpart in a job").fix("leave it out"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), Problem> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(Problem::new(format!("{} has no value, and there is nothing to inherit one from", quote(text)))
+            .fix(format!("write {text}=value")));
+    };
+    checks::variable_name(name)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn network(text: &str) -> Result<String, Problem> {
+    if text.contains(['=', ',']) {
+        return Err(Problem::new("network options have no counterpart in a job").fix("write the network's name only"));
+    }
+    checks::non_empty(text)
+}
+
+fn restart(text: &str) -> Result<(), Problem> {
+    if text == "no" || text.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(format!("a container that restarts itself ({text}) never ends"))
+        .fix("leave it out, or ask for \"retry\" in a job-spec"))
+}
+
+fn stop_timeout(text: &str) -> Result<Duration, Problem> {
+    match text.parse::<u32>() {
+        Ok(seconds) => units::duration_from_seconds(seconds.into()),
+        Err(_) => Err(Problem::new(format!("expected a number of seconds, found {}", quote(text)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::parse_spec;
+
+    /// The cases of a table: blocks of two lines.
+    fn cases(table: &str) -> impl Iterator<Item = (&str, &str)> {
+        table.trim_end().split("\n\n").map(|case| case.split_once('\n').expect("a case has two lines"))
+    }
+
+    #[test]
+    fn a_line_is_the_job_spec_that_says_the_same() {
+        for (line, container) in cases(include_str!("testdata/docker_jobs.txt")) {
+            let parsed = parse_docker_command(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
+            let spec = format!("{{\"container\": {container}}}");
+            assert_eq!(parsed.job, parse_spec(spec.as_bytes()).unwrap().job, "{line}");
+        }
+        let parsed = parse_docker_command(b"docker run --stop-timeout 90 a").unwrap();
+        assert_eq!(parsed.job.grace, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn what_is_ignored_is_said() {
+        let line = "docker run --rm -it --name x --restart no --name y -v /a:/b:cached --init=true a 'python train.py'";
+        assert_eq!(
+            parse_docker_command(line.as_bytes()).unwrap().warnings,
+            [
+                "--rm is ignored: vmjob removes the container itself once the report is out",
+                "-i is ignored: a job has no standard input",
+                "--name is ignored: the container is named after the job's id",
+                "--restart no is ignored: it is what vmjob does",
+                "--name is ignored: the container is named after the job's id",
+                "the mount option cached is ignored: it only has a meaning on a Mac",
+                "the only argument \"python train.py\" has a space in it and stays one word: if it is a command line, give each word on its own",
+            ]
+        );
+        assert_eq!(parse_docker_command(b"docker run --rm=false a").unwrap().warnings, [""; 0]);
+    }
+
+    #[test]
+    fn errors_name_the_flag_and_what_to_do() {
+        for (line, error) in cases(include_str!("testdata/docker_errors.txt")) {
+            let found = parse_docker_command(line.as_bytes()).map(|parsed| parsed.job);
+            assert_eq!(found.unwrap_err().to_string(), error, "{line}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The three ways in which `docker run` mounts: `-v`, `--mount`, `--tmpfs`.
+//!
+//! In: the text after the flag. Out: a [`Mount`], or what it asks for that a job-spec cannot say.
+
+use super::checks;
+use super::docker_values::comma_separated;
+use super::error::{Problem, did_you_mean, quote};
+use super::types::{Mount, MountKind};
+use super::units;
+
+const MOUNT_KEYS: [&str; 10] =
+    ["type", "source", "src", "target", "destination", "dst", "readonly", "ro", "tmpfs-size", "consistency"];
+
+/// `/host:/target`, `name:/target`, `/target`, each with options after one more colon.
+/// <https://docs.docker.com/engine/storage/volumes/#options-for---volume>
+pub(super) fn volume(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Problem> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [target] => (None, target, ""),
+        [source, target] => (Some(source), target, ""),
+        [source, target, options] => (Some(source), target, options),
+        _ => {
+            return Err(Problem::new(format!("{} has too many colons", quote(text))).fix(VOLUME_EXAMPLE));
+        }
+    };
+    let kind = match source {
+        None => MountKind::Volume { source: None },
+        Some(path) if path.starts_with('/') => MountKind::Bind { source: path.to_owned() },
+        Some(name) => MountKind::Volume { source: Some(checks::volume_name(name)?) },
+    };
+    let mut mount = Mount { kind, target: checks::absolute_path(target)?, read_only: false };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => mount.read_only = true,
+            "rw" => mount.read_only = false,
+            "cached" | "delegated" | "consistent" => {
+                warnings.push(format!("the mount option {option} is ignored: it only has a meaning on a Mac"));
+            }
+            _ => return Err(no_option(option, "use ro or rw")),
+        }
+    }
+    Ok(mount)
+}
+
+const VOLUME_EXAMPLE: &str = "write for example /mnt/disks/data:/data:ro";
+
+/// `type=bind,source=/host,target=/target,readonly`; without a type, a volume.
+/// <https://docs.docker.com/reference/cli/docker/container/run/#mount>
+pub(super) fn mount(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Problem> {
+    let (mut kind, mut source, mut target, mut size, mut read_only) = ("volume".to_owned(), None, None, None, false);
+    for field in comma_separated(text)? {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
+            None => (field.to_ascii_lowercase(), None),
+        };
+        match (key.as_str(), value) {
+            ("readonly" | "ro", None | Some("true" | "1")) => read_only = true,
+            ("readonly" | "ro", Some("false" | "0")) => read_only = false,
+            ("type", Some(value)) => kind = value.to_ascii_lowercase(),
+            ("source" | "src", Some(value)) => source = Some(value.to_owned()),
+            ("target" | "destination" | "dst", Some(value)) => {
+                target = Some(checks::absolute_path(value)?);
+            }
+            ("tmpfs-size", Some(value)) => {
+                size = Some(checks::shm_size(units::parse_size(value)?)?);
+            }
+            ("consistency", Some(_)) => {
+                warnings.push("the mount option consistency is ignored: it only has a meaning on a Mac".to_owned());
+            }
+            (key, _) if MOUNT_KEYS.contains(&key) => {
+                return Err(Problem::new(format!("{} is not key=value", quote(&field))).fix(MOUNT_EXAMPLE));
+            }
+            (key, _) => {
+                let fix = did_you_mean(key, MOUNT_KEYS)
+                    .map_or_else(|| MOUNT_EXAMPLE.to_owned(), |meant| format!("did you mean {meant}?"));
+                return Err(no_option(key, &fix));
+            }
+        }
+    }
+    let target = target.ok_or_else(|| Problem::new("there is no target").fix(MOUNT_EXAMPLE))?;
+    if size.is_some() && kind != "tmpfs" {
+        return Err(Problem::new("only a tmpfs has a size"));
+    }
+    let kind = match (kind.as_str(), source) {
+        ("bind", Some(source)) => MountKind::Bind { source: checks::absolute_path(&source)? },
+        ("bind", None) => {
+            return Err(Problem::new("a bind mount needs a source").fix(MOUNT_EXAMPLE));
+        }
+        ("volume", source) => {
+            let source = source.filter(|name| !name.is_empty());
+            MountKind::Volume { source: source.map(|name| checks::volume_name(&name)).transpose()? }
+        }
+        ("tmpfs", None) => MountKind::Tmpfs { size },
+        ("tmpfs", Some(_)) => return Err(Problem::new("a tmpfs has no source")),
+        (kind, _) => {
+            return Err(Problem::new(format!("the mount type {} has no counterpart in a job", quote(kind)))
+                .fix("use bind, volume or tmpfs"));
+        }
+    };
+    Ok(Mount { kind, target, read_only })
+}
+
+const MOUNT_EXAMPLE: &str = "write for example type=bind,source=/mnt/disks/data,target=/data";
+
+/// `/target` or `/target:size=1g,ro`.
+pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let target = checks::absolute_path(target)?;
+    let (mut size, mut read_only) = (None, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", bytes)) => size = Some(checks::shm_size(units::parse_size(bytes)?)?),
+            _ => match option {
+                "ro" => read_only = true,
+                "rw" => read_only = false,
+                // What the engine does anyway.
+                "noexec" | "nosuid" | "nodev" => {}
+                _ => return Err(no_option(option, "use size, ro or rw")),
+            },
+        }
+    }
+    Ok(Mount { kind: MountKind::Tmpfs { size }, target, read_only })
+}
+
+fn no_option(option: &str, fix: &str) -> Problem {
+    Problem::new(format!("the mount option {} has no counterpart in a job", quote(option))).fix(fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(source: &str) -> MountKind {
+        MountKind::Bind { source: source.to_owned() }
+    }
+
+    fn named(name: &str) -> MountKind {
+        MountKind::Volume { source: Some(name.to_owned()) }
+    }
+
+    #[test]
+    fn mounts_as_docker_reads_them() {
+        let anonymous = MountKind::Volume { source: None };
+        let cases = [
+            ("-v", "/a:/x", bind("/a"), false),
+            ("-v", "/a:/x:ro,cached", bind("/a"), true),
+            ("-v", "data:/x:rw", named("data"), false),
+            ("-v", "/x", anonymous.clone(), false),
+            ("--mount", "type=bind,source=/a,target=/x,readonly", bind("/a"), true),
+            ("--mount", "src=data,dst=/x,ro=false", named("data"), false),
+            ("--mount", "destination=/x", anonymous, false),
+            ("--mount", "\"type=bind\",\"source=/a,b\",target=/x", bind("/a,b"), false),
+            ("--mount", "type=tmpfs,target=/x,tmpfs-size=64m", MountKind::Tmpfs { size: Some(64 << 20) }, false),
+            ("--tmpfs", "/x", MountKind::Tmpfs { size: None }, false),
+            ("--tmpfs", "/x:rw,noexec,size=1g", MountKind::Tmpfs { size: Some(1 << 30) }, false),
+        ];
+        for (flag, text, kind, read_only) in cases {
+            let mount = read(flag, text).unwrap();
+            assert_eq!(mount, Mount { kind, target: "/x".to_owned(), read_only }, "{flag} {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_cannot_say_is_named() {
+        let cases = [
+            ("-v", "./a:/x", r#""./a" is neither a volume name nor an absolute path"#),
+            ("-v", "a:x", "volume name"),
+            ("-v", "aa:x", r#"expected an absolute path, found "x""#),
+            ("-v", "/a:/b:/c:ro", "too many colons"),
+            ("-v", "/a:/b:z", r#"the mount option "z" has no counterpart"#),
+            ("-v", "", "expected an absolute path"),
+            ("--mount", "type=bind,target=/x", "needs a source"),
+            ("--mount", "type=bind,source=/a", "no target"),
+            ("--mount", "type=npipe,target=/x", r#"the mount type "npipe""#),
+            ("--mount", "target=/x,tmpfs-size=1m", "only a tmpfs has a size"),
+            ("--mount", "target=/x,tmpfs-mode=1777", r#""tmpfs-mode" has no counterpart"#),
+            ("--mount", "target=/x,sorce=a", "did you mean source?"),
+            ("--mount", "target", "is not key=value"),
+            ("--tmpfs", "/x:exec", r#"the mount option "exec""#),
+            ("--tmpfs", "/x:size=0", "more than 0"),
+        ];
+        for (flag, text, error) in cases {
+            let found = read(flag, text).unwrap_err().at("a", flag).to_string();
+            assert!(found.contains(error), "{flag} {text}: {found}");
+        }
+    }
+
+    fn read(flag: &str, text: &str) -> Result<Mount, Problem> {
+        match flag {
+            "-v" => volume(text, &mut Vec::new()),
+            "--mount" => mount(text, &mut Vec::new()),
+            _ => tmpfs(text),
+        }
+    }
+}

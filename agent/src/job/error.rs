@@ -1,0 +1,72 @@
+//! What is wrong with a job, as one sentence its author can act on.
+//!
+//! In: a [`Problem`] from a check that knows the value but not where it stood. Out: a [`JobError`] with the place.
+
+/// A job that cannot run as written. Shown as one sentence: attribute, place, what is wrong, what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}", self.message(), self.fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default())]
+pub struct JobError {
+    /// `job-spec` or `docker-command`.
+    pub attribute: &'static str,
+    /// Such as `container.mounts[2].target` or `--memory`; empty when it is the whole text.
+    pub place: String,
+    pub problem: String,
+    pub fix: Option<String>,
+}
+
+impl JobError {
+    /// The sentence without the fix, for reports that carry `fix` apart.
+    pub fn message(&self) -> String {
+        if self.place.is_empty() {
+            format!("{}: {}", self.attribute, self.problem)
+        } else {
+            format!("{}: {}: {}", self.attribute, self.place, self.problem)
+        }
+    }
+}
+
+/// A [`JobError`] that does not know its place yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    problem: String,
+    fix: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), fix: None }
+    }
+
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    pub(super) fn at(self, attribute: &'static str, place: impl Into<String>) -> JobError {
+        JobError { attribute, place: place.into(), problem: self.problem, fix: self.fix }
+    }
+}
+
+/// The known name that was probably meant: at most one slip in three letters away.
+pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 40;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let name = name.to_lowercase();
+    known
+        .into_iter()
+        .map(|known| (strsim::osa_distance(&name, &known.to_lowercase()), known))
+        .filter(|(slips, _)| slips * 3 <= name.len().max(3))
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, known)| known)
+}
+
+/// The text in quotes, escaped and cut to a length that fits a sentence.
+pub(super) fn quote(text: &str) -> String {
+    const MOST_CHARS: usize = 60;
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{:?}", format!("{}…", &text[..end])),
+        None => format!("{text:?}"),
+    }
+}

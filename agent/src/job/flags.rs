@@ -1,0 +1,271 @@
+//! The flags of `docker run`: which there are, what becomes of each, and how they are told from the words after them.
+//!
+//! In: the words after `docker run`. Out: the flags that were given, in order, and the words from the image on.
+//! Spellings are those of Docker's own command line: `-eA=1`, `-e A=1`, `--env=A=1`, `-it`, `--rm=false`.
+//! <https://docs.docker.com/reference/cli/docker/container/run/>
+
+use super::docker_command::ATTRIBUTE;
+use super::error::{JobError, Problem, did_you_mean, quote};
+
+/// One flag that Docker knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flag {
+    pub(super) long: &'static str,
+    short: &'static str,
+    takes_value: bool,
+    pub(super) fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// It becomes part of the job.
+    Kept,
+    /// A job runs as well without it; the text says what happens instead.
+    Ignored(&'static str),
+    /// A job with it would be another one; the text says what to do.
+    Refused(&'static str),
+}
+
+/// One flag as it was given.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) flag: &'static Flag,
+    /// As it was written: `-e` or `--env`.
+    pub(super) shown: String,
+    /// `true` or `false` for a flag without a value.
+    pub(super) value: String,
+}
+
+const fn value(long: &'static str, short: &'static str) -> Flag {
+    Flag { long, short, takes_value: true, fate: Fate::Kept }
+}
+
+const fn switch(long: &'static str, short: &'static str) -> Flag {
+    Flag { takes_value: false, ..value(long, short) }
+}
+
+const fn no(flag: Flag, advice: &'static str) -> Flag {
+    Flag { fate: Fate::Refused(advice), ..flag }
+}
+
+const fn ignored(flag: Flag, instead: &'static str) -> Flag {
+    Flag { fate: Fate::Ignored(instead), ..flag }
+}
+
+const LEAVE_OUT: &str = "leave it out";
+const CLIENT_ONLY: &str = "leave it out: it concerns the terminal it was typed in";
+const LIMITS: &str = "leave it out, or use --cpus and --memory";
+const NO_PORTS: &str = "leave it out (nothing connects to a job), or use --network host";
+const NO_FILE: &str = "write each one on the line: the file is not in the VM";
+const NO_DNS: &str = "leave it out, or use --add-host";
+const NO_HEALTH: &str = "leave it out: a job is done when it ends, its health is not watched";
+const NO_DEVICE_LIMIT: &str = "leave it out: the VM's disks have their own limits";
+const NO_NETWORK_DETAIL: &str = "leave it out, or use --network host";
+const WINDOWS: &str = "leave it out: it is for Windows";
+const NO_VOLUMES: &str = "use -v or --mount: there is no other container in the VM";
+
+const FLAGS: &[Flag] = &[
+    no(value("annotation", ""), "use --label"),
+    value("add-host", ""),
+    no(value("attach", "a"), CLIENT_ONLY),
+    no(value("blkio-weight", ""), NO_DEVICE_LIMIT),
+    no(value("blkio-weight-device", ""), NO_DEVICE_LIMIT),
+    value("cap-add", ""),
+    value("cap-drop", ""),
+    no(value("cgroup-parent", ""), LIMITS),
+    no(value("cgroupns", ""), LEAVE_OUT),
+    no(value("cidfile", ""), CLIENT_ONLY),
+    no(value("cpu-count", ""), WINDOWS),
+    no(value("cpu-percent", ""), WINDOWS),
+    no(value("cpu-period", ""), "use --cpus"),
+    no(value("cpu-quota", ""), "use --cpus"),
+    no(value("cpu-rt-period", ""), LIMITS),
+    no(value("cpu-rt-runtime", ""), LIMITS),
+    no(value("cpu-shares", "c"), "use --cpus"),
+    value("cpus", ""),
+    no(value("cpuset-cpus", ""), "use --cpus"),
+    no(value("cpuset-mems", ""), LIMITS),
+    ignored(switch("detach", "d"), "vmjob always waits for the job to end"),
+    no(value("detach-keys", ""), CLIENT_ONLY),
+    value("device", ""),
+    no(value("device-cgroup-rule", ""), "use --device"),
+    no(value("device-read-bps", ""), NO_DEVICE_LIMIT),
+    no(value("device-read-iops", ""), NO_DEVICE_LIMIT),
+    no(value("device-write-bps", ""), NO_DEVICE_LIMIT),
+    no(value("device-write-iops", ""), NO_DEVICE_LIMIT),
+    no(switch("disable-content-trust", ""), "pin the image by its digest instead"),
+    no(value("dns", ""), NO_DNS),
+    no(value("dns-opt", ""), NO_DNS),
+    no(value("dns-option", ""), NO_DNS),
+    no(value("dns-search", ""), NO_DNS),
+    no(value("domainname", ""), "use --hostname"),
+    value("entrypoint", ""),
+    value("env", "e"),
+    no(value("env-file", ""), NO_FILE),
+    no(value("expose", ""), NO_PORTS),
+    value("gpus", ""),
+    no(value("group-add", ""), "use --user user:group"),
+    no(value("health-cmd", ""), NO_HEALTH),
+    no(value("health-interval", ""), NO_HEALTH),
+    no(value("health-retries", ""), NO_HEALTH),
+    no(value("health-start-interval", ""), NO_HEALTH),
+    no(value("health-start-period", ""), NO_HEALTH),
+    no(value("health-timeout", ""), NO_HEALTH),
+    no(switch("help", ""), "give the command line of the job"),
+    value("hostname", "h"),
+    switch("init", ""),
+    ignored(switch("interactive", "i"), "a job has no standard input"),
+    no(value("io-maxbandwidth", ""), WINDOWS),
+    no(value("io-maxiops", ""), WINDOWS),
+    no(value("ip", ""), NO_NETWORK_DETAIL),
+    no(value("ip6", ""), NO_NETWORK_DETAIL),
+    no(value("ipc", ""), "leave it out, or use --shm-size for more shared memory"),
+    no(value("isolation", ""), WINDOWS),
+    no(value("kernel-memory", ""), "use --memory"),
+    value("label", "l"),
+    no(value("label-file", ""), NO_FILE),
+    no(value("link", ""), "leave it out: there is no other container in the VM"),
+    no(value("link-local-ip", ""), NO_NETWORK_DETAIL),
+    value("log-driver", ""),
+    value("log-opt", ""),
+    no(value("mac-address", ""), NO_NETWORK_DETAIL),
+    value("memory", "m"),
+    no(value("memory-reservation", ""), "use --memory"),
+    no(value("memory-swap", ""), "leave it out: a VM has no swap unless you made some"),
+    no(value("memory-swappiness", ""), "leave it out: a VM has no swap unless you made some"),
+    value("mount", ""),
+    ignored(value("name", ""), "the container is named after the job's id"),
+    value("net", ""),
+    no(value("net-alias", ""), NO_NETWORK_DETAIL),
+    value("network", ""),
+    no(value("network-alias", ""), NO_NETWORK_DETAIL),
+    no(switch("no-healthcheck", ""), NO_HEALTH),
+    no(switch("oom-kill-disable", ""), "leave it out: the VM would hang instead of reporting"),
+    no(value("oom-score-adj", ""), LEAVE_OUT),
+    no(value("pid", ""), LEAVE_OUT),
+    value("pids-limit", ""),
+    no(value("platform", ""), "leave it out: the VM's own platform is taken"),
+    switch("privileged", ""),
+    no(value("publish", "p"), NO_PORTS),
+    no(switch("publish-all", "P"), NO_PORTS),
+    value("pull", ""),
+    no(switch("quiet", "q"), CLIENT_ONLY),
+    switch("read-only", ""),
+    value("restart", ""),
+    ignored(switch("rm", ""), "vmjob removes the container itself once the report is out"),
+    no(value("runtime", ""), "leave it out, or use --gpus all"),
+    value("security-opt", ""),
+    value("shm-size", ""),
+    no(switch("sig-proxy", ""), CLIENT_ONLY),
+    no(value("stop-signal", ""), "leave it out: a job is stopped with TERM, then KILL"),
+    value("stop-timeout", ""),
+    no(value("storage-opt", ""), LEAVE_OUT),
+    no(value("sysctl", ""), "set it in the VM"),
+    value("tmpfs", ""),
+    switch("tty", "t"),
+    value("ulimit", ""),
+    no(switch("use-api-socket", ""), "use -v /var/run/docker.sock:/var/run/docker.sock"),
+    value("user", "u"),
+    no(value("userns", ""), LEAVE_OUT),
+    no(value("uts", ""), "use --hostname"),
+    value("volume", "v"),
+    no(value("volume-driver", ""), NO_VOLUMES),
+    no(value("volumes-from", ""), NO_VOLUMES),
+    value("workdir", "w"),
+];
+
+/// Splits the words after `docker run` into flags and what follows them.
+pub(super) fn split(words: &[String]) -> Result<(Vec<Given>, &[String]), JobError> {
+    let mut given = Vec::new();
+    let mut rest = words;
+    while let Some((word, after)) = rest.split_first() {
+        if word == "--" {
+            return Ok((given, after));
+        }
+        rest = if let Some(long) = word.strip_prefix("--") {
+            long_flag(long, after, &mut given)?
+        } else if word.len() > 1 && word.starts_with('-') {
+            short_flags(word, after, &mut given)?
+        } else {
+            break;
+        };
+    }
+    Ok((given, rest))
+}
+
+/// `--env=A=1`, or `--env` with its value in the next word.
+fn long_flag<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> Result<&'a [String], JobError> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    let flag = FLAGS.iter().find(|flag| flag.long == name).ok_or_else(|| {
+        let meant = did_you_mean(name, FLAGS.iter().map(|flag| flag.long)).map(|meant| format!("--{meant}"));
+        unknown(&format!("--{name}"), meant)
+    })?;
+    take(flag, format!("--{name}"), value, after, given)
+}
+
+/// `-it`, `-eA=1`, `-e=A=1`, `-e` with its value in the next word; the last of several may have a value.
+fn short_flags<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> Result<&'a [String], JobError> {
+    let mut rest = &word[1..];
+    while let Some(letter) = rest.chars().next() {
+        let (short, tail) = rest.split_at(letter.len_utf8());
+        let flag = FLAGS.iter().find(|flag| flag.short == short).ok_or_else(|| {
+            let meant = FLAGS.iter().find(|flag| flag.long == &word[1..]).map(|flag| format!("--{}", flag.long));
+            unknown(
+                &if tail.is_empty() && word.len() == 2 {
+                    word.to_owned()
+                } else {
+                    format!("-{short} in {}", quote(word))
+                },
+                meant,
+            )
+        })?;
+        let shown = format!("-{short}");
+        if let Some(value) = tail.strip_prefix('=') {
+            return take(flag, shown, Some(value), after, given);
+        }
+        if flag.takes_value {
+            return take(flag, shown, (!tail.is_empty()).then_some(tail), after, given);
+        }
+        take(flag, shown, None, after, given)?;
+        rest = tail;
+    }
+    Ok(after)
+}
+
+fn take<'a>(
+    flag: &'static Flag,
+    shown: String,
+    value: Option<&str>,
+    after: &'a [String],
+    given: &mut Vec<Given>,
+) -> Result<&'a [String], JobError> {
+    if let Fate::Refused(advice) = flag.fate {
+        return Err(Problem::new("this flag has no counterpart in a job").fix(advice).at(ATTRIBUTE, shown));
+    }
+    let (value, after) = match (value, flag.takes_value) {
+        (Some(value), true) => (value.to_owned(), after),
+        (None, true) => match after.split_first() {
+            Some((value, after)) => (value.clone(), after),
+            None => return Err(Problem::new("the flag has no value").at(ATTRIBUTE, shown)),
+        },
+        (value, false) => match value.unwrap_or("true") {
+            // As Go's `strconv.ParseBool`.
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => ("true".to_owned(), after),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => ("false".to_owned(), after),
+            other => {
+                let problem = format!("expected true or false, found {}", quote(other));
+                return Err(Problem::new(problem).at(ATTRIBUTE, shown));
+            }
+        },
+    };
+    given.push(Given { flag, shown, value });
+    Ok(after)
+}
+
+fn unknown(shown: &str, meant: Option<String>) -> JobError {
+    let fix = meant.map_or_else(|| "see docker run --help".to_owned(), |meant| format!("did you mean {meant}?"));
+    Problem::new(format!("unknown flag {shown}")).fix(fix).at(ATTRIBUTE, "")
+}

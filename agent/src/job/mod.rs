@@ -1,0 +1,37 @@
+//! The job: what to run, read from the VM's metadata and checked whole before anything starts.
+//!
+//! In: the bytes of the `job-spec` attribute (JSON) or of `docker-command` (a `docker run …` line).
+//! Out: a [`Job`] with every default filled in, and warnings; or a [`JobError`] that names the place.
+//! Nothing here touches a network, a file or a clock, and no command line is ever given to a shell.
+
+mod checks;
+mod container;
+mod docker_command;
+mod docker_mounts;
+mod docker_values;
+mod error;
+mod flags;
+mod image_ref;
+mod json;
+mod reader;
+mod settings;
+mod spec;
+mod text;
+mod to_json;
+mod types;
+mod units;
+mod unsupported;
+mod warnings;
+mod words;
+
+#[cfg(test)]
+mod properties;
+
+pub use docker_command::parse_docker_command;
+pub use error::JobError;
+pub use spec::parse_spec;
+pub use types::{
+    Callback, CallbackAuth, Container, Device, Gpus, Input, Job, Logs, MetadataServer, Mount, MountKind, OnFinish,
+    Output, Parsed, Process, Pull, Retry, RetryOn, Ulimit, Work,
+};
+pub use units::parse_duration;

@@ -1,0 +1,245 @@
+//! JSON values that know where they stand.
+//!
+//! In: a [`Value`]. Out: Rust values, or a [`JobError`] with the place, what was found, and what is wanted.
+//! `null` reads as a field that is not there.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::error::{JobError, Problem, did_you_mean, quote};
+use super::units;
+use super::{container, spec};
+
+/// What people write who come from other tools, and what it is called here.
+const OTHER_NAMES: [(&str, &str); 5] = [
+    ("command", "entrypoint"),
+    ("cmd", "args"),
+    ("environment", "env"),
+    ("volumes", "mounts"),
+    ("working_dir", "workdir"),
+];
+
+/// One value and its place in the job-spec.
+pub(super) struct Field<'a> {
+    place: String,
+    value: &'a Value,
+}
+
+/// One object whose field names are all known.
+pub(super) struct Fields<'a> {
+    place: String,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn root(value: &'a Value) -> Self {
+        Self { place: String::new(), value }
+    }
+
+    pub(super) fn error(&self, problem: Problem) -> JobError {
+        problem.at(spec::ATTRIBUTE, &*self.place)
+    }
+
+    pub(super) fn expected(&self, what: &str) -> JobError {
+        let found = match self.value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) | Value::Number(_) => self.value.to_string(),
+            Value::String(text) => format!("the string {}", quote(text)),
+            Value::Array(_) => "a list".to_owned(),
+            Value::Object(_) => "an object".to_owned(),
+        };
+        self.error(Problem::new(format!("expected {what}, found {found}")))
+    }
+
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    pub(super) fn flag(&self) -> Result<bool, JobError> {
+        self.value.as_bool().ok_or_else(|| self.expected("true or false"))
+    }
+
+    /// A string as it stands, empty or not.
+    pub(super) fn string(&self) -> Result<String, JobError> {
+        self.checked(|text| Ok(text.to_owned()))
+    }
+
+    /// A string that `check` accepts, as what `check` makes of it.
+    pub(super) fn checked<T>(&self, check: impl FnOnce(&str) -> Result<T, Problem>) -> Result<T, JobError> {
+        let text = self.value.as_str().ok_or_else(|| self.expected("a string"))?;
+        if text.contains('\0') {
+            // No path, argument or variable of a process can hold one.
+            return Err(self.error(Problem::new("a string cannot contain a NUL character")));
+        }
+        check(text).map_err(|problem| self.error(problem))
+    }
+
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, JobError> {
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        self.value
+            .as_str()
+            .and_then(|text| choices.iter().find(|(name, _)| *name == text))
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| self.expected(&names.join(" or ")))
+    }
+
+    pub(super) fn whole<T>(&self, range: RangeInclusive<i64>) -> Result<T, JobError>
+    where
+        T: TryFrom<i64>,
+    {
+        self.value
+            .as_i64()
+            .filter(|number| range.contains(number))
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| self.expected(&format!("a whole number from {} to {}", range.start(), range.end())))
+    }
+
+    pub(super) fn number(&self) -> Result<f64, JobError> {
+        self.value.as_f64().ok_or_else(|| self.expected("a number"))
+    }
+
+    pub(super) fn duration(&self) -> Result<Duration, JobError> {
+        match self.value {
+            Value::String(_) => self.checked(units::read_duration),
+            Value::Number(_) => units::duration_from_seconds(self.number()?).map_err(|problem| self.error(problem)),
+            _ => Err(self.expected(r#"a duration such as "90s" or "36h""#)),
+        }
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> Result<u64, JobError> {
+        match self.value {
+            Value::String(_) => self.checked(units::parse_size),
+            Value::Number(number) => number
+                .as_i64()
+                .map_or_else(|| number.as_f64().and_then(units::whole_bytes), |bytes| u64::try_from(bytes).ok())
+                .ok_or_else(|| self.expected("a whole number of bytes")),
+            _ => Err(self.expected(r#"a size such as "512m" or "8g""#)),
+        }
+    }
+
+    /// The items of a list; `what` says what the list should have been.
+    pub(super) fn items(&self, what: &str) -> Result<Vec<Field<'a>>, JobError> {
+        let list = self.value.as_array().ok_or_else(|| self.expected(what))?;
+        let item = |(index, value)| Field { place: format!("{}[{index}]", self.place), value };
+        Ok(list.iter().enumerate().map(item).collect())
+    }
+
+    pub(super) fn strings(&self) -> Result<Vec<String>, JobError> {
+        self.items(r#"a list of strings such as ["train.py", "--epochs", "3"]"#)?.iter().map(Field::string).collect()
+    }
+
+    /// A list of strings none of which is empty.
+    pub(super) fn names(&self) -> Result<Vec<String>, JobError> {
+        let items = self.items(r#"a list of strings such as ["a", "b"]"#)?;
+        items.iter().map(|item| item.checked(super::checks::non_empty)).collect()
+    }
+
+    /// The entries of an object whose keys are the user's own; `what` says what it should have been.
+    pub(super) fn entries(&self, what: &str) -> Result<Vec<(&'a str, Field<'a>)>, JobError> {
+        let object = self.value.as_object().ok_or_else(|| self.expected(what))?;
+        if object.keys().any(|key| key.contains('\0')) {
+            return Err(self.error(Problem::new("a key cannot contain a NUL character")));
+        }
+        let entry = |(key, value): (&'a String, &'a Value)| {
+            (key.as_str(), Field { place: format!("{}[{}]", self.place, quote(key)), value })
+        };
+        Ok(object.iter().map(entry).collect())
+    }
+
+    /// An object of strings; `check_key` looks at each key.
+    pub(super) fn string_map(
+        &self,
+        check_key: impl Fn(&str) -> Result<(), Problem>,
+    ) -> Result<BTreeMap<String, String>, JobError> {
+        let mut map = BTreeMap::new();
+        for (key, field) in self.entries(r#"an object of strings such as {"EPOCHS": "3"}"#)? {
+            check_key(key).map_err(|problem| self.error(problem))?;
+            if !field.value.is_string() {
+                let text = field.value.to_string();
+                let scalar = !field.value.is_object() && !field.value.is_array() && !field.value.is_null();
+                let what = if scalar { format!("a string such as \"{text}\"") } else { "a string".to_owned() };
+                return Err(field.expected(&what));
+            }
+            map.insert(key.to_owned(), field.string()?);
+        }
+        Ok(map)
+    }
+
+    /// An object with these fields and no others.
+    pub(super) fn object(&self, known: &[&str]) -> Result<Fields<'a>, JobError> {
+        let object = self.value.as_object().ok_or_else(|| self.expected("an object"))?;
+        // Looked for first: a misspelt name is the cause, the "missing" field only its effect.
+        match object.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => Err(self.unknown(name, known)),
+            None => Ok(Fields { place: self.place.clone(), object }),
+        }
+    }
+
+    fn unknown(&self, name: &str, known: &[&str]) -> JobError {
+        let place = if self.place.is_empty() { "the job" } else { &self.place };
+        let fix = if spec::FIELDS.contains(&name) {
+            format!("it belongs at the top, beside \"{}\"", if name == "container" { "id" } else { "container" })
+        } else if self.place.is_empty() && container::FIELDS.contains(&name) {
+            "it belongs in \"container\"".to_owned()
+        } else if let Some((_, here)) = OTHER_NAMES.iter().find(|(other, here)| *other == name && known.contains(here))
+        {
+            format!("here it is called \"{here}\"")
+        } else if let Some(meant) = did_you_mean(name, known.iter().copied()) {
+            format!("did you mean \"{meant}\"?")
+        } else {
+            format!("known are {}", known.join(", "))
+        };
+        Problem::new(format!("unknown field {} in {place}", quote(name))).fix(fix).at(spec::ATTRIBUTE, "")
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
+        let value = self.object.get(name).filter(|value| !value.is_null())?;
+        let place = if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) };
+        Some(Field { place, value })
+    }
+
+    /// What `read` makes of the field, if it is there.
+    pub(super) fn read<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Field<'a>) -> Result<T, JobError>,
+    ) -> Result<Option<T>, JobError> {
+        self.get(name).map(|field| read(&field)).transpose()
+    }
+
+    /// As [`Fields::read`], over the default that stands in `slot`.
+    pub(super) fn set<T>(
+        &self,
+        slot: &mut T,
+        name: &str,
+        read: impl FnOnce(&Field<'a>) -> Result<T, JobError>,
+    ) -> Result<(), JobError> {
+        if let Some(value) = self.read(name, read)? {
+            *slot = value;
+        }
+        Ok(())
+    }
+
+    /// As [`Fields::read`], for a field that must be there; `example` is a value in JSON.
+    pub(super) fn need<T>(
+        &self,
+        name: &str,
+        example: &str,
+        read: impl FnOnce(&Field<'a>) -> Result<T, JobError>,
+    ) -> Result<T, JobError> {
+        self.read(name, read)?.ok_or_else(|| {
+            let problem = Problem::new(format!("the field \"{name}\" is missing"));
+            self.error(problem.fix(format!("write for example \"{name}\": {example}")))
+        })
+    }
+
+    pub(super) fn error(&self, problem: Problem) -> JobError {
+        problem.at(spec::ATTRIBUTE, &*self.place)
+    }
+}

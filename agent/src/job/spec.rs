@@ -1,0 +1,268 @@
+//! The `job-spec` attribute: one JSON document.
+//!
+//! In: its bytes. Out: a [`Job`] with every default filled in, and warnings; or the first thing that is wrong with it.
+
+use super::checks;
+use super::container::{read_container, read_process};
+use super::error::{JobError, Problem};
+use super::reader::{Field, Fields};
+use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
+use super::{json, settings, text, warnings};
+
+pub(super) const ATTRIBUTE: &str = "job-spec";
+pub(super) const FIELDS: [&str; 14] = [
+    "id",
+    "container",
+    "process",
+    "task_index",
+    "task_count",
+    "timeout",
+    "grace",
+    "retry",
+    "inputs",
+    "outputs",
+    "logs",
+    "callback",
+    "metadata_server",
+    "on_finish",
+];
+pub(super) const METADATA_SERVERS: [(&str, MetadataServer); 2] =
+    [("allow", MetadataServer::Allow), ("block", MetadataServer::Block)];
+pub(super) const ON_FINISHES: [(&str, OnFinish); 3] =
+    [("none", OnFinish::None), ("poweroff", OnFinish::Poweroff), ("delete", OnFinish::Delete)];
+
+const EXAMPLE: &str = r#"{"container": {"image": "alpine", "args": ["echo", "hello"]}}"#;
+
+/// Reads a job-spec. `text` is the value of the attribute as it came.
+pub fn parse_spec(text: &[u8]) -> Result<Parsed, JobError> {
+    let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
+    let text = text::decode(text, EXAMPLE).map_err(whole)?;
+    if text.trim_start().starts_with("docker ") {
+        return Err(whole(Problem::new("this is a command line, not JSON").fix("give it as docker-command")));
+    }
+    let value = json::parse(text).map_err(|problem| whole(problem.fix("a job-spec is one JSON document")))?;
+    read_job(&Field::root(&value))
+}
+
+fn read_job(field: &Field) -> Result<Parsed, JobError> {
+    if !field.value().is_object() {
+        return Err(field.expected(&format!("an object such as {EXAMPLE}")));
+    }
+    let fields = field.object(&FIELDS)?;
+    let mut job = Job::new(work(&fields)?);
+    job.id = fields.read("id", |f| f.checked(checks::job_id))?;
+    (job.task_index, job.task_count) = task(&fields)?;
+    job.timeout = fields.read("timeout", |f| match f.duration()? {
+        timeout if timeout.is_zero() => {
+            Err(f.error(Problem::new("a job cannot end in no time").fix("leave it out for no limit")))
+        }
+        timeout => Ok(timeout),
+    })?;
+    fields.set(&mut job.grace, "grace", Field::duration)?;
+    fields.set(&mut job.retry, "retry", settings::retry)?;
+    fields.set(&mut job.inputs, "inputs", |f| {
+        let items = f.items(r#"a list such as [{"from": "gs://bucket/in.csv", "to": "/data/in.csv"}]"#)?;
+        items.iter().map(settings::input).collect()
+    })?;
+    fields.set(&mut job.outputs, "outputs", |f| {
+        let items = f.items(r#"a list such as [{"from": "/data/out", "to": "gs://bucket/out/"}]"#)?;
+        items.iter().map(settings::output).collect()
+    })?;
+    fields.set(&mut job.logs, "logs", settings::logs)?;
+    fields.set(&mut job.callback, "callback", settings::callback)?;
+    fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
+    fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
+    let warnings = warnings::of(&job);
+    Ok(Parsed { job, warnings })
+}
+
+fn work(fields: &Fields) -> Result<Work, JobError> {
+    let container = fields.read("container", read_container)?;
+    let process = fields.read("process", read_process)?;
+    match (container, process) {
+        (Some(container), None) => Ok(Work::Container(container)),
+        (None, Some(process)) => Ok(Work::Process(process)),
+        (Some(_), Some(_)) => {
+            Err(fields.error(Problem::new("a job has a container or a process, not both").fix("leave one out")))
+        }
+        (None, None) => {
+            Err(fields.error(Problem::new("there is no container to run").fix(format!("write for example {EXAMPLE}"))))
+        }
+    }
+}
+
+fn task(fields: &Fields) -> Result<(u32, u32), JobError> {
+    let most = i64::from(u32::MAX);
+    let count: u32 = fields.read("task_count", |f| f.whole(1..=most))?.unwrap_or(1);
+    let index = fields.read("task_index", |f| {
+        let index: u32 = f.whole(0..=most)?;
+        if index < count {
+            return Ok(index);
+        }
+        Err(f.error(
+            Problem::new(format!("{index} is not below the task_count of {count}")).fix("the first task has index 0"),
+        ))
+    })?;
+    Ok((index.unwrap_or(0), count))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::job::{CallbackAuth, Container, Device, Gpus, Mount, MountKind, Pull, RetryOn, Ulimit};
+
+    /// Everything that a container job can say.
+    fn full() -> serde_json::Value {
+        json!({
+            "id": "train-42",
+            "container": {
+                "image": "europe-docker.pkg.dev/p/r/train:1", "entrypoint": ["python"], "args": ["train.py", ""],
+                "env": {"A": "1"}, "secret_env": {"KEY": "projects/p/secrets/s/versions/latest"},
+                "workdir": "/app", "user": "1000:1000", "hostname": "job",
+                "mounts": [
+                    {"type": "bind", "source": "/mnt/disks/data", "target": "/data", "read_only": true},
+                    {"type": "volume", "target": "/v"},
+                    {"type": "tmpfs", "target": "/t", "size": "1g"}
+                ],
+                "devices": ["/dev/fuse"], "gpus": ["0", "1"],
+                "cpus": 4.0, "memory": "8g", "shm_size": "1g", "pids_limit": 4096,
+                "ulimits": {"nofile": 1_048_576, "core": "0:-1", "nproc": {"soft": 1, "hard": 2}},
+                "network": "bridge", "init": true, "read_only": true, "privileged": true,
+                "cap_add": ["SYS_ADMIN"], "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
+                "labels": {"a": ""}, "extra_hosts": ["db:10.0.0.7"], "pull": "always",
+                "tty": true, "log_driver": "local", "log_options": {"max-size": "1m"}
+            },
+            "task_index": 1, "task_count": 2, "timeout": "36h", "grace": 0.5,
+            "retry": {"max_attempts": 3, "on": ["VM_REBOOTED", "IMAGE_PULL_FAILED", "EXIT_CODE:75"]},
+            "inputs": [{"from": "gs://b/in.csv", "to": "/data/in.csv"}],
+            "outputs": [{"from": "/data/out", "to": "gs://b/out/", "required": false}],
+            "logs": {"summary_bytes": 1024, "upload": "gs://b/logs/", "forward": false},
+            "callback": {"auth": "id_token", "audience": null, "give_up_after": "24h"},
+            "metadata_server": "block", "on_finish": "delete"
+        })
+    }
+
+    fn parse(value: &serde_json::Value) -> Result<Parsed, JobError> {
+        parse_spec(value.to_string().as_bytes())
+    }
+
+    fn container(parsed: Parsed) -> Container {
+        match parsed.job.work {
+            Work::Container(container) => container,
+            Work::Process(_) => panic!("not a container"),
+        }
+    }
+
+    #[test]
+    fn every_field_is_read_and_written_back() {
+        let parsed = parse(&full()).unwrap();
+        assert_eq!(parsed.warnings, [""; 0]);
+        assert_eq!(parse(&parsed.job.to_json()).unwrap(), parsed);
+        let job = parsed.job.clone();
+        assert_eq!((job.task_index, job.task_count, job.id.as_deref()), (1, 2, Some("train-42")));
+        assert_eq!((job.timeout, job.grace), (Some(Duration::from_hours(36)), Duration::from_millis(500)));
+        assert_eq!(job.retry.on[2], RetryOn::ExitCode(75));
+        assert!(job.retry.covers("VM_REBOOTED", None) && job.retry.covers("EXIT_CODE", Some(75)));
+        assert!(!job.retry.covers("EXIT_CODE", Some(1)) && !job.retry.covers("SIGNAL", Some(75)));
+        assert_eq!(job.callback.auth, CallbackAuth::IdToken { audience: None });
+        assert_eq!(job.on_finish, OnFinish::Delete);
+        let container = container(parsed);
+        assert_eq!(container.args, ["train.py", ""]);
+        assert_eq!((container.memory, container.cpus), (Some(8 << 30), Some(4.0)));
+        assert_eq!(container.ulimits["core"], Ulimit { soft: 0, hard: -1 });
+        assert_eq!(container.gpus, Some(Gpus::Devices(vec!["0".to_owned(), "1".to_owned()])));
+        let path = "/dev/fuse".to_owned();
+        assert_eq!(container.devices, [Device { host: path.clone(), container: path, permissions: "rwm".to_owned() }]);
+        let kind = MountKind::Tmpfs { size: Some(1 << 30) };
+        assert_eq!(container.mounts[2], Mount { kind, target: "/t".to_owned(), read_only: false });
+        assert_eq!((container.pull, container.log_options.len()), (Pull::Always, 1));
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let parsed = parse(&json!({"container": {"image": "alpine", "env": null}})).unwrap();
+        assert_eq!(parsed.job, Job::new(Work::Container(Container::new("alpine"))));
+        let options = json!({"container": {"image": "alpine", "log_options": {"max-file": "2"}}});
+        let options = container(parse(&options).unwrap()).log_options;
+        assert_eq!(
+            options.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
+            ["max-file=2", "max-size=50m"]
+        );
+        let process = parse(&json!({"process": {"command": ["/x"]}})).unwrap();
+        assert_eq!(parse(&process.job.to_json()).unwrap(), process);
+    }
+
+    #[test]
+    fn errors_name_the_place_what_was_found_and_what_to_write() {
+        for case in include_str!("testdata/spec_errors.txt").trim_end().split("\n\n") {
+            let (change, error) = case.split_once('\n').expect("a case has two lines");
+            let (path, value) = change.split_once(" = ").expect("path = value");
+            let mut spec = full();
+            let mut place = &mut spec;
+            for name in path.split('.') {
+                place = &mut place[name];
+            }
+            *place = serde_json::from_str(value).unwrap();
+            assert_eq!(parse(&spec).unwrap_err().to_string(), error, "{change}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_job_say_why() {
+        let cases = [
+            (
+                "",
+                r#"the text is empty; write for example {"container": {"image": "alpine", "args": ["echo", "hello"]}}"#,
+            ),
+            (
+                "[]",
+                r#"expected an object such as {"container": {"image": "alpine", "args": ["echo", "hello"]}}, found a list"#,
+            ),
+            ("docker run alpine", "this is a command line, not JSON; give it as docker-command"),
+            ("spec:\n  x", "line 1, column 1: expected value; a job-spec is one JSON document"),
+            (
+                r#"{"id": "a", "id": "b"}"#,
+                r#"line 1, column 16: the key "id" is given twice; a job-spec is one JSON document"#,
+            ),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parse_spec(text.as_bytes()).unwrap_err().to_string(), format!("job-spec: {error}"));
+        }
+    }
+
+    #[test]
+    fn doubts_are_warnings() {
+        let spec = json!({
+            "container": {"image": "a", "args": ["python train.py"], "env": {"JOB_ID": "x"}},
+            "retry": {"max_attempts": 2}
+        });
+        assert_eq!(
+            parse(&spec).unwrap().warnings,
+            [
+                "the only argument \"python train.py\" has a space in it and stays one word: if it is a command line, give each word on its own",
+                "the value given for JOB_ID is not used: vmjob sets it itself",
+                "retry.max_attempts is above 1, but retry.on names no cause: nothing is tried again",
+            ]
+        );
+        let shell = json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}});
+        assert_eq!(parse(&shell).unwrap().warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_carried_out_yet_is_named() {
+        let places = |spec: &serde_json::Value| {
+            parse(spec).unwrap().job.unsupported().into_iter().map(|error| error.place).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&full()), ["container.secret_env", "inputs", "outputs", "logs.upload", "metadata_server"]);
+        assert_eq!(places(&json!({"process": {"command": ["/x"]}})), ["process"]);
+        assert_eq!(places(&json!({"container": {"image": "a"}})), [""; 0]);
+        assert_eq!(
+            parse(&full()).unwrap().job.unsupported()[4].to_string(),
+            "job-spec: metadata_server: \"block\" is not supported by this version of vmjob-agent; leave it out, or use a later version"
+        );
+    }
+}

@@ -1,0 +1,33 @@
+//! What the contract has and this version does not carry out yet.
+//!
+//! In: a job that was read. Out: one error for each such field; the file shrinks as releases come.
+
+use super::error::{JobError, Problem};
+use super::spec::ATTRIBUTE;
+use super::types::{Job, MetadataServer, OnFinish, Work};
+
+impl Job {
+    /// The fields that this version cannot honour; a job that has any must not start.
+    pub fn unsupported(&self) -> Vec<JobError> {
+        let (process, secrets) = match &self.work {
+            Work::Container(container) => (false, ("container.secret_env", &container.secret_env)),
+            Work::Process(process) => (true, ("process.secret_env", &process.secret_env)),
+        };
+        let used = [
+            (process, "process"),
+            (!secrets.1.is_empty(), secrets.0),
+            (!self.inputs.is_empty(), "inputs"),
+            (!self.outputs.is_empty(), "outputs"),
+            (self.logs.upload.is_some(), "logs.upload"),
+            (self.metadata_server == MetadataServer::Block, "metadata_server"),
+            (self.on_finish != OnFinish::None, "on_finish"),
+        ];
+        let error = |place: &str| {
+            let what = if place == "metadata_server" { "\"block\"" } else { "it" };
+            Problem::new(format!("{what} is not supported by this version of vmjob-agent"))
+                .fix("leave it out, or use a later version")
+                .at(ATTRIBUTE, place)
+        };
+        used.into_iter().filter(|(used, _)| *used).map(|(_, place)| error(place)).collect()
+    }
+}

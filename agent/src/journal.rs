@@ -1,0 +1,203 @@
+//! The crash-safe record of one job: a restarted agent reads it and takes the next step. One JSON file, replaced as a
+//! whole, so that at any moment the disk holds either the old record or the new one.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{delivery::Progress, metadata::Vm, stop::Stop};
+
+/// How far the job has come. Each phase names what has been done and is known to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Phase {
+    /// The job was read and is ours. Nothing of it has run.
+    Claimed,
+    /// Its container exists. It may have been started, by an agent that died before it could say so.
+    Created,
+    /// It was started.
+    Running,
+    /// It ended, and the report is on disk.
+    Exited,
+    /// The report was delivered, or given up.
+    Delivered,
+}
+
+/// Where the job text came from, and the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    JobSpec(String),
+    DockerCommand(String),
+    /// There was no text that could be kept: none at all, two, or not UTF-8. The report says which.
+    Unreadable,
+}
+
+/// What is known of one attempt to run the job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    pub image: Option<String>,
+    pub image_digest: Option<String>,
+    pub container: Option<String>,
+    /// The boot in which the attempt was begun.
+    pub boot_id: String,
+    /// Whether its log is read from the engine's file; else by attaching.
+    pub logs_from_file: bool,
+    /// Whether the connection to the engine broke while the job ran.
+    pub engine_lost: bool,
+    pub pull_started_at: Option<String>,
+    pub pull_s: Option<f64>,
+    pub started_at: Option<String>,
+    /// Seconds since boot when the job started: the timeout's clock.
+    pub started_since_boot_s: Option<f64>,
+    pub finished_at: Option<String>,
+    pub run_s: Option<f64>,
+    pub stop: Option<Stop>,
+}
+
+/// The record. Everything that a restarted agent needs, and no secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    /// Names this very job on this very VM: a digest of instance, callback and job text.
+    pub claim: String,
+    pub phase: Phase,
+    pub job_id: String,
+    pub task_index: u32,
+    pub task_count: u32,
+    pub source: Source,
+    pub callback_url: Option<String>,
+    pub vm: Vm,
+    pub agent_started_at: String,
+    pub attempt: Attempt,
+    /// How earlier attempts ended, a line each.
+    pub earlier_attempts: Vec<String>,
+    pub delivery: Progress,
+}
+
+impl Record {
+    pub const VERSION: u32 = 1;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("failed to open the state directory {dir}: {source}")]
+    Open { dir: PathBuf, source: io::Error },
+    #[error("another vmjob-agent is using the state directory {dir}")]
+    InUse { dir: PathBuf },
+    #[error("failed to read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+}
+
+/// The state directory, locked for one agent.
+pub struct Journal {
+    dir: PathBuf,
+    _lock: File,
+}
+
+const RECORD: &str = "journal.json";
+const REPORT: &str = "report.json";
+const LOGS: &str = "logs.json";
+
+impl Journal {
+    /// Opens the state directory, made where it is missing, and locks it.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let open = || -> io::Result<(PathBuf, File)> {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            let dir = dir.canonicalize()?;
+            let lock = File::options().create(true).append(true).mode(0o600).open(dir.join("lock"))?;
+            Ok((dir, lock))
+        };
+        let (dir, lock) = open().map_err(|source| JournalError::Open { dir: dir.to_owned(), source })?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(JournalError::InUse { dir }),
+            Err(TryLockError::Error(source)) => Err(JournalError::Open { dir, source }),
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The record, if there is one. One that cannot be read is put aside: the container's labels are the second witness.
+    pub fn load(&self) -> Result<Option<Record>, JournalError> {
+        let path = self.dir.join(RECORD);
+        match read(&self.dir)? {
+            Some(Ok(record)) => Ok(Some(record)),
+            Some(Err(error)) => {
+                let aside = path.with_extension("json.unreadable");
+                warn!("the journal {} is unreadable ({error}); it is kept as {}", path.display(), aside.display());
+                fs::rename(&path, aside).map_err(|source| JournalError::Read { path, source })?;
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub fn save(&self, record: &Record) -> io::Result<()> {
+        self.replace(RECORD, &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// The report's bytes: written once, before the first POST, and sent as they are at every try.
+    pub fn save_report(&self, report: &[u8]) -> io::Result<()> {
+        self.replace(REPORT, report)
+    }
+
+    pub fn load_report(&self) -> io::Result<Vec<u8>> {
+        fs::read(self.dir.join(REPORT))
+    }
+
+    /// What is known of the logs so far. Not synced: after a power cut the log itself is read again.
+    pub fn save_logs(&self, logs: &impl Serialize) -> io::Result<()> {
+        let temporary = self.dir.join("logs.json.new");
+        fs::write(&temporary, serde_json::to_vec(logs)?)?;
+        fs::rename(temporary, self.dir.join(LOGS))
+    }
+
+    /// `None` where there is nothing, or nothing readable, to go on from.
+    pub fn load_logs<T: for<'de> Deserialize<'de>>(&self) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.dir.join(LOGS)).ok()?).ok()
+    }
+
+    /// Forgets the attempt's files, for another attempt or another job.
+    pub fn clear_attempt(&self) -> io::Result<()> {
+        for name in [LOGS, REPORT] {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a file so that a power cut leaves the old content or the new: a temporary file in the same directory,
+    /// synced, renamed over the old one, and the directory synced.
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let temporary = self.dir.join(format!("{name}.new"));
+        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(temporary, self.dir.join(name))?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+/// Reads the record without the lock, for `status`: `None` if there is none, an inner error if it cannot be parsed.
+pub fn read(dir: &Path) -> Result<Option<serde_json::Result<Record>>, JournalError> {
+    let path = dir.join(RECORD);
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(JournalError::Read { path, source }),
+    }
+}

@@ -1,0 +1,22 @@
+//! vmjob-agent: runs the one job of a Compute Engine VM and reports to a Cloud Workflows callback how it ended.
+//!
+//! Data flows one way: [`metadata`] → [`job`] → [`runtime`] → [`logs`] → [`outcome`] → [`delivery`], with the [`journal`] below
+//! all of them. [`mod@run`] is the one place that knows them all.
+
+pub mod check;
+pub mod claim;
+pub mod cli;
+pub mod clock;
+pub mod delivery;
+pub mod http;
+pub mod job;
+pub mod journal;
+pub mod logging;
+pub mod logs;
+pub mod metadata;
+pub mod outcome;
+pub mod retry;
+pub mod run;
+pub mod runtime;
+pub mod status;
+pub mod stop;

@@ -1,0 +1,330 @@
+//! The engine's json-file log, read where it lies: no load on the engine, no back-pressure on the job, and a place, (inode,
+//! offset), to come back to after any restart. Rotation renames `X-json.log` to `X-json.log.1`, `.1` to `.2` and so on; the
+//! file being read is read to its end first.
+
+use std::{
+    fs::{self, File, Metadata},
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::{Stream, entry};
+
+/// Where reading goes on: the next entry of this file begins at this offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    file: FileId,
+    offset: u64,
+}
+
+/// Names a file whatever its path is now. Rotation frees inodes, and the next file takes them: so the time of birth belongs to
+/// the name, where the file system keeps one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FileId {
+    inode: u64,
+    /// Nanoseconds since 1970.
+    born: Option<u64>,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { inode: metadata.ino(), born: born.and_then(|since| u64::try_from(since.as_nanos()).ok()) }
+    }
+}
+
+/// One read, in bytes: large enough to be cheap, small enough to keep the loop responsive.
+const HELPING_BYTES: usize = 64 * 1024;
+/// The engine splits lines at 16 KiB, and JSON escapes make that six times as long at most: what is longer is no entry.
+const MAX_ENTRY_BYTES: usize = 1024 * 1024;
+/// A pause after catching up, so that a chatty job costs a wake-up per helping and not per line.
+const BREATHER: Duration = Duration::from_millis(20);
+
+pub(super) struct JsonFile {
+    path: PathBuf,
+    file: File,
+    place: Place,
+    /// What was read from `place` on and is not yet a whole entry.
+    pending: Vec<u8>,
+    /// The decoded text of one entry; kept to be used again.
+    text: Vec<u8>,
+    changes: EventStream<[u8; 4096]>,
+    has_gap: bool,
+}
+
+impl JsonFile {
+    /// Opens the log at `place`, which may have been rotated meanwhile, or else at the oldest file there is.
+    pub(super) fn follow(path: PathBuf, place: Option<Place>) -> io::Result<Self> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let inotify = Inotify::init()?;
+        inotify
+            .watches()
+            .add(directory, WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR)?;
+        let changes = inotify.into_event_stream([0; 4096])?;
+
+        let found = place.and_then(|place| Some((find(&path, place.file)?, place)));
+        let has_gap = place.is_some() && found.is_none();
+        let (file, place) = match found {
+            Some((index, place)) => (File::open(rotated(&path, index))?, place),
+            None => open_at(&path, oldest(&path))?,
+        };
+        Ok(Self { path, file, place, pending: Vec::new(), text: Vec::new(), changes, has_gap })
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Whether the engine rotated away something that had not been read.
+    pub(super) fn has_gap(&self) -> bool {
+        self.has_gap
+    }
+
+    /// Hands everything that is in the log now to `take`.
+    pub(super) async fn rest(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
+        while self.read_helping(take)? || self.next_file()? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to read and hands one helping of it to `take`.
+    pub(super) async fn next(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
+        loop {
+            if self.read_helping(take)? {
+                // Let the rest of the agent have its turn, however much there is to read.
+                tokio::task::yield_now().await;
+                return Ok(());
+            }
+            if self.next_file()? {
+                continue;
+            }
+            if let Some(event) = self.changes.next().await {
+                event?;
+            }
+            tokio::time::sleep(BREATHER).await;
+        }
+    }
+
+    /// Reads once and hands over the entries that are complete; false at the end of the file.
+    fn read_helping(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<bool> {
+        let kept = self.pending.len();
+        self.pending.resize(kept + HELPING_BYTES, 0);
+        let read = self.file.read_at(&mut self.pending[kept..], self.place.offset + kept as u64);
+        self.pending.truncate(kept + *read.as_ref().unwrap_or(&0));
+        if read? == 0 {
+            return Ok(false);
+        }
+        let mut done = 0;
+        while let Some(length) = memchr::memchr(b'\n', &self.pending[done..]) {
+            let line = &self.pending[done..done + length];
+            match entry::decode(line, &mut self.text) {
+                Some(stream) => take(stream, &self.text),
+                None if line.is_empty() => {}
+                None => warn!("skipped {length} bytes of the engine's log that are no entry"),
+            }
+            done += length + 1;
+        }
+        if done == 0 && self.pending.len() > MAX_ENTRY_BYTES {
+            warn!("skipped {} bytes of the engine's log that are no entry", self.pending.len());
+            done = self.pending.len();
+        }
+        self.pending.drain(..done);
+        self.place.offset += done as u64;
+        Ok(true)
+    }
+
+    /// Goes on to the file that was begun after this one; false while this one is the newest.
+    fn next_file(&mut self) -> io::Result<bool> {
+        if id_at(&self.path).is_none_or(|file| file == self.place.file) {
+            return Ok(false);
+        }
+        // The last entries may have been written between our read and the rename.
+        if self.file.metadata()?.len() > self.place.offset + self.pending.len() as u64 {
+            return Ok(true);
+        }
+        // Another rotation in between would skip a file, so the answer is checked against a second look.
+        for _ in 0..10 {
+            let index = find(&self.path, self.place.file);
+            let next = index.map_or_else(|| oldest(&self.path), |index| index.saturating_sub(1));
+            match open_at(&self.path, next) {
+                Ok((file, place)) if find(&self.path, self.place.file) == index => {
+                    self.has_gap |= index.is_none();
+                    (self.file, self.place) = (file, place);
+                    self.pending.clear();
+                    return Ok(true);
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Err(io::Error::other("the log is rotated faster than its files can be opened"))
+    }
+}
+
+fn open_at(path: &Path, index: u32) -> io::Result<(File, Place)> {
+    let file = File::open(rotated(path, index))?;
+    let place = Place { file: FileId::from(&file.metadata()?), offset: 0 };
+    Ok((file, place))
+}
+
+/// The path of the file that was rotated `index` times.
+fn rotated(path: &Path, index: u32) -> PathBuf {
+    if index == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{index}"));
+    name.into()
+}
+
+fn id_at(path: &Path) -> Option<FileId> {
+    fs::metadata(path).ok().map(|metadata| FileId::from(&metadata))
+}
+
+/// How often the file was rotated; `None` if it is gone.
+fn find(path: &Path, file: FileId) -> Option<u32> {
+    generations(path).find(|index| id_at(&rotated(path, *index)) == Some(file))
+}
+
+/// The index of the oldest file that is still there.
+fn oldest(path: &Path) -> u32 {
+    generations(path).max().unwrap_or(0)
+}
+
+/// The indexes of all files of the log. In the middle of a rotation one may be missing, so they are listed, not counted.
+fn generations(path: &Path) -> impl Iterator<Item = u32> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok());
+    entries.into_iter().flatten().flatten().filter_map(move |entry| {
+        let entry = entry.file_name();
+        let suffix = entry.to_str()?.strip_prefix(name.as_str())?;
+        if suffix.is_empty() { Some(0) } else { suffix.strip_prefix('.')?.parse().ok() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A log directory as the engine keeps it.
+    struct Engine {
+        dir: PathBuf,
+        file: File,
+        lines: u32,
+    }
+
+    impl Engine {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("vmjob-json-file-{}-{name}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            let file = File::create(dir.join("x-json.log")).unwrap();
+            Self { dir, file, lines: 0 }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.join("x-json.log")
+        }
+
+        fn write(&mut self, count: u32) {
+            for _ in 0..count {
+                self.lines += 1;
+                writeln!(self.file, r#"{{"log":"line {}\n","stream":"stdout","time":"t"}}"#, self.lines).unwrap();
+            }
+        }
+
+        /// Moves every file on by one and forgets those from `max_files` on.
+        fn rotate(&mut self, max_files: u32) {
+            for index in (0..max_files).rev() {
+                let _ = fs::rename(rotated(&self.path(), index), rotated(&self.path(), index + 1));
+            }
+            let _ = fs::remove_file(rotated(&self.path(), max_files));
+            self.file = File::create(self.path()).unwrap();
+        }
+    }
+
+    impl Drop for Engine {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+
+    async fn read_all(log: &mut JsonFile) -> String {
+        let mut text = Vec::new();
+        log.rest(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    fn lines(numbers: std::ops::RangeInclusive<u32>) -> String {
+        numbers.fold(String::new(), |lines, number| format!("{lines}line {number}\n"))
+    }
+
+    #[tokio::test]
+    async fn rotation_loses_nothing_and_repeats_nothing() {
+        let mut engine = Engine::new("rotation");
+        engine.write(3);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        assert_eq!(read_all(&mut log).await, lines(1..=3));
+        engine.write(2);
+        engine.rotate(5);
+        engine.write(2);
+        engine.rotate(5);
+        engine.write(1);
+        assert_eq!(read_all(&mut log).await, lines(4..=8));
+        assert!(!log.has_gap());
+    }
+
+    #[tokio::test]
+    async fn a_restart_goes_on_where_it_was_even_in_a_rotated_file() {
+        let mut engine = Engine::new("restart");
+        engine.write(3);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        read_all(&mut log).await;
+        let place = log.place();
+        drop(log);
+        engine.write(1);
+        engine.rotate(5);
+        engine.write(1);
+        let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+        assert_eq!(read_all(&mut log).await, lines(4..=5));
+        assert!(!log.has_gap());
+    }
+
+    #[tokio::test]
+    async fn what_was_rotated_away_unread_is_a_gap() {
+        let mut engine = Engine::new("gap");
+        engine.write(1);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        read_all(&mut log).await;
+        let place = log.place();
+        drop(log);
+        for _ in 0..4 {
+            engine.write(1);
+            engine.rotate(2);
+        }
+        let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+        assert_eq!(read_all(&mut log).await, lines(5..=5));
+        assert!(log.has_gap());
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_taken_when_it_is_whole() {
+        let mut engine = Engine::new("whole");
+        write!(engine.file, r#"{{"log":"half"#).unwrap();
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        let start = log.place();
+        assert_eq!(read_all(&mut log).await, "");
+        assert_eq!(log.place(), start, "a restart would read the half again");
+        writeln!(engine.file, r#" done","stream":"stderr"}}"#).unwrap();
+        assert_eq!(read_all(&mut log).await, "half done");
+    }
+}

@@ -1,0 +1,102 @@
+//! The metadata server's client: paths go in, values come out. Values are read with retries, watched with
+//! `wait_for_change`, and never polled.
+//! Protocol: <https://cloud.google.com/compute/docs/metadata/querying-metadata>.
+
+mod token;
+mod vm;
+mod watch;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Request, StatusCode};
+use tracing::{debug, warn};
+
+pub use self::{
+    token::{Token, TokenError},
+    vm::Vm,
+    watch::Watch,
+};
+use crate::{
+    http::{Http, HttpError},
+    retry::Delays,
+};
+
+/// All attributes of a VM together are at most 512 KB; JSON escapes may double that.
+const MAX_BODY_BYTES: usize = 2 << 20;
+/// One request that does not hang on purpose: the server is on this very host.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    #[error("failed to reach the metadata server at {host}: {source}")]
+    Unreachable { host: String, source: HttpError },
+    #[error("the metadata server answered {status} for {path}")]
+    Refused { path: String, status: StatusCode },
+    #[error("{host} does not answer as a metadata server does (no `Metadata-Flavor: Google`)")]
+    NotMetadata { host: String },
+}
+
+/// A value and the tag of its version.
+#[derive(Debug, Clone)]
+pub struct Value {
+    pub bytes: Bytes,
+    pub etag: Option<String>,
+}
+
+#[derive(Clone)]
+pub struct Metadata {
+    http: Http,
+    host: String,
+}
+
+impl Metadata {
+    /// `host` is `ADDRESS` or `ADDRESS:PORT`, as in `GCE_METADATA_HOST`.
+    pub fn new(http: Http, host: &str) -> Self {
+        Self { http, host: host.to_owned() }
+    }
+
+    /// The value at `path` below `/computeMetadata/v1/`; `None` if there is none (404, which is final). Everything else
+    /// is tried again until `patience` is over.
+    pub async fn get(&self, path: &str, patience: Duration) -> Result<Option<Bytes>, MetadataError> {
+        let end = tokio::time::Instant::now() + patience;
+        for (tried, delay) in Delays::new(Duration::from_millis(250), Duration::from_secs(10)).enumerate() {
+            match self.request(path, REQUEST_DEADLINE).await {
+                Ok(value) => return Ok(value.map(|value| value.bytes)),
+                Err(error) if tokio::time::Instant::now() + delay >= end => return Err(error),
+                Err(error) if tried == 3 => warn!("{error}; still trying for {} s", patience.as_secs()),
+                Err(error) => debug!("{error}; trying again"),
+            }
+            tokio::time::sleep(delay).await;
+        }
+        unreachable!("the delays never end")
+    }
+
+    /// As [`get`](Self::get), in one try of at most `deadline`.
+    pub async fn get_once(&self, path: &str, deadline: Duration) -> Result<Option<Bytes>, MetadataError> {
+        Ok(self.request(path, deadline).await?.map(|value| value.bytes))
+    }
+
+    /// One GET. `path` may carry a query.
+    async fn request(&self, path: &str, deadline: Duration) -> Result<Option<Value>, MetadataError> {
+        let unreachable = |source| MetadataError::Unreachable { host: self.host.clone(), source };
+        let request = Request::get(format!("http://{}/computeMetadata/v1/{path}", self.host))
+            .header("Metadata-Flavor", "Google")
+            .header("Host", &self.host)
+            .body(Bytes::new())
+            .map_err(|_| MetadataError::NotMetadata { host: self.host.clone() })?;
+        let answer = self.http.send(request, deadline, MAX_BODY_BYTES).await.map_err(unreachable)?;
+        if answer.headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
+            return Err(MetadataError::NotMetadata { host: self.host.clone() });
+        }
+        match answer.status {
+            StatusCode::OK => {
+                let etag = answer.headers.get("etag").and_then(|etag| etag.to_str().ok());
+                let etag = etag.map(str::to_owned);
+                Ok(Some(Value { bytes: answer.body.map_err(unreachable)?, etag }))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(MetadataError::Refused { path: path.to_owned(), status }),
+        }
+    }
+}

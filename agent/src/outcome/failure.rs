@@ -1,0 +1,114 @@
+//! Everything that can end a job other than its own exit. Each failure has one cause, given out in one place.
+
+use super::{Cause, Outcome};
+use crate::{job::JobError, runtime::EngineError};
+
+pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
+
+/// A failure that ends the job.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Spec(#[from] JobError),
+    #[error("there is no job: the attributes `job-spec` and `docker-command` are both missing")]
+    NoJob,
+    #[error("there are two jobs: `job-spec` and `docker-command` are both set; remove one")]
+    TwoJobs,
+    #[error("{0}")]
+    Callback(String),
+    #[error("no Docker daemon at {host} within {waited_s} s: {source}")]
+    EngineUnavailable { host: String, waited_s: u64, source: EngineError },
+    #[error("image {image} was not found: {source}")]
+    ImageNotFound { image: String, source: EngineError },
+    #[error("image {image} is not on this machine, and `pull` is `never`")]
+    ImageMissing { image: String },
+    #[error("access to image {image} was denied: {source}")]
+    ImageDenied { image: String, source: EngineError },
+    #[error("failed to pull image {image}: {source}")]
+    Pull { image: String, source: EngineError },
+    #[error("failed to pull image {image}: {problem}")]
+    PullStalled { image: String, problem: String },
+    #[error("failed to create the container: {0}")]
+    Create(EngineError),
+    #[error("failed to start the container: {0}")]
+    Start(EngineError),
+    #[error("container {container} is gone, and nobody knows how it ended")]
+    ContainerLost { container: String },
+    #[error("the VM was rebooted while the job ran; how the job ended is not known")]
+    Rebooted { started: String, now: String },
+    #[error("failed to write the state in {dir}: {source}")]
+    Journal { dir: String, source: std::io::Error },
+    #[error("{0}")]
+    Agent(String),
+}
+
+impl Failure {
+    /// The one place where failures get their cause.
+    pub fn cause(&self) -> Cause {
+        if self.is_disk_full() {
+            return Cause::DiskFull;
+        }
+        match self {
+            Self::Spec(_) | Self::NoJob | Self::TwoJobs | Self::Callback(_) => Cause::InvalidSpec,
+            Self::EngineUnavailable { .. } => Cause::EngineUnavailable,
+            Self::ImageNotFound { .. } | Self::ImageMissing { .. } => Cause::ImageNotFound,
+            Self::ImageDenied { .. } => Cause::ImageDenied,
+            Self::Pull { .. } | Self::PullStalled { .. } => Cause::ImagePullFailed,
+            Self::Create(_) => Cause::CreateFailed,
+            Self::Start(_) => Cause::StartFailed,
+            Self::ContainerLost { .. } => Cause::ContainerLost,
+            Self::Rebooted { .. } => Cause::VmRebooted,
+            Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,
+        }
+    }
+
+    /// ENOSPC reaches us as the kernel's text inside the engine's message.
+    fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Pull { source, .. } | Self::Create(source) | Self::Start(source) => source.is_disk_full(),
+            Self::Journal { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
+    fn evidence(&self) -> Vec<String> {
+        match self {
+            Self::Rebooted { started, now } => {
+                vec![format!("the job was started in boot {started}, this is boot {now}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        if self.is_disk_full() {
+            return Some(FIX_DISK.into());
+        }
+        let fix = match self {
+            Self::NoJob => "set the VM's metadata attribute `job-spec` (JSON) or `docker-command` (`docker run …`)",
+            Self::EngineUnavailable { .. } => {
+                "use an image that has Docker (Container-Optimized OS), or install and start it; see `journalctl -u docker`"
+            }
+            Self::ImageNotFound { .. } => "check the image's name, tag and region; it must have been pushed",
+            Self::ImageMissing { .. } => "set `container.pull` to `missing`, or bake the image into the VM",
+            Self::ImageDenied { .. } => {
+                "give the VM's service account `roles/artifactregistry.reader` on the repository, and check the image's name"
+            }
+            _ => return None,
+        };
+        Some(fix.into())
+    }
+}
+
+impl From<&Failure> for Outcome {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            cause: failure.cause(),
+            exit_code: None,
+            signal: None,
+            message: failure.to_string(),
+            evidence: failure.evidence(),
+            fix: failure.fix(),
+        }
+    }
+}

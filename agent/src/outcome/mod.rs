@@ -1,0 +1,30 @@
+//! What happened to the job: a container's exit, a failure or a stop goes in; the outcome and, with the rest of what is
+//! known, the report come out.
+
+mod cause;
+mod exit;
+mod failure;
+mod report;
+
+pub use self::{
+    cause::{Cause, Fault, State},
+    exit::{Exit, classify},
+    failure::Failure,
+    report::{MAX_REPORT_BYTES, Report, without_logs},
+};
+
+/// How the job ended, and what is known about why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub cause: Cause,
+    /// The job's own exit code, as seen; never guessed.
+    pub exit_code: Option<i64>,
+    /// The signal that ended the job, where its exit code says so.
+    pub signal: Option<i64>,
+    /// One sentence for people.
+    pub message: String,
+    /// The facts that led to the cause, in the order they came up.
+    pub evidence: Vec<String>,
+    /// What to do about it.
+    pub fix: Option<String>,
+}

@@ -1,0 +1,300 @@
+//! The report: everything that is known of the job as the JSON that is POSTed. Contract: design 2.3.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Cause, Fault, Outcome, State};
+use crate::{journal::Record, logs::LogSummary, metadata::Vm};
+
+/// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
+/// runner puts before it, still passes a reader of 64 KiB lines.
+pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
+/// The largest message or piece of evidence, in bytes: an engine's error text has no bound of its own.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// What the report is made of.
+pub struct Report<'a> {
+    pub record: &'a Record,
+    pub outcome: &'a Outcome,
+    pub logs: &'a LogSummary,
+    /// What the job wrote to `JOB_RESULT_FILE`.
+    pub result: Option<Value>,
+}
+
+impl Report<'_> {
+    /// The JSON, at most [`MAX_REPORT_BYTES`]: the log summary gives way, then `result`, never the rest.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut budget = self.logs.text_bytes();
+        loop {
+            let bytes = to_bytes(&self.document(&self.logs.within(budget), self.result.as_ref()));
+            if bytes.len() <= MAX_REPORT_BYTES {
+                return bytes;
+            }
+            if budget == 0 {
+                break;
+            }
+            // Escapes make the JSON longer than the text, so the budget is found by trying.
+            budget /= 2;
+        }
+        to_bytes(&self.document(&self.logs.within(0), None))
+    }
+
+    fn document<'a>(&'a self, logs: &'a LogSummary, result: Option<&'a Value>) -> Document<'a> {
+        let Self { record, outcome, .. } = self;
+        let attempt = &record.attempt;
+        let cause = outcome.cause;
+        Document {
+            version: 1,
+            job: JobNames {
+                id: &record.job_id,
+                attempt: attempt.number,
+                task_index: record.task_index,
+                task_count: record.task_count,
+            },
+            state: cause.state(),
+            cause,
+            exit_code: outcome.exit_code,
+            signal: outcome.signal,
+            message: cut(&outcome.message),
+            evidence: evidence(outcome, &record.earlier_attempts),
+            fix: outcome.fix.as_deref(),
+            fault: cause.fault(),
+            retryable: cause.retryable(),
+            image: Image { reference: attempt.image.as_deref(), digest: attempt.image_digest.as_deref() },
+            times: Times {
+                agent_started_at: &record.agent_started_at,
+                pull_started_at: attempt.pull_started_at.as_deref(),
+                started_at: attempt.started_at.as_deref(),
+                finished_at: attempt.finished_at.as_deref(),
+            },
+            durations_s: Durations { pull: attempt.pull_s, run: attempt.run_s },
+            usage: Usage::default(),
+            logs,
+            result,
+            uploads: [],
+            vm: &record.vm,
+            agent: Agent { version: env!("CARGO_PKG_VERSION") },
+        }
+    }
+}
+
+/// The report's JSON, in the order of the contract.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    job: JobNames<'a>,
+    state: State,
+    cause: Cause,
+    exit_code: Option<i64>,
+    signal: Option<i64>,
+    message: String,
+    evidence: Vec<&'a str>,
+    fix: Option<&'a str>,
+    fault: Option<Fault>,
+    retryable: bool,
+    image: Image<'a>,
+    times: Times<'a>,
+    durations_s: Durations,
+    usage: Usage,
+    logs: &'a LogSummary,
+    result: Option<&'a Value>,
+    uploads: [(); 0],
+    vm: &'a Vm,
+    agent: Agent,
+}
+
+#[derive(Serialize)]
+struct JobNames<'a> {
+    id: &'a str,
+    attempt: u32,
+    task_index: u32,
+    task_count: u32,
+}
+
+#[derive(Serialize)]
+struct Image<'a> {
+    #[serde(rename = "ref")]
+    reference: Option<&'a str>,
+    digest: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the contract's names")]
+struct Times<'a> {
+    agent_started_at: &'a str,
+    pull_started_at: Option<&'a str>,
+    started_at: Option<&'a str>,
+    finished_at: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Durations {
+    pull: Option<f64>,
+    run: Option<f64>,
+}
+
+/// Not measured by this version: all null, never a made-up zero.
+#[derive(Serialize, Default)]
+struct Usage {
+    cpu_s: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+    oom_kills: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Agent {
+    version: &'static str,
+}
+
+/// Earlier attempts first, then this one's facts, 2 KiB in all.
+fn evidence<'a>(outcome: &'a Outcome, earlier_attempts: &'a [String]) -> Vec<&'a str> {
+    let mut left = MAX_TEXT_BYTES;
+    let mut facts = Vec::new();
+    for fact in earlier_attempts.iter().chain(&outcome.evidence) {
+        if fact.len() > left {
+            break;
+        }
+        left -= fact.len();
+        facts.push(fact.as_str());
+    }
+    facts
+}
+
+/// A report once more with the log texts dropped, for an endpoint that finds it too large or cannot read it. `None` if there
+/// is nothing to drop.
+pub fn without_logs(report: &[u8]) -> Option<Vec<u8>> {
+    let mut value: Value = serde_json::from_slice(report).ok()?;
+    let logs = value.get_mut("logs")?.as_object_mut()?;
+    for text in ["head", "tail"] {
+        logs.insert(text.into(), "".into());
+    }
+    logs.insert("errors".into(), json!([]));
+    let bytes = to_bytes(&value);
+    (bytes.len() < report.len()).then_some(bytes)
+}
+
+fn to_bytes(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON values with string keys always serialize")
+}
+
+/// `text`, cut at a character boundary within [`MAX_TEXT_BYTES`].
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_TEXT_BYTES {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8());
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::Progress,
+        journal::{Attempt, Phase, Source},
+        logs::tests::summary_of,
+    };
+
+    fn record() -> Record {
+        Record {
+            version: Record::VERSION,
+            claim: "c".into(),
+            phase: Phase::Running,
+            job_id: "train-42".into(),
+            task_index: 0,
+            task_count: 1,
+            source: Source::Unreadable,
+            callback_url: None,
+            vm: Vm { id: "17446744073709551557".into(), ..Vm::default() },
+            agent_started_at: "2026-11-24T04:23:55.706Z".into(),
+            attempt: Attempt { number: 1, ..Attempt::default() },
+            earlier_attempts: vec!["attempt 1: VM_REBOOTED: …".into()],
+            delivery: Progress::default(),
+        }
+    }
+
+    fn outcome(message: &str) -> Outcome {
+        let evidence = vec!["fact".to_owned(); 1000];
+        Outcome {
+            cause: Cause::ExitCode,
+            exit_code: Some(3),
+            signal: None,
+            message: message.into(),
+            evidence,
+            fix: None,
+        }
+    }
+
+    #[test]
+    fn the_fields_stand_as_in_the_contract() {
+        let (record, outcome, logs) = (record(), outcome("the job exited with 3"), summary_of(b"hi\n"));
+        let bytes = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_bytes();
+        let text = String::from_utf8(bytes).unwrap();
+        let names = [
+            "version",
+            "job",
+            "state",
+            "cause",
+            "exit_code",
+            "signal",
+            "message",
+            "evidence",
+            "fix",
+            "fault",
+            "retryable",
+            "image",
+            "times",
+            "durations_s",
+            "usage",
+            "logs",
+            "result",
+            "uploads",
+            "vm",
+            "agent",
+        ];
+        let places: Vec<usize> = names.iter().map(|name| text.find(&format!("\"{name}\":")).expect(name)).collect();
+        assert!(places.is_sorted());
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(report.as_object().unwrap().len(), names.len());
+        assert_eq!(
+            (&report["state"], &report["cause"], &report["fault"]),
+            (&json!("FAILED"), &json!("EXIT_CODE"), &json!("job"))
+        );
+        assert_eq!(report["logs"]["tail"], "hi\n");
+        assert_eq!(report["evidence"][0], "attempt 1: VM_REBOOTED: …");
+    }
+
+    #[test]
+    fn no_log_message_or_result_makes_a_report_too_large() {
+        for (log, message, result) in [
+            (vec![1_u8; 60_000].as_slice(), "m".repeat(100_000), None),
+            ("\u{1F600}\n".repeat(20_000).as_bytes(), "é".repeat(10_000), Some(json!("\u{1}".repeat(16_000)))),
+            (b"".as_slice(), String::new(), Some(json!("x".repeat(16_000)))),
+        ] {
+            let (record, outcome, logs) = (record(), outcome(&message), summary_of(log));
+            let bytes = Report { record: &record, outcome: &outcome, logs: &logs, result }.to_bytes();
+            assert!(bytes.len() <= MAX_REPORT_BYTES, "{}", bytes.len());
+            let report: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(report["exit_code"], 3);
+            assert!(
+                report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap().len()).sum::<usize>()
+                    <= 2048
+            );
+        }
+    }
+
+    #[test]
+    fn without_its_logs_a_report_says_the_same() {
+        let (record, outcome, logs) = (record(), outcome("m"), summary_of(b"error: a\nlast"));
+        let bytes = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_bytes();
+        let small = without_logs(&bytes).unwrap();
+        let (mut large, small_value): (Value, Value) =
+            (serde_json::from_slice(&bytes).unwrap(), serde_json::from_slice(&small).unwrap());
+        for text in ["head", "tail"] {
+            large["logs"][text] = "".into();
+        }
+        large["logs"]["errors"] = json!([]);
+        assert_eq!(large, small_value);
+        assert_eq!(without_logs(&small), None, "there is nothing left to drop");
+    }
+}

@@ -1,0 +1,179 @@
+//! From an outcome to a delivered report, or to another attempt; and the tidying up after it.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::{sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::Run;
+use crate::{
+    delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
+    job::{CallbackAuth, Job},
+    journal::{Attempt, Phase},
+    logs::LogSummary,
+    outcome::{Cause, Outcome, Report},
+    runtime::{ContainerNames, Engine, RESULT_FILE},
+};
+
+/// The largest result a job may leave, in bytes.
+const MAX_RESULT_BYTES: u64 = 16 * 1024;
+/// Before the next attempt, so that one that fails at once does not spin.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long tidying up waits for the engine.
+const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
+
+impl Run<'_> {
+    /// Ends the attempt: begins the next one where the job wants that, else writes the report.
+    pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
+        let job = self.job().ok();
+        if let Some(job) = &job
+            && self.wants_retry(job, &outcome)
+        {
+            return self.next_attempt(job, &outcome).await;
+        }
+
+        let result = self.read_result().unwrap_or_else(|problem| {
+            warn!("{problem}");
+            outcome.evidence.push(problem);
+            None
+        });
+        let logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
+        if logs.lost_some {
+            outcome.evidence.push("part of the log was rotated away before it could be read".into());
+        }
+        info!(cause = ?outcome.cause, "{}", outcome.message);
+        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_bytes();
+        if let Err(error) = self.journal.save_report(&report) {
+            warn!("failed to write the report down: {error}; delivering it all the same");
+        }
+        self.report = Some(report);
+        self.record.phase = Phase::Exited;
+        self.save_if_possible();
+    }
+
+    fn wants_retry(&self, job: &Job, outcome: &Outcome) -> bool {
+        let stopped = self.record.attempt.stop.as_ref().is_some_and(|_| outcome.cause != Cause::Timeout);
+        !stopped
+            && self.record.attempt.number < job.retry.max_attempts
+            && job.retry.covers(outcome.cause.name(), outcome.exit_code)
+    }
+
+    async fn next_attempt(&mut self, job: &Job, outcome: &Outcome) {
+        let number = self.record.attempt.number;
+        warn!("attempt {number} of {} ended: {}; trying again", job.retry.max_attempts, outcome.message);
+        self.logs = None;
+        self.remove_containers().await;
+        if let Err(error) = self.journal.clear_attempt() {
+            warn!("failed to forget attempt {number}: {error}");
+        }
+        self.record.earlier_attempts.push(format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message));
+        self.record.attempt = Attempt { number: number + 1, boot_id: self.boot_id.clone(), ..Attempt::default() };
+        self.record.phase = Phase::Claimed;
+        self.save_if_possible();
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+
+    /// What the job left in `JOB_RESULT_FILE`; an error says why it cannot be had.
+    fn read_result(&self) -> Result<Option<Value>, String> {
+        let Ok(file) = File::open(self.result_dir(self.record.attempt.number).join(RESULT_FILE)) else {
+            return Ok(None);
+        };
+        let mut text = Vec::new();
+        file.take(MAX_RESULT_BYTES + 1)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("failed to read the result: {error}"))?;
+        if text.len() as u64 > MAX_RESULT_BYTES {
+            return Err(format!("the result is larger than {MAX_RESULT_BYTES} bytes and was dropped"));
+        }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| format!("the result is no JSON and was dropped: {error}"))
+    }
+
+    /// Exited → Delivered. `None` if the VM's time ran out first: the next run goes on.
+    pub(super) async fn deliver(&mut self) -> Option<End> {
+        let report = match self.report.take().map_or_else(|| self.journal.load_report(), Ok) {
+            Ok(report) => report,
+            Err(error) => return Some(End::GaveUp(format!("the report is gone: {error}"))),
+        };
+        if self.record.delivery.tries == 0 {
+            announce(&report);
+        }
+        let job = self.job().ok();
+        let auth = job.as_ref().map_or(CallbackAuth::AccessToken, |job| job.callback.auth.clone());
+        let url = match self.endpoint(&auth) {
+            Ok(Some(url)) => url,
+            Ok(None) => return Some(End::NotWanted),
+            Err(problem) => {
+                warn!("the report could not be delivered: {problem}");
+                return Some(End::GaveUp(problem));
+            }
+        };
+        let run = Duration::try_from_secs_f64(self.record.attempt.run_s.unwrap_or_default()).unwrap_or_default();
+        let give_up_after =
+            job.and_then(|job| job.callback.give_up_after).unwrap_or_else(|| default_give_up_after(run));
+        let delivery = Delivery { http: &self.http, metadata: &self.metadata, url: &url, auth: &auth, give_up_after };
+
+        let mut progress = self.record.delivery.clone();
+        let (journal, record) = (&self.journal, &self.record);
+        let save = |progress: &crate::delivery::Progress| {
+            let mut record = record.clone();
+            record.delivery = progress.clone();
+            if let Err(error) = journal.save(&record) {
+                warn!("failed to write the delivery's progress down: {error}");
+            }
+        };
+        let mut notices = self.notices.clone();
+        let end = tokio::select! {
+            end = delivery.deliver(&report, &mut progress, save) => Some(end),
+            () = async { sleep_until(notices.vm_end().await - Duration::from_secs(1)).await } => {
+                warn!("the VM is going down with the report not delivered; the next `vmjob-agent run` carries on");
+                None
+            }
+        };
+        self.record.delivery = progress;
+        end
+    }
+
+    /// Delivered: nothing of the job stays but its record. Doing it twice is harmless.
+    pub(super) async fn clean_up(&mut self) {
+        self.remove_containers().await;
+        for attempt in 1..=self.record.attempt.number {
+            let _ = std::fs::remove_dir_all(self.result_dir(attempt));
+        }
+    }
+
+    /// Removes the containers of all attempts so far, if the engine is there to do it.
+    async fn remove_containers(&mut self) {
+        let removed = timeout(CLEAN_UP_PATIENCE, async {
+            let engine = match self.engine.take() {
+                Some(engine) => engine,
+                None => Engine::connect(&self.config.docker_host, Duration::from_secs(1)).await?,
+            };
+            for attempt in 1..=self.record.attempt.number {
+                engine.remove(&ContainerNames::of(&self.record, attempt).name).await?;
+            }
+            self.engine = Some(engine);
+            Ok::<(), crate::runtime::EngineError>(())
+        });
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!("the job's container may have been left behind: {error}"),
+            Err(_) => warn!("the job's container may have been left behind: the engine is too slow"),
+        }
+    }
+}
+
+/// The report as one line on stdout, for the serial console and journald.
+fn announce(report: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let line = [REPORT_MARK, report, b"\n"].concat();
+    if let Err(error) = stdout.write_all(&line).and_then(|()| stdout.flush()) {
+        warn!("failed to write the report to stdout: {error}");
+    }
+}

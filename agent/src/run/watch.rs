@@ -1,0 +1,345 @@
+//! From a running container to its exit: waits, reads the log, and stops the job where there is a reason to. The engine may
+//! go away and come back meanwhile; what it says last is the truth.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::{Cut, Run, attempt::seconds};
+use crate::{
+    clock,
+    job::Job,
+    journal::Attempt,
+    logs::{Checkpoint, Logs},
+    outcome::{Exit, Failure, Outcome, classify},
+    runtime::{Engine, EngineError, Found, Inspected, Status},
+    stop::{REPORT_SHARE, StopReason},
+};
+
+/// How often the place in the log is written down.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
+const ENGINE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
+/// How long the end of the log may take after the job has ended.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a killed container may take to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the stop's clock is looked at: the VM's end may come closer meanwhile.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long before the VM's end the agent stops waiting for the job to die: the rest is for the report.
+const LAST_MOMENT: Duration = Duration::from_secs(7);
+
+/// What was learnt of the container.
+enum Learnt {
+    Exit(Exit, Option<Box<Inspected>>),
+    /// It is gone, and nobody saw how.
+    Gone,
+    /// It was told to stop, and killed, and did not end in time.
+    Undying,
+}
+
+/// What a wait came to.
+enum Waited {
+    Code(i64),
+    Gone,
+    Undying,
+}
+
+impl Run<'_> {
+    /// Running → Exited.
+    pub(super) async fn watch(&mut self) -> Result<(), Cut> {
+        if self.record.attempt.boot_id != self.boot_id {
+            return self.report_reboot().await;
+        }
+        let job = self.job()?;
+        let mut notices = self.notices.clone();
+        let learnt = tokio::select! {
+            learnt = self.wait_for_exit(&job) => learnt?,
+            () = async { sleep_until(notices.vm_end().await - LAST_MOMENT).await } => Learnt::Undying,
+        };
+        self.drain_logs(&job).await;
+
+        let outcome = match learnt {
+            Learnt::Exit(exit, found) => {
+                self.note_times(found.as_deref());
+                let attempt = &self.record.attempt;
+                classify(&exit, attempt.stop.as_ref(), attempt.engine_lost)
+            }
+            Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
+                container: attempt.container.clone().unwrap_or_default(),
+            }),
+            Learnt::Undying => {
+                if self.record.attempt.stop.is_none() {
+                    let reason = notices.stop().await;
+                    self.note_stop_anyway(reason);
+                }
+                let mut outcome = self.stopped_or(|_| Failure::Agent("the job does not end".into()));
+                outcome.evidence.push("the job had not ended when there was no more time to wait for it".into());
+                outcome
+            }
+        };
+        self.end_attempt(outcome).await;
+        Ok(())
+    }
+
+    /// The outcome of the stop, if there was one, or else of the failure.
+    fn stopped_or(&self, failure: impl FnOnce(&Attempt) -> Failure) -> Outcome {
+        let attempt = &self.record.attempt;
+        attempt.stop.as_ref().map_or_else(|| Outcome::from(&failure(attempt)), Outcome::from)
+    }
+
+    fn note_times(&mut self, found: Option<&Inspected>) {
+        let started_at = found.and_then(|found| found.started_at);
+        // Of a container that ends at once, the engine may note the end before the start.
+        let finished_at = found.and_then(|found| found.finished_at).max(started_at);
+        let run = match (started_at, finished_at) {
+            (Some(start), Some(finish)) => Duration::try_from(finish.duration_since(start)).ok(),
+            _ => self.running_for(),
+        };
+        self.record.attempt.run_s = run.map(seconds);
+        self.record.attempt.finished_at = Some(finished_at.map_or_else(clock::now, clock::rfc3339));
+    }
+
+    /// Another boot: whatever the engine says now of the exit code, it did not see the exit.
+    async fn report_reboot(&mut self) -> Result<(), Cut> {
+        if let Ok(job) = self.job()
+            && self.engine().await.is_ok()
+        {
+            self.drain_logs(&job).await;
+        }
+        match &self.record.attempt.stop {
+            Some(_) => Err(Cut::Stopped),
+            None => Err(self.rebooted().into()),
+        }
+    }
+
+    async fn wait_for_exit(&mut self, job: &Job) -> Result<Learnt, Failure> {
+        let id = self.record.attempt.container.clone().unwrap_or_default();
+        loop {
+            let engine = self.engine().await?;
+            let (waited, found) = match self.wait_with(&engine, job, &id).await {
+                Ok(Waited::Undying) => return Ok(Learnt::Undying),
+                Ok(waited) => (waited, engine.inspect(&id).await),
+                Err(error) => (Waited::Gone, Err(error)),
+            };
+            match found {
+                Ok(Found::Container(found)) if found.status == Status::Exited => {
+                    info!(exit_code = found.exit.code, "the job has ended");
+                    return Ok(Learnt::Exit(found.exit.clone(), Some(found)));
+                }
+                Ok(Found::Container(_)) => sleep(Duration::from_secs(1)).await,
+                Ok(Found::Nothing) => {
+                    return Ok(match waited {
+                        // A forced removal kills first, and the wait sees that; any other exit was the job's own.
+                        Waited::Code(code) if code != 137 || self.record.attempt.stop.is_some() => {
+                            Learnt::Exit(Exit { code, oom_killed: false, error: String::new() }, None)
+                        }
+                        _ => Learnt::Gone,
+                    });
+                }
+                Err(error) => {
+                    warn!("lost the engine while the job ran: {error}");
+                    self.engine_lost();
+                }
+            }
+        }
+    }
+
+    /// The connection broke: the next step connects anew.
+    fn engine_lost(&mut self) {
+        self.engine = None;
+        self.record.attempt.engine_lost = true;
+        self.save_if_possible();
+        if !self.record.attempt.logs_from_file {
+            // A stream ends with the engine, and its end says nothing: it is replayed.
+            self.logs = None;
+        }
+    }
+
+    /// Waits for the exit and does everything else that is to be done meanwhile.
+    async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
+        self.look_after_reconnecting(engine, id).await?;
+        self.open_logs(engine, job, id).await;
+        let mut notices = self.notices.clone();
+        let mut exit = Box::pin(engine.wait(id));
+        let mut checkpoints = every(CHECKPOINT_INTERVAL);
+        let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
+        let timeout_at = job.timeout.map(|timeout| self.job_started() + timeout);
+        let mut stopping = Stopping::default();
+        let mut unsaved_logs = false;
+        loop {
+            let stops = self.record.attempt.stop.is_some();
+            let wake_at = if stops {
+                match stopping.next(self, engine, job, id).await? {
+                    Some(next) => Some(next),
+                    None => return Ok(Waited::Undying),
+                }
+            } else {
+                timeout_at
+            };
+            let logs = self.logs(job);
+            tokio::select! {
+                biased;
+                code = &mut exit => return match code {
+                    Ok(code) => Ok(Waited::Code(code)),
+                    Err(error) if error.is_not_found() => Ok(Waited::Gone),
+                    Err(error) => Err(error),
+                },
+                reason = notices.stop(), if !stops => self.note_stop_anyway(reason),
+                () = sleep_until_some(wake_at) => if !stops {
+                    self.note_stop_anyway(StopReason::Timeout);
+                },
+                _ = checkpoints.tick(), if unsaved_logs => {
+                    unsaved_logs = false;
+                    self.save_logs();
+                }
+                _ = engine_checks.tick() => match engine.inspect(id).await? {
+                    Found::Container(found) if found.status != Status::Exited => {}
+                    // The wait should have said so.
+                    Found::Container(found) => return Ok(Waited::Code(found.exit.code)),
+                    Found::Nothing => return Ok(Waited::Gone),
+                },
+                () = logs.pump() => unsaved_logs = true,
+            }
+        }
+    }
+
+    /// A job that runs on after the engine was away has not been taken down by it.
+    async fn look_after_reconnecting(&mut self, engine: &Engine, id: &str) -> Result<(), EngineError> {
+        if self.record.attempt.engine_lost
+            && let Found::Container(found) = engine.inspect(id).await?
+            && found.status == Status::Running
+        {
+            info!("the engine is back, and the job runs on");
+            self.record.attempt.engine_lost = false;
+            self.save_if_possible();
+        }
+        Ok(())
+    }
+
+    fn note_stop_anyway(&mut self, reason: StopReason) {
+        if let Err(failure) = self.note_stop(reason) {
+            warn!("{failure}; carrying on without");
+        }
+    }
+
+    /// The log reader, on from the last checkpoint.
+    pub(super) fn logs(&mut self, job: &Job) -> &mut Logs {
+        let journal = &self.journal;
+        self.logs.get_or_insert_with(|| {
+            let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
+            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward)
+        })
+    }
+
+    async fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
+        if self.logs.as_ref().is_some_and(Logs::is_reading) {
+            return;
+        }
+        if !self.record.attempt.logs_from_file {
+            let output = engine.replay(id);
+            self.logs(job).read_replay(output);
+            return;
+        }
+        match engine.inspect(id).await {
+            Ok(Found::Container(found)) if found.log_path.is_some() => {
+                let path = found.log_path.unwrap_or_default();
+                self.logs(job).read_file(path);
+            }
+            Ok(_) => warn!("the engine names no log file"),
+            Err(error) => warn!("the engine does not name the log file: {error}"),
+        }
+    }
+
+    async fn drain_logs(&mut self, job: &Job) {
+        let Some(engine) = self.engine.clone() else { return };
+        let id = self.record.attempt.container.clone().unwrap_or_default();
+        self.open_logs(&engine, job, &id).await;
+        let patience = match self.notices.vm_end_now() {
+            Some(end) => DRAIN_PATIENCE.min(end.saturating_duration_since(Instant::now()) / 3),
+            None => DRAIN_PATIENCE,
+        };
+        self.logs(job).drain(patience).await;
+        self.save_logs();
+    }
+
+    fn save_logs(&self) {
+        if let Some(logs) = &self.logs
+            && let Err(error) = self.journal.save_logs(&logs.checkpoint())
+        {
+            warn!("failed to write down how far the log was read: {error}");
+        }
+    }
+
+    /// When the job started, by the clock that timers run on.
+    fn job_started(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_sub(self.running_for().unwrap_or_default()).unwrap_or(now)
+    }
+
+    fn running_for(&self) -> Option<Duration> {
+        let started_s = self.record.attempt.started_since_boot_s?;
+        clock::since_boot().ok()?.checked_sub(Duration::from_secs_f64(started_s))
+    }
+}
+
+/// The stop under way: TERM, then KILL when the grace is over or the VM's end is too near.
+#[derive(Default)]
+struct Stopping {
+    termed: bool,
+    killed_at: Option<Instant>,
+}
+
+impl Stopping {
+    /// Does what is due, and says when to look again; `None` if the container does not die.
+    async fn next(
+        &mut self,
+        run: &Run<'_>,
+        engine: &Engine,
+        job: &Job,
+        id: &str,
+    ) -> Result<Option<Instant>, EngineError> {
+        let Some(stop) = &run.record.attempt.stop else { return Ok(None) };
+        if !self.termed {
+            self.termed = true;
+            let signal = match engine.inspect(id).await? {
+                Found::Container(found) => found.stop_signal,
+                Found::Nothing => "SIGTERM".into(),
+            };
+            info!(signal, "stopping the job");
+            engine.kill(id, &signal).await?;
+        }
+        let now = Instant::now();
+        let began_ago = clock::since_boot().unwrap_or_default().as_secs_f64() - stop.since_boot_s;
+        let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
+        // The VM's end may have come closer since the stop began.
+        let vm_end = run.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
+        let kill_at = vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - REPORT_SHARE));
+        if now >= kill_at && self.killed_at.is_none() {
+            info!("the grace period is over: killing the job");
+            engine.kill(id, "SIGKILL").await?;
+            self.killed_at = Some(now);
+        }
+        match self.killed_at {
+            Some(at) if now > at + KILL_PATIENCE => Ok(None),
+            _ => Ok(Some(now + STOP_CHECK_INTERVAL.min(kill_at.saturating_duration_since(now).max(MIN_PAUSE)))),
+        }
+    }
+}
+
+/// A ticker whose first tick is one interval away.
+fn every(interval: Duration) -> Interval {
+    let mut ticker = interval_at(Instant::now() + interval, interval);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

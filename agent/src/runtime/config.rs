@@ -1,0 +1,161 @@
+//! From the job to the engine's container configuration: field by field, nothing guessed.
+//! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerCreate>.
+
+use std::{collections::HashMap, path::Path};
+
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions,
+    MountType, ResourcesUlimits,
+};
+
+use crate::{
+    job::{Container, Gpus, Job, MountKind},
+    journal::Record,
+};
+
+/// Where the job finds the directory of its result file.
+const RESULT_DIR: &str = "/run/vmjob";
+/// The result file's name, on both sides of the mount.
+pub const RESULT_FILE: &str = "result.json";
+
+/// The names that tie a container to the job and attempt it belongs to.
+pub struct ContainerNames {
+    pub name: String,
+}
+
+impl ContainerNames {
+    /// On a container: which claim it belongs to, and the boot in which it was created.
+    pub const CLAIM: &str = "vmjob.claim";
+    pub const BOOT_ID: &str = "vmjob.boot-id";
+
+    pub fn of(record: &Record, attempt: u32) -> Self {
+        Self { name: format!("vmjob-{}-{attempt}", record.job_id) }
+    }
+}
+
+/// The configuration of the container for the record's current attempt. `result_dir` is the host's directory in which the
+/// job's result is to appear.
+pub fn container_config(record: &Record, job: &Job, container: &Container, result_dir: &Path) -> ContainerCreateBody {
+    let attempt = record.attempt.number;
+    let mut env: Vec<String> = container.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    env.extend([
+        format!("JOB_ID={}", record.job_id),
+        format!("JOB_ATTEMPT={attempt}"),
+        format!("JOB_TASK_INDEX={}", job.task_index),
+        format!("JOB_TASK_COUNT={}", job.task_count),
+        format!("JOB_RESULT_FILE={RESULT_DIR}/{RESULT_FILE}"),
+    ]);
+    let mut labels: HashMap<String, String> = container.labels.clone().into_iter().collect();
+    labels.extend([
+        (ContainerNames::CLAIM.to_owned(), record.claim.clone()),
+        (ContainerNames::BOOT_ID.to_owned(), record.attempt.boot_id.clone()),
+        ("vmjob.id".to_owned(), record.job_id.clone()),
+        ("vmjob.attempt".to_owned(), attempt.to_string()),
+    ]);
+    ContainerCreateBody {
+        image: Some(container.image.clone()),
+        entrypoint: container.entrypoint.clone(),
+        cmd: some_unless_empty(&container.args),
+        env: Some(env),
+        working_dir: container.workdir.clone(),
+        user: container.user.clone(),
+        hostname: container.hostname.clone(),
+        tty: Some(container.tty),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        labels: Some(labels),
+        host_config: Some(host_config(container, result_dir)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn host_config(container: &Container, result_dir: &Path) -> HostConfig {
+    HostConfig {
+        mounts: Some(container.mounts.iter().map(mount).collect()),
+        // As a bind and not a mount: an engine that does not see our directory then makes its own, and runs the job.
+        binds: Some(vec![format!("{}:{RESULT_DIR}", result_dir.display())]),
+        devices: Some(
+            container
+                .devices
+                .iter()
+                .map(|device| DeviceMapping {
+                    path_on_host: Some(device.host.clone()),
+                    path_in_container: Some(device.container.clone()),
+                    cgroup_permissions: Some(device.permissions.clone()),
+                })
+                .collect(),
+        ),
+        device_requests: container.gpus.as_ref().map(|gpus| vec![gpu_request(gpus)]),
+        nano_cpus: container.cpus.map(nano_cpus),
+        memory: container.memory.map(saturating),
+        shm_size: container.shm_size.map(saturating),
+        pids_limit: container.pids_limit,
+        ulimits: Some(
+            container
+                .ulimits
+                .iter()
+                .map(|(name, limit)| ResourcesUlimits {
+                    name: Some(name.clone()),
+                    soft: Some(limit.soft),
+                    hard: Some(limit.hard),
+                })
+                .collect(),
+        ),
+        network_mode: container.network.clone(),
+        init: container.init.then_some(true),
+        readonly_rootfs: Some(container.read_only),
+        privileged: Some(container.privileged),
+        cap_add: some_unless_empty(&container.cap_add),
+        cap_drop: some_unless_empty(&container.cap_drop),
+        security_opt: some_unless_empty(&container.security_opt),
+        extra_hosts: some_unless_empty(&container.extra_hosts),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some(container.log_driver.clone()),
+            config: Some(container.log_options.clone().into_iter().collect()),
+        }),
+        ..HostConfig::default()
+    }
+}
+
+fn mount(mount: &crate::job::Mount) -> Mount {
+    let (typ, source, tmpfs_options) = match &mount.kind {
+        MountKind::Bind { source } => (MountType::BIND, Some(source.clone()), None),
+        MountKind::Volume { source } => (MountType::VOLUME, source.clone(), None),
+        MountKind::Tmpfs { size } => {
+            let options = MountTmpfsOptions { size_bytes: size.map(saturating), ..MountTmpfsOptions::default() };
+            (MountType::TMPFS, None, Some(options))
+        }
+    };
+    Mount {
+        typ: Some(typ),
+        source,
+        target: Some(mount.target.clone()),
+        read_only: Some(mount.read_only),
+        tmpfs_options,
+        ..Mount::default()
+    }
+}
+
+/// As the CLI's `--gpus` asks for them.
+fn gpu_request(gpus: &Gpus) -> DeviceRequest {
+    let (count, device_ids) = match gpus {
+        Gpus::All => (Some(-1), None),
+        Gpus::Count(count) => (Some(i64::from(*count)), None),
+        Gpus::Devices(ids) => (None, Some(ids.clone())),
+    };
+    let capabilities = Some(vec![vec!["gpu".to_owned()]]);
+    DeviceRequest { count, device_ids, capabilities, ..DeviceRequest::default() }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a number of CPUs times 1e9 fits, and the cast saturates")]
+fn nano_cpus(cpus: f64) -> i64 {
+    (cpus * 1e9).round() as i64
+}
+
+fn saturating(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn some_unless_empty(list: &[String]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}

@@ -1,0 +1,56 @@
+//! What the engine, or the way to it, may fail with.
+
+use std::time::Duration;
+
+use bollard::errors::Error;
+
+use crate::http::chain;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine answered, with an error.
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    /// The engine reported an error in the middle of an operation.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the engine did not answer `{call}` within {} s", .deadline.as_secs())]
+    Late { call: &'static str, deadline: Duration },
+    #[error("failed to reach the engine: {0}")]
+    Unreachable(String),
+}
+
+impl EngineError {
+    /// ENOSPC, in the words in which it comes from the kernel through Go.
+    pub fn is_disk_full(&self) -> bool {
+        self.message_has(&["no space left on device", "disk quota exceeded"])
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether the call may not have reached the engine, or its answer was lost: the engine's state has to be looked at.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Late { .. } | Self::Unreachable(_))
+    }
+
+    pub(super) fn message_has(&self, words: &[&str]) -> bool {
+        match self {
+            Self::Refused { message, .. } | Self::Failed(message) => words.iter().any(|word| message.contains(word)),
+            _ => false,
+        }
+    }
+}
+
+impl From<Error> for EngineError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DockerResponseServerError { status_code, message } => {
+                Self::Refused { status: status_code, message: message.trim().to_owned() }
+            }
+            Error::DockerStreamError { error } => Self::Failed(error),
+            other => Self::Unreachable(chain(&other)),
+        }
+    }
+}

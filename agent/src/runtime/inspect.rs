@@ -1,0 +1,127 @@
+//! The engine's answers about containers, images and itself, as far as they are needed. bollard's own models of these answers are
+//! complete, and for that a tenth of the whole binary.
+//! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerInspect>.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::{clock, outcome::Exit};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Created and never started, or a start of it failed.
+    Created,
+    Running,
+    Exited,
+}
+
+/// What the engine knows of a container.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    pub id: String,
+    pub status: Status,
+    pub exit: Exit,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Where the engine keeps its json-file log.
+    pub log_path: Option<PathBuf>,
+    /// The signal with which this image wants to be stopped.
+    pub stop_signal: String,
+    labels: HashMap<String, String>,
+}
+
+/// What a look for a container finds.
+pub enum Found {
+    Container(Box<Inspected>),
+    Nothing,
+}
+
+impl Inspected {
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ContainerAnswer {
+    id: String,
+    state: StateAnswer,
+    #[serde(default)]
+    log_path: String,
+    config: ConfigAnswer,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StateAnswer {
+    status: String,
+    exit_code: i64,
+    #[serde(default, rename = "OOMKilled")]
+    oom_killed: bool,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    started_at: String,
+    #[serde(default)]
+    finished_at: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigAnswer {
+    stop_signal: Option<String>,
+    labels: Option<HashMap<String, String>>,
+}
+
+impl From<ContainerAnswer> for Inspected {
+    fn from(answer: ContainerAnswer) -> Self {
+        let ContainerAnswer { id, state, log_path, config } = answer;
+        let status = match state.status.as_str() {
+            // Podman says `configured` and `initialized` too.
+            "created" | "configured" | "initialized" => Status::Created,
+            "exited" | "dead" | "removing" | "stopped" => Status::Exited,
+            _ => Status::Running,
+        };
+        Self {
+            id,
+            status,
+            exit: Exit { code: state.exit_code, oom_killed: state.oom_killed, error: state.error },
+            started_at: clock::parse(&state.started_at),
+            finished_at: clock::parse(&state.finished_at),
+            log_path: Some(log_path).filter(|path| !path.is_empty()).map(PathBuf::from),
+            // Podman gives a number, or an empty text.
+            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()).unwrap_or_else(|| "SIGTERM".into()),
+            labels: config.labels.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ImageAnswer {
+    repo_digests: Option<Vec<String>>,
+}
+
+impl ImageAnswer {
+    /// The digest among those of the image that belongs to the repository of `image`, or else the first.
+    pub(super) fn digest(&self, image: &str) -> Option<String> {
+        let mut split = self.repo_digests.iter().flatten().filter_map(|digest| digest.split_once('@'));
+        let ours = split.clone().find(|(repository, _)| image.starts_with(repository));
+        ours.or_else(|| split.next()).map(|(_, digest)| digest.to_owned())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct InfoAnswer {
+    pub(super) docker_root_dir: Option<PathBuf>,
+}
+
+/// What the engine answers with where it refuses something.
+#[derive(Deserialize)]
+pub(super) struct ErrorAnswer {
+    pub(super) message: String,
+}

@@ -1,0 +1,206 @@
+//! Getting the image: pulled with a deadline on every part, retried where that can help, with progress in the log.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::{auth::DockerCredentials, models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
+use futures_util::StreamExt;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Engine, EngineError};
+use crate::{metadata::Metadata, outcome::Failure, retry::Delays};
+
+/// Until the registry's first answer.
+const BEGIN_DEADLINE: Duration = Duration::from_mins(5);
+/// Without any progress.
+const STALL_DEADLINE: Duration = Duration::from_mins(2);
+/// A pull in all, tries included.
+const PULL_DEADLINE: Duration = Duration::from_hours(2);
+const MAX_TRIES: usize = 5;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whether the image's registry is one of Google's, which takes the VM's token; no other host is ever sent it.
+/// Source: <https://cloud.google.com/artifact-registry/docs/docker/authentication>.
+pub fn registry_wants_token(image: &str) -> bool {
+    let host = image.split_once('/').map_or("", |(host, _)| host);
+    host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev")
+}
+
+/// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not.
+pub async fn pull(engine: &Engine, metadata: &Metadata, image: &str) -> Result<(), Failure> {
+    let end = Instant::now() + PULL_DEADLINE;
+    let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
+    for tried in 1.. {
+        let Some(failure) = try_pull(engine, metadata, image, end).await.err() else { break };
+        let delay = delays.next().unwrap_or_default();
+        let transient = matches!(failure, Failure::Pull { .. } | Failure::PullStalled { .. });
+        let disk_full = failure.cause() == crate::outcome::Cause::DiskFull;
+        if !transient || disk_full || tried == MAX_TRIES || Instant::now() + delay >= end {
+            return Err(failure);
+        }
+        warn!("{failure}; try {} of {MAX_TRIES} in {:.1} s", tried + 1, delay.as_secs_f32());
+        sleep(delay).await;
+    }
+    Ok(())
+}
+
+async fn try_pull(engine: &Engine, metadata: &Metadata, image: &str, end: Instant) -> Result<(), Failure> {
+    let stalled = |problem: String| Failure::PullStalled { image: image.to_owned(), problem };
+    let credentials = if registry_wants_token(image) {
+        // A fresh token for each try; without one the registry may still serve a public image.
+        match metadata.access_token().await {
+            Ok(token) => Some(DockerCredentials {
+                username: Some("oauth2accesstoken".into()),
+                password: Some(token.secret().to_owned()),
+                ..DockerCredentials::default()
+            }),
+            Err(error) => {
+                warn!("pulling {image} without credentials: {error}");
+                None
+            }
+        }
+    } else {
+        None
+    };
+    let (name, tag) = split(image);
+    let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
+    let docker = engine.docker.clone().with_timeout(BEGIN_DEADLINE);
+    let mut events = docker.create_image(Some(options), None, credentials);
+    let mut progress = Progress::default();
+    loop {
+        let (deadline, problem) = if progress.seen {
+            (STALL_DEADLINE, "no progress for 2 minutes")
+        } else {
+            (BEGIN_DEADLINE, "it did not begin within 5 minutes")
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        match timeout(deadline.min(left), events.next()).await {
+            Ok(Some(Ok(event))) => progress.take(image, event),
+            Ok(Some(Err(error))) => return Err(classify(image, error.into())),
+            Ok(None) => return Ok(()),
+            Err(_) if left < deadline => return Err(stalled("it took more than 2 hours".into())),
+            Err(_) => return Err(stalled(problem.into())),
+        }
+    }
+}
+
+/// Tells by the engine's words what kind of failure it was: its status codes differ from version to version.
+fn classify(image: &str, source: EngineError) -> Failure {
+    let image = image.to_owned();
+    let denied = [
+        "unauthorized",
+        "authentication required",
+        "no basic auth credentials",
+        "pull access denied",
+        "denied:",
+        "401 Unauthorized",
+        "403 Forbidden",
+    ];
+    if source.message_has(&denied) {
+        Failure::ImageDenied { image, source }
+    } else if source.is_not_found() || source.message_has(&["manifest unknown", "not found", "name unknown"]) {
+        Failure::ImageNotFound { image, source }
+    } else {
+        Failure::Pull { image, source }
+    }
+}
+
+/// Repository, and tag or digest: without one the engine would pull every tag.
+fn split(image: &str) -> (&str, &str) {
+    if let Some((name, digest)) = image.split_once('@') {
+        return (name, digest);
+    }
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    }
+}
+
+/// Bytes and layers so far, logged now and then.
+#[derive(Default)]
+struct Progress {
+    seen: bool,
+    logged_at: Option<Instant>,
+    layers: HashMap<String, Layer>,
+}
+
+#[derive(Default)]
+struct Layer {
+    bytes: i64,
+    done: bool,
+}
+
+impl Progress {
+    fn take(&mut self, image: &str, event: CreateImageInfo) {
+        self.seen = true;
+        let status = event.status.unwrap_or_default();
+        if let Some(id) = event.id.filter(|_| !status.starts_with("Pulling from")) {
+            let layer = self.layers.entry(id).or_default();
+            layer.done = matches!(status.as_str(), "Pull complete" | "Already exists");
+            if status == "Downloading"
+                && let Some(bytes) = event.progress_detail.and_then(|detail| detail.current)
+            {
+                layer.bytes = bytes;
+            }
+        }
+        let now = Instant::now();
+        if now - *self.logged_at.get_or_insert(now) >= PROGRESS_INTERVAL {
+            self.logged_at = Some(now);
+            let bytes: i64 = self.layers.values().map(|layer| layer.bytes).sum();
+            let done = self.layers.values().filter(|layer| layer.done).count();
+            info!("pulling {image}: {} MB, {done} of {} layers", bytes / 1_000_000, self.layers.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Cause;
+
+    #[test]
+    fn a_reference_is_split_as_the_engine_wants_it() {
+        let cases = [
+            ("busybox", ("busybox", "latest")),
+            ("busybox:1.36", ("busybox", "1.36")),
+            ("127.0.0.1:5001/a/b", ("127.0.0.1:5001/a/b", "latest")),
+            ("127.0.0.1:5001/a/b:c", ("127.0.0.1:5001/a/b", "c")),
+            ("a/b:c@sha256:00", ("a/b:c", "sha256:00")),
+        ];
+        for (image, parts) in cases {
+            assert_eq!(split(image), parts);
+        }
+    }
+
+    #[test]
+    fn the_token_goes_to_google_s_registries_only() {
+        for image in ["gcr.io/p/i", "eu.gcr.io/p/i", "europe-docker.pkg.dev/p/r/i:1"] {
+            assert!(registry_wants_token(image), "{image}");
+        }
+        for image in ["busybox", "evil.com/gcr.io/i", "gcr.io.evil.com/i", "xgcr.io/i", "pkg.dev.evil.com/i", "gcr.io"]
+        {
+            assert!(!registry_wants_token(image), "{image}");
+        }
+    }
+
+    #[test]
+    fn a_failed_pull_is_named_by_the_engine_s_words() {
+        let cases = [
+            (404, "manifest for a:b not found: manifest unknown: manifest unknown", Cause::ImageNotFound),
+            (
+                404,
+                "pull access denied for a, repository does not exist or may require 'docker login'",
+                Cause::ImageDenied,
+            ),
+            (500, "Get \"https://r/v2/a/manifests/b\": no basic auth credentials", Cause::ImageDenied),
+            (500, "Head \"https://r/v2/a\": unauthorized: authentication required", Cause::ImageDenied),
+            (500, "Get \"http://127.0.0.1:5001/v2/\": dial tcp: connect: connection refused", Cause::ImagePullFailed),
+            (500, "write /var/lib/docker/tmp/x: no space left on device", Cause::DiskFull),
+            (500, "open /var/lib/docker/x: permission denied", Cause::ImagePullFailed),
+        ];
+        for (status, message, cause) in cases {
+            let error = EngineError::Refused { status, message: message.into() };
+            assert_eq!(classify("a:b", error).cause(), cause, "{message}");
+        }
+    }
+}

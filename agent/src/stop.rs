@@ -1,0 +1,170 @@
+//! Stop reasons meet here: signals, preemption and `job-cancel` become one [`StopReason`], the first one wins, and the
+//! stop has one clock. (The timeout joins them where its clock is, in the run.)
+
+use std::{io, os::unix::net::UnixStream, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
+use tracing::{info, warn};
+
+use crate::metadata::Metadata;
+
+/// Why the job is to end before it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StopReason {
+    Timeout,
+    Cancelled,
+    Preempted,
+    VmShutdown,
+}
+
+/// A stop as the journal keeps it: written before the first signal is sent, so that a restarted agent knows whose
+/// signal ended the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    pub reason: StopReason,
+    /// Wall time, for people.
+    pub at: String,
+    /// Seconds since boot: the clock that the stop runs on.
+    pub since_boot_s: f64,
+}
+
+impl StopReason {
+    /// What is left until the VM is gone, from the notice on; `None` where the VM stays. A Spot VM has 30 s in all, a
+    /// standard one about 90 (<https://cloud.google.com/compute/docs/instances/preemptible>,
+    /// <https://cloud.google.com/compute/docs/shutdownscript>).
+    pub fn vm_time_left(self) -> Option<Duration> {
+        match self {
+            Self::Preempted => Some(Duration::from_secs(30)),
+            Self::VmShutdown => Some(Duration::from_secs(90)),
+            Self::Timeout | Self::Cancelled => None,
+        }
+    }
+}
+
+/// Of the VM's last seconds, those that are kept for the last logs and the report.
+pub const REPORT_SHARE: Duration = Duration::from_secs(10);
+
+/// What the agent is told from outside.
+#[derive(Clone)]
+pub struct Notices {
+    notice: watch::Receiver<Notice>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Notice {
+    /// The first reason to stop; later ones change nothing about why.
+    reason: Option<StopReason>,
+    /// When the VM will be gone, by the most pressing notice.
+    vm_end: Option<Instant>,
+    /// The agent is to go and leave the job as it is.
+    handover: bool,
+}
+
+impl Notices {
+    /// Listens to SIGTERM, SIGINT and SIGHUP from now on, and to `preempted` and `job-cancel` on the metadata server. The
+    /// listening tasks live as long as the runtime.
+    pub fn listen(metadata: &Metadata) -> io::Result<Self> {
+        let (notices, notice) = watch::channel(Notice::default());
+
+        let mut hangups = signal_stream(&[SIGHUP])?;
+        let sender = notices.clone();
+        tokio::spawn(async move {
+            while hangups.read_u8().await.is_ok() {
+                info!("SIGHUP: leaving the job as it is; the next `vmjob-agent run` carries on");
+                sender.send_modify(|notice| notice.handover = true);
+            }
+        });
+
+        let mut terminations = signal_stream(&[SIGTERM, SIGINT])?;
+        let (sender, source) = (notices.clone(), metadata.clone());
+        tokio::spawn(async move {
+            while terminations.read_u8().await.is_ok() {
+                tell(&sender, why_terminated(&source).await);
+            }
+        });
+
+        let (sender, mut preempted) = (notices.clone(), metadata.watch("instance/preempted", false));
+        tokio::spawn(async move {
+            while preempted.next().await.trim_ascii() != b"TRUE" {}
+            tell(&sender, StopReason::Preempted);
+        });
+
+        // A key that is not there cannot be watched, so the directory is.
+        let mut attributes = metadata.watch("instance/attributes/", true);
+        tokio::spawn(async move {
+            while !wants_cancel(&attributes.next().await) {}
+            tell(&notices, StopReason::Cancelled);
+        });
+        Ok(Self { notice })
+    }
+
+    /// Resolves once there is a reason to stop: with the first there was.
+    pub async fn stop(&mut self) -> StopReason {
+        self.wait_for(|notice| notice.reason).await
+    }
+
+    /// Resolves once the VM is known to end, with the time at which it will be gone.
+    pub async fn vm_end(&mut self) -> Instant {
+        self.wait_for(|notice| notice.vm_end).await
+    }
+
+    /// When the VM will be gone, as far as is known now.
+    pub fn vm_end_now(&self) -> Option<Instant> {
+        self.notice.borrow().vm_end
+    }
+
+    /// Resolves once the agent is to go and leave the job as it is.
+    pub async fn handover(&mut self) {
+        self.wait_for(|notice| notice.handover.then_some(())).await;
+    }
+
+    async fn wait_for<T>(&mut self, pick: impl Fn(&Notice) -> Option<T>) -> T {
+        loop {
+            if let Some(picked) = pick(&self.notice.borrow_and_update()) {
+                return picked;
+            }
+            if self.notice.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn tell(notices: &watch::Sender<Notice>, reason: StopReason) {
+    notices.send_modify(|notice| {
+        if notice.reason.is_none() {
+            warn!(?reason, "asked to stop the job");
+        }
+        notice.reason.get_or_insert(reason);
+        if let Some(left) = reason.vm_time_left() {
+            let end = Instant::now() + left;
+            notice.vm_end = Some(notice.vm_end.map_or(end, |known| known.min(end)));
+        }
+    });
+}
+
+/// A preempted VM gets its SIGTERM too, perhaps before the watch has seen the flag: ask once, briefly.
+async fn why_terminated(metadata: &Metadata) -> StopReason {
+    match metadata.get_once("instance/preempted", Duration::from_secs(1)).await {
+        Ok(Some(flag)) if flag.trim_ascii() == b"TRUE" => StopReason::Preempted,
+        _ => StopReason::VmShutdown,
+    }
+}
+
+fn wants_cancel(attributes: &[u8]) -> bool {
+    let attributes: serde_json::Value = serde_json::from_slice(attributes).unwrap_or_default();
+    attributes["job-cancel"].as_str().is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+}
+
+/// A stream that gives a byte for each of `signals`.
+fn signal_stream(signals: &[i32]) -> io::Result<tokio::net::UnixStream> {
+    let (receiver, sender) = UnixStream::pair()?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal, sender.try_clone()?)?;
+    }
+    receiver.set_nonblocking(true)?;
+    tokio::net::UnixStream::from_std(receiver)
+}

@@ -1,0 +1,87 @@
+//! One connection: requests in, and for each the scripted step or the server's own answer out.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::http::{Reply, Request, Wire};
+use crate::recorded::{Answer, Site};
+use crate::script::{Action, Step};
+use crate::shared::Shared;
+use crate::{callback, metadata};
+
+/// Serves a connection until either side closes it. Errors are the client's going away or not speaking HTTP.
+pub(crate) async fn serve(mut wire: Wire, shared: Arc<Shared>, site: Site) -> io::Result<()> {
+    while let Some(mut request) = wire.read_head().await? {
+        let step = shared.with(|state| state.next_step(site, &request));
+        if step.action == Action::Reset {
+            let id = shared.arrived(site, &request);
+            tokio::time::sleep(step.delay).await;
+            shared.answered(site, id, Answer::Reset);
+            return wire.reset();
+        }
+        wire.read_body(&mut request).await?;
+        let id = shared.arrived(site, &request);
+        let (ending, reply) = tokio::select! {
+            biased; // an answer that is ready goes out even to who sends no more
+            ended = obey(step, &shared, site, id, &request) => ended,
+            () = wire.left() => (Answer::Abandoned, Reply::empty(200)),
+        };
+        shared.answered(site, id, ending);
+        match ending {
+            Answer::Status(_) => wire.write(&reply, &request).await?,
+            Answer::Truncated(_) => return wire.write_truncated(&reply).await,
+            Answer::Garbage => return wire.write_garbage().await,
+            Answer::Reset => return wire.reset(),
+            Answer::Hung => {
+                wire.left().await;
+                return Ok(());
+            }
+            Answer::Abandoned | Answer::Pending => return Ok(()),
+        }
+        if !request.keeps_alive() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Takes one step: how the exchange ends, and the answer where there is one.
+async fn obey(step: Step, shared: &Shared, site: Site, id: u64, request: &Request) -> (Answer, Reply) {
+    let reply = match &step.action {
+        Action::Pass | Action::HangAfter | Action::ResetAfter | Action::Truncate => {
+            normal_answer(shared, site, id, request).await
+        }
+        Action::Answer { status, headers, body } => {
+            Reply { status: *status, headers: headers.clone(), body: body.clone() }
+        }
+        Action::Hang | Action::Reset | Action::Garbage => Reply::empty(200),
+    };
+    if !step.delay.is_zero() {
+        tokio::time::sleep(step.delay).await;
+    }
+    let ending = match step.action {
+        Action::Pass | Action::Answer { .. } => Answer::Status(reply.status),
+        Action::Hang | Action::HangAfter => Answer::Hung,
+        Action::Reset | Action::ResetAfter => Answer::Reset,
+        Action::Truncate => Answer::Truncated(reply.status),
+        Action::Garbage => Answer::Garbage,
+    };
+    (ending, signed(reply, site))
+}
+
+async fn normal_answer(shared: &Shared, site: Site, id: u64, request: &Request) -> Reply {
+    match site {
+        Site::Metadata => metadata::answer(shared, request).await,
+        Site::Callback => callback::answer(shared, id, request),
+    }
+}
+
+/// Adds the headers that every answer of a server has, scripted ones too.
+fn signed(reply: Reply, site: Site) -> Reply {
+    match site {
+        Site::Metadata => reply.with("Metadata-Flavor", "Google").with("Server", "Metadata Server for VM"),
+        Site::Callback => reply.with("Server", "ESF"),
+    }
+    .with("X-XSS-Protection", "0")
+    .with("X-Frame-Options", "SAMEORIGIN")
+}
