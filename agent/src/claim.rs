@@ -95,6 +95,7 @@ impl Assignment {
             attempt: Attempt { number: 1, boot_id: boot_id.to_owned(), ..Attempt::default() },
             earlier_attempts: Vec::new(),
             delivery: crate::delivery::Progress::default(),
+            finished: false,
         }
     }
 }

@@ -31,6 +31,7 @@ Options:                                                                        
   --docker-host unix://PATH    the Docker engine; default /var/run/docker.sock        [DOCKER_HOST]
   --state-dir DIR              journal and report; default /var/lib/vmjob         [STATE_DIRECTORY]
   --callback-allow HOST        also send the token to HOST (repeatable)      [VMJOB_CALLBACK_ALLOW]
+  --compute-endpoint URL       where `on_finish: delete` deletes the VM   [VMJOB_COMPUTE_ENDPOINT]
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
@@ -61,6 +62,8 @@ pub struct Config {
     pub docker_host: String,
     pub state_dir: PathBuf,
     pub callback_allow: Vec<String>,
+    /// The Compute Engine API's base URL, ending in a slash.
+    pub compute_endpoint: String,
     /// How long to wait for a Docker daemon that does not answer.
     pub engine_patience: Duration,
     /// How long to wait for a metadata server that does not answer.
@@ -83,11 +86,12 @@ pub struct Cli {
 }
 
 const COMMANDS: [&str; 3] = ["run", "check", "status"];
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "metadata-host",
     "docker-host",
     "state-dir",
     "callback-allow",
+    "compute-endpoint",
     "log-format",
     "engine-patience",
     "metadata-patience",
@@ -117,6 +121,7 @@ impl Cli {
             .map(|host| host.trim().to_owned())
             .filter(|host| !host.is_empty())
             .collect();
+        let mut compute_endpoint = setting("VMJOB_COMPUTE_ENDPOINT", "https://compute.googleapis.com/compute/v1/");
         let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
         let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
         let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
@@ -138,6 +143,7 @@ impl Cli {
                 Long("docker-host") => docker_host = text(&mut parser)?,
                 Long("state-dir") => state_dir = text(&mut parser)?.into(),
                 Long("callback-allow") => callback_allow.push(text(&mut parser)?),
+                Long("compute-endpoint") => compute_endpoint = text(&mut parser)?,
                 Long("log-format") => log_format = text(&mut parser)?,
                 Long("engine-patience") => engine_patience = text(&mut parser)?,
                 Long("metadata-patience") => metadata_patience = text(&mut parser)?,
@@ -164,6 +170,7 @@ impl Cli {
             docker_host,
             state_dir,
             callback_allow,
+            compute_endpoint: format!("{}/", compute_endpoint.trim_end_matches('/')),
         };
         let log_format = match log_format.as_str() {
             "text" => LogFormat::Text,

@@ -29,6 +29,19 @@ pub enum Phase {
     Delivered,
 }
 
+impl Phase {
+    /// The name in the journal and in the guest attribute `vmjob/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Claimed => "CLAIMED",
+            Self::Created => "CREATED",
+            Self::Running => "RUNNING",
+            Self::Exited => "EXITED",
+            Self::Delivered => "DELIVERED",
+        }
+    }
+}
+
 /// Where the job text came from, and the text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,12 +61,16 @@ pub struct Attempt {
     pub image: Option<String>,
     pub image_digest: Option<String>,
     pub container: Option<String>,
+    /// Its main process, as the engine numbers it.
+    pub main_pid: Option<i64>,
     /// The boot in which the attempt was begun.
     pub boot_id: String,
     /// Whether its log is read from the engine's file; else by attaching.
     pub logs_from_file: bool,
-    /// Whether the connection to the engine broke while the job ran.
+    /// Whether the engine went away while the job ran, or as it ended.
     pub engine_lost: bool,
+    /// Whether the engine said that somebody sent the job a signal.
+    pub signalled: Option<String>,
     pub pull_started_at: Option<String>,
     pub pull_s: Option<f64>,
     pub started_at: Option<String>,
@@ -82,6 +99,9 @@ pub struct Record {
     /// How earlier attempts ended, a line each.
     pub earlier_attempts: Vec<String>,
     pub delivery: Progress,
+    /// Whether the VM was told to go, as `on_finish` asks: once, so that a VM that is started again stays.
+    #[serde(default)]
+    pub finished: bool,
 }
 
 impl Record {

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod logging;
 pub mod logs;
 pub mod metadata;
+pub mod on_finish;
 pub mod outcome;
 pub mod retry;
 pub mod run;

@@ -14,7 +14,7 @@ use crate::{
     claim::{self, Assignment},
     cli::Config,
     clock,
-    delivery::{self, End},
+    delivery::{self, End, GuestAttributes},
     http::Http,
     job::{CallbackAuth, Job},
     journal::{Journal, JournalError, Phase, Record},
@@ -70,6 +70,7 @@ struct Run<'a> {
     unreadable: Option<Failure>,
     engine: Option<Engine>,
     logs: Option<Logs>,
+    guest: Option<GuestAttributes>,
     /// The report, where the disk did not take it.
     report: Option<Vec<u8>>,
 }
@@ -89,6 +90,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
         let boot_id = clock::boot_id()?;
         let mut run = Run {
             config,
+            guest: Some(GuestAttributes::start(&metadata)),
             http,
             metadata,
             notices,
@@ -183,6 +185,7 @@ fn journal_failure(config: &Config, source: std::io::Error) -> Failure {
 impl Run<'_> {
     async fn go(&mut self) -> Result<Ended, RunError> {
         loop {
+            self.show_state();
             let step = match self.record.phase {
                 Phase::Claimed => self.prepare().await,
                 Phase::Created => self.start().await,
@@ -198,6 +201,7 @@ impl Run<'_> {
                 },
                 Phase::Delivered => {
                     self.clean_up().await;
+                    self.finish().await;
                     return Ok(match self.record.delivery.end {
                         Some(End::GaveUp(_)) => Ended::Undelivered,
                         _ => Ended::Done,

@@ -3,6 +3,7 @@
 
 mod answer;
 mod endpoint;
+mod guest;
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::answer::{Verdict, judge};
-pub use self::endpoint::check as check_endpoint;
+pub use self::{endpoint::check as check_endpoint, guest::GuestAttributes};
 use crate::{
     http::{Answer, Http},
     job::CallbackAuth,

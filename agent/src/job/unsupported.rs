@@ -4,7 +4,7 @@
 
 use super::error::{JobError, Problem};
 use super::spec::ATTRIBUTE;
-use super::types::{Job, MetadataServer, OnFinish, Work};
+use super::types::{Job, MetadataServer, Work};
 
 impl Job {
     /// The fields that this version cannot honour; a job that has any must not start.
@@ -20,7 +20,6 @@ impl Job {
             (!self.outputs.is_empty(), "outputs"),
             (self.logs.upload.is_some(), "logs.upload"),
             (self.metadata_server == MetadataServer::Block, "metadata_server"),
-            (self.on_finish != OnFinish::None, "on_finish"),
         ];
         let error = |place: &str| {
             let what = if place == "metadata_server" { "\"block\"" } else { "it" };

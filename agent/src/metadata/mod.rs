@@ -9,7 +9,7 @@ mod watch;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use tracing::{debug, warn};
 
 pub use self::{
@@ -18,7 +18,7 @@ pub use self::{
     watch::Watch,
 };
 use crate::{
-    http::{Http, HttpError},
+    http::{Answer, Http, HttpError},
     retry::Delays,
 };
 
@@ -77,26 +77,50 @@ impl Metadata {
         Ok(self.request(path, deadline).await?.map(|value| value.bytes))
     }
 
+    /// Writes a value, which only guest attributes allow, in one try.
+    pub async fn put(&self, path: &str, value: Bytes) -> Result<(), MetadataError> {
+        let request = self.to(Method::PUT, path, value)?;
+        let answer = self.send(request, REQUEST_DEADLINE).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(MetadataError::Refused { path: path.to_owned(), status: answer.status })
+    }
+
     /// One GET. `path` may carry a query.
     async fn request(&self, path: &str, deadline: Duration) -> Result<Option<Value>, MetadataError> {
-        let unreachable = |source| MetadataError::Unreachable { host: self.host.clone(), source };
-        let request = Request::get(format!("http://{}/computeMetadata/v1/{path}", self.host))
-            .header("Metadata-Flavor", "Google")
-            .header("Host", &self.host)
-            .body(Bytes::new())
-            .map_err(|_| MetadataError::NotMetadata { host: self.host.clone() })?;
-        let answer = self.http.send(request, deadline, MAX_BODY_BYTES).await.map_err(unreachable)?;
-        if answer.headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
-            return Err(MetadataError::NotMetadata { host: self.host.clone() });
-        }
+        let answer = self.send(self.to(Method::GET, path, Bytes::new())?, deadline).await?;
         match answer.status {
             StatusCode::OK => {
                 let etag = answer.headers.get("etag").and_then(|etag| etag.to_str().ok());
                 let etag = etag.map(str::to_owned);
-                Ok(Some(Value { bytes: answer.body.map_err(unreachable)?, etag }))
+                let bytes = answer.body.map_err(|source| self.unreachable(source))?;
+                Ok(Some(Value { bytes, etag }))
             }
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(MetadataError::Refused { path: path.to_owned(), status }),
         }
+    }
+
+    fn to(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>, MetadataError> {
+        Request::builder()
+            .method(method)
+            .uri(format!("http://{}/computeMetadata/v1/{path}", self.host))
+            .header("Metadata-Flavor", "Google")
+            .body(body)
+            .map_err(|_| MetadataError::NotMetadata { host: self.host.clone() })
+    }
+
+    async fn send(&self, request: Request<Bytes>, deadline: Duration) -> Result<Answer, MetadataError> {
+        let answer =
+            self.http.send(request, deadline, MAX_BODY_BYTES).await.map_err(|source| self.unreachable(source))?;
+        if answer.headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
+            return Err(MetadataError::NotMetadata { host: self.host.clone() });
+        }
+        Ok(answer)
+    }
+
+    fn unreachable(&self, source: HttpError) -> MetadataError {
+        MetadataError::Unreachable { host: self.host.clone(), source }
     }
 }

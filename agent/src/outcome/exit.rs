@@ -1,7 +1,10 @@
 //! From a container's exit to an outcome: who or what ended it?
 
-use super::{Cause, Outcome};
-use crate::stop::{Stop, StopReason};
+use super::{Cause, OomKill, Outcome};
+use crate::{
+    journal::Attempt,
+    stop::{Stop, StopReason},
+};
 
 /// What the engine says about a container that runs no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,43 +16,78 @@ pub struct Exit {
     pub error: String,
 }
 
-/// Names the cause of `exit`. `stop` is the stop that the agent carried out, if any; `engine_lost` says that the connection
-/// to the engine broke while the job ran.
-pub fn classify(exit: &Exit, stop: Option<&Stop>, engine_lost: bool) -> Outcome {
-    let signal = signal_of(exit.code);
-    let mut evidence = vec![format!("the engine reports exit code {}", exit.code)];
-    if exit.oom_killed {
-        evidence.push("the engine reports OOMKilled: the kernel killed a process of the container for memory".into());
-    }
-    if !exit.error.is_empty() {
-        evidence.push(format!("the engine says: {}", exit.error));
-    }
-    if engine_lost {
-        evidence.push("the connection to the engine broke while the job ran".into());
-    }
-
+/// Names the cause of `exit` of this attempt. `kills`: whom the kernel killed for memory in its container.
+pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
+    let code = exit.code;
+    let signal = signal_of(code);
     let how = match signal {
-        Some((_, name)) => format!("by {name} (exit code {})", exit.code),
-        None => format!("with exit code {}", exit.code),
+        Some((_, name)) => format!("by {name} (exit code {code})"),
+        None => format!("with exit code {code}"),
     };
-    let (cause, message, fix) = if let Some(stop) = stop {
-        evidence.push(format!("the job was stopped at {}: {}", stop.at, stop.reason.sentence()));
+    let ended_from_outside = matches!(code, 137 | 143) || attempt.signalled.is_some();
+    let (cause, message, fix) = if let Some(stop) = &attempt.stop {
         (stop.reason.cause(), format!("{}; the job ended {how}", stop.reason.sentence()), stop.reason.fix())
     } else if exit.error.contains("no space left on device") {
         (Cause::DiskFull, format!("the disk is full: {}", exit.error), Some(super::failure::FIX_DISK.into()))
-    } else if engine_lost && matches!(exit.code, 137 | 143) {
-        (Cause::EngineRestarted, format!("the Docker daemon went down and took the job with it {how}"), None)
-    } else if exit.code == 0 {
+    } else if attempt.engine_lost && ended_from_outside {
+        (Cause::EngineRestarted, format!("the Docker daemon went down and took the job with it; it ended {how}"), None)
+    } else if code == 0 {
         (Cause::None, "the job exited with 0".into(), None)
-    } else if exit.oom_killed && exit.code == 137 {
-        let fix = "give the job more memory: raise `container.memory`, or take a larger machine type";
-        (Cause::OomKilled, format!("the kernel killed the job for memory (exit code {})", exit.code), Some(fix.into()))
-    } else if let Some((number, name)) = signal {
-        (Cause::Signal, format!("the job was killed by signal {number} ({name}), or exited with {}", exit.code), None)
+    } else if code == 137 && main_was_oom_killed(exit, attempt, kills) {
+        let (whose, fix) = if kills.iter().any(|kill| kill.whole_vm) {
+            (
+                "the whole VM was out of memory",
+                "take a machine type with more memory, or set `container.memory` below the VM's",
+            )
+        } else {
+            ("the job reached its memory limit", "raise `container.memory`, or make the job use less")
+        };
+        (
+            Cause::OomKilled,
+            format!("the kernel killed the job for memory: {whose} (exit code {code})"),
+            Some(fix.into()),
+        )
+    } else if let Some((number, name)) = signal.filter(|_| kills.is_empty()) {
+        (Cause::Signal, format!("the job was killed by signal {number} ({name}), or exited with {code}"), None)
     } else {
-        (Cause::ExitCode, format!("the job exited with {}", exit.code), None)
+        (Cause::ExitCode, format!("the job exited with {code}"), None)
     };
-    Outcome { cause, exit_code: Some(exit.code), signal: signal.map(|(number, _)| number), message, evidence, fix }
+    let signal = signal.map(|(number, _)| number).filter(|_| cause != Cause::ExitCode);
+    Outcome { cause, exit_code: Some(code), signal, message, evidence: evidence(exit, attempt, kills), fix }
+}
+
+/// A child that was killed for memory is only evidence. The kernel's log tells the two apart, where its process numbers are
+/// the engine's.
+fn main_was_oom_killed(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> bool {
+    match attempt.main_pid {
+        Some(main) if !kills.is_empty() => kills.iter().any(|kill| kill.pid == main),
+        _ => exit.oom_killed || !kills.is_empty(),
+    }
+}
+
+fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
+    let mut facts = vec![format!("the engine reports exit code {}", exit.code)];
+    if exit.oom_killed {
+        facts.push("the engine reports OOMKilled: the kernel killed a process of the container for memory".into());
+    }
+    for kill in kills.iter().take(5) {
+        let OomKill { pid, task, whole_vm } = kill;
+        let whose = if *whole_vm { "the whole VM" } else { "the container" };
+        facts.push(format!("the kernel killed process {pid} ({task}): {whose} was out of memory"));
+    }
+    if !exit.error.is_empty() {
+        facts.push(format!("the engine says: {}", exit.error));
+    }
+    if let Some(signal) = &attempt.signalled {
+        facts.push(format!("the engine reports that signal {signal} was sent to the job"));
+    }
+    if attempt.engine_lost {
+        facts.push("the engine went away while the job ran".into());
+    }
+    if let Some(stop) = &attempt.stop {
+        facts.push(format!("the agent stopped the job from {} on: {}", stop.at, stop.reason.sentence()));
+    }
+    facts
 }
 
 /// The signal behind an exit code of 128 + n, the convention of containerd's shim and of shells. Only for signals that
@@ -129,31 +167,58 @@ mod tests {
         Exit { code, oom_killed, error: error.into() }
     }
 
+    fn stopped(reason: StopReason) -> Attempt {
+        Attempt { stop: Some(Stop { reason, at: "t".into(), since_boot_s: 1.0 }), ..Attempt::default() }
+    }
+
     #[test]
     fn an_exit_is_named_by_who_ended_it() {
-        let stopped = |reason| Some(Stop { reason, at: "t".into(), since_boot_s: 1.0 });
+        let alone = Attempt::default();
+        let lost = Attempt { engine_lost: true, ..Attempt::default() };
+        let lost_and_signalled = Attempt { signalled: Some("15".into()), ..lost.clone() };
+        let signalled = Attempt { signalled: Some("9".into()), ..Attempt::default() };
         let cases = [
-            (exit(0, false, ""), None, false, Cause::None, None),
-            (exit(3, false, ""), None, false, Cause::ExitCode, None),
-            (exit(255, false, ""), None, false, Cause::ExitCode, None),
-            (exit(139, false, ""), None, false, Cause::Signal, Some(11)),
-            (exit(137, false, ""), None, false, Cause::Signal, Some(9)),
-            (exit(137, true, ""), None, false, Cause::OomKilled, Some(9)),
+            (exit(0, false, ""), &alone, Cause::None, None),
+            (exit(3, false, ""), &alone, Cause::ExitCode, None),
+            (exit(255, false, ""), &alone, Cause::ExitCode, None),
+            (exit(139, false, ""), &alone, Cause::Signal, Some(11)),
+            (exit(137, false, ""), &alone, Cause::Signal, Some(9)),
+            (exit(137, false, ""), &signalled, Cause::Signal, Some(9)),
+            (exit(137, true, ""), &alone, Cause::OomKilled, Some(9)),
             // A child was killed for memory and the job carried on: only evidence.
-            (exit(0, true, ""), None, false, Cause::None, None),
-            (exit(1, true, ""), None, false, Cause::ExitCode, None),
-            (exit(137, false, ""), None, true, Cause::EngineRestarted, Some(9)),
-            (exit(0, false, ""), None, true, Cause::None, None),
-            (exit(143, false, ""), stopped(StopReason::Timeout), false, Cause::Timeout, Some(15)),
-            (exit(0, false, ""), stopped(StopReason::Cancelled), false, Cause::Cancelled, None),
-            (exit(137, true, ""), stopped(StopReason::Preempted), false, Cause::Preempted, Some(9)),
-            (exit(1, false, "write /x: no space left on device"), None, false, Cause::DiskFull, None),
+            (exit(0, true, ""), &alone, Cause::None, None),
+            (exit(1, true, ""), &alone, Cause::ExitCode, None),
+            (exit(137, false, ""), &lost, Cause::EngineRestarted, Some(9)),
+            (exit(0, false, ""), &lost, Cause::None, None),
+            (exit(0, false, ""), &lost_and_signalled, Cause::EngineRestarted, None),
+            (exit(143, false, ""), &stopped(StopReason::Timeout), Cause::Timeout, Some(15)),
+            (exit(0, false, ""), &stopped(StopReason::Cancelled), Cause::Cancelled, None),
+            (exit(137, true, ""), &stopped(StopReason::Preempted), Cause::Preempted, Some(9)),
+            (exit(1, false, "write /x: no space left on device"), &alone, Cause::DiskFull, None),
         ];
-        for (exit, stop, engine_lost, cause, signal) in cases {
-            let outcome = classify(&exit, stop.as_ref(), engine_lost);
-            assert_eq!((outcome.cause, outcome.signal), (cause, signal), "{exit:?} {stop:?}");
+        for (exit, attempt, cause, signal) in cases {
+            let outcome = classify(&exit, attempt, &[]);
+            assert_eq!((outcome.cause, outcome.signal), (cause, signal), "{exit:?} {attempt:?}");
             assert_eq!(outcome.exit_code, Some(exit.code));
             assert_eq!(outcome.evidence.iter().any(|fact| fact.contains("OOMKilled")), exit.oom_killed);
+        }
+    }
+
+    #[test]
+    fn out_of_memory_is_told_apart_by_the_kernel_s_log() {
+        let attempt = Attempt { main_pid: Some(7), ..Attempt::default() };
+        let kill = |pid, whole_vm| OomKill { pid, task: "python".into(), whole_vm };
+        let cases = [
+            (kill(7, false), Cause::OomKilled, "memory limit"),
+            (kill(7, true), Cause::OomKilled, "whole VM"),
+            // The job passed on its child's status, as shells do.
+            (kill(8, false), Cause::ExitCode, "exited with 137"),
+        ];
+        for (kill, cause, words) in cases {
+            let outcome = classify(&exit(137, true, ""), &attempt, std::slice::from_ref(&kill));
+            assert_eq!(outcome.cause, cause, "{kill:?}");
+            assert!(outcome.message.contains(words), "{}", outcome.message);
+            assert!(outcome.evidence.iter().any(|fact| fact.contains("(python)")));
         }
     }
 }

@@ -4,12 +4,14 @@
 mod cause;
 mod exit;
 mod failure;
+mod kernel_log;
 mod report;
 
 pub use self::{
     cause::{Cause, Fault, State},
     exit::{Exit, classify},
     failure::Failure,
+    kernel_log::{OomKill, oom_kills, pids_are_the_kernels},
     report::{MAX_REPORT_BYTES, Report, without_logs},
 };
 

@@ -210,6 +210,7 @@ mod tests {
             attempt: Attempt { number: 1, ..Attempt::default() },
             earlier_attempts: vec!["attempt 1: VM_REBOOTED: …".into()],
             delivery: Progress::default(),
+            finished: false,
         }
     }
 

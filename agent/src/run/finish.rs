@@ -12,10 +12,12 @@ use tracing::{info, warn};
 
 use super::Run;
 use crate::{
+    cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
-    job::{CallbackAuth, Job},
+    job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
+    on_finish::{Compute, carry_out},
     outcome::{Cause, Outcome, Report},
     runtime::{ContainerNames, Engine, RESULT_FILE},
 };
@@ -24,6 +26,8 @@ use crate::{
 const MAX_RESULT_BYTES: u64 = 16 * 1024;
 /// Before the next attempt, so that one that fails at once does not spin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end waits for the guest attributes.
+const GUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long tidying up waits for the engine.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -51,6 +55,7 @@ impl Run<'_> {
         if let Err(error) = self.journal.save_report(&report) {
             warn!("failed to write the report down: {error}; delivering it all the same");
         }
+        self.show_report(&report);
         self.report = Some(report);
         self.record.phase = Phase::Exited;
         self.save_if_possible();
@@ -138,6 +143,43 @@ impl Run<'_> {
         };
         self.record.delivery = progress;
         end
+    }
+
+    pub(super) fn show_state(&self) {
+        if let Some(guest) = &self.guest {
+            guest.set_state(self.record.phase);
+        }
+    }
+
+    fn show_report(&self, report: &[u8]) {
+        if let Some(guest) = &self.guest {
+            guest.set_report(report);
+        }
+    }
+
+    /// The last step: lets the VM go, if the job wants that, whether or not anybody took the report.
+    pub(super) async fn finish(&mut self) {
+        if let Some(guest) = self.guest.take() {
+            guest.finish(GUEST_PATIENCE).await;
+        }
+        let on_finish = self.job().map_or(OnFinish::None, |job| job.on_finish);
+        if self.record.finished || on_finish == OnFinish::None {
+            return;
+        }
+        let Config { compute_endpoint, callback_allow, .. } = self.config;
+        let compute = Compute {
+            http: &self.http,
+            metadata: &self.metadata,
+            endpoint: compute_endpoint,
+            allowed_hosts: callback_allow,
+        };
+        match carry_out(on_finish, &self.record.vm, &compute).await {
+            Ok(()) => {
+                self.record.finished = true;
+                self.save_if_possible();
+            }
+            Err(problem) => warn!("{problem}"),
+        }
     }
 
     /// Delivered: nothing of the job stays but its record. Doing it twice is harmless.

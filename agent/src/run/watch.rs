@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{Cut, Run, attempt::seconds};
@@ -12,8 +12,8 @@ use crate::{
     job::Job,
     journal::Attempt,
     logs::{Checkpoint, Logs},
-    outcome::{Exit, Failure, Outcome, classify},
-    runtime::{Engine, EngineError, Found, Inspected, Status},
+    outcome::{Exit, Failure, Outcome, classify, oom_kills},
+    runtime::{Engine, EngineError, Event, Events, Found, Inspected, Status},
     stop::{REPORT_SHARE, StopReason},
 };
 
@@ -27,6 +27,10 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the stop's clock is looked at: the VM's end may come closer meanwhile.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the engine's events may lag behind the end of the job.
+const EVENTS_PAUSE: Duration = Duration::from_millis(2);
+/// How soon after it has ended its containers an engine that goes down is gone.
+const ENGINE_END_PATIENCE: Duration = Duration::from_secs(3);
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long before the VM's end the agent stops waiting for the job to die: the rest is for the report.
@@ -66,7 +70,9 @@ impl Run<'_> {
             Learnt::Exit(exit, found) => {
                 self.note_times(found.as_deref());
                 let attempt = &self.record.attempt;
-                classify(&exit, attempt.stop.as_ref(), attempt.engine_lost)
+                let started_s = attempt.started_since_boot_s.unwrap_or_default();
+                let kills = oom_kills(attempt.container.as_deref().unwrap_or_default(), started_s);
+                classify(&exit, attempt, &kills)
             }
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
@@ -164,6 +170,7 @@ impl Run<'_> {
         self.look_after_reconnecting(engine, id).await?;
         self.open_logs(engine, job, id).await;
         let mut notices = self.notices.clone();
+        let mut events = engine.events(id);
         let mut exit = Box::pin(engine.wait(id));
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
@@ -184,10 +191,14 @@ impl Run<'_> {
             tokio::select! {
                 biased;
                 code = &mut exit => return match code {
-                    Ok(code) => Ok(Waited::Code(code)),
+                    Ok(code) => {
+                        self.look_for_the_engine_s_end(&mut events).await;
+                        Ok(Waited::Code(code))
+                    }
                     Err(error) if error.is_not_found() => Ok(Waited::Gone),
                     Err(error) => Err(error),
                 },
+                event = events.next() => self.note_event(&event?),
                 reason = notices.stop(), if !stops => self.note_stop_anyway(reason),
                 () = sleep_until_some(wake_at) => if !stops {
                     self.note_stop_anyway(StopReason::Timeout);
@@ -204,6 +215,35 @@ impl Run<'_> {
                 },
                 () = logs.pump() => unsaved_logs = true,
             }
+        }
+    }
+
+    /// A signal that is not ours may be the engine's, which stops its containers as it goes down: then its stream of events
+    /// ends soon.
+    async fn look_for_the_engine_s_end(&mut self, events: &mut Events) {
+        let look = async {
+            while let Ok(event) = events.next().await {
+                self.note_event(&event);
+            }
+        };
+        // What has happened by now is there at once.
+        let is_gone = timeout(EVENTS_PAUSE, look).await.is_ok();
+        let attempt = &self.record.attempt;
+        if attempt.stop.is_some() || attempt.engine_lost || (attempt.signalled.is_none() && !is_gone) {
+            return;
+        }
+        let until_gone = async { while events.next().await.is_ok() {} };
+        if is_gone || timeout(ENGINE_END_PATIENCE, until_gone).await.is_ok() {
+            self.engine_lost();
+        }
+    }
+
+    fn note_event(&mut self, event: &Event) {
+        info!(?event, "the engine reports");
+        if let Event::Kill(signal) = event
+            && self.record.attempt.stop.is_none()
+        {
+            self.record.attempt.signalled = Some(signal.clone());
         }
     }
 

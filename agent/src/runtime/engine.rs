@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use super::{
     EngineError,
+    events::NO_DEADLINE,
     inspect::{ContainerAnswer, ErrorAnswer, Found, ImageAnswer, InfoAnswer},
 };
 use crate::{
@@ -114,7 +115,8 @@ impl Engine {
         // `next-exit` would hang for ever on a container that has exited already, and one that was started can only be
         // running or have exited: so this works alike for a fresh container and after a restart of the agent.
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-        match Box::pin(self.docker.wait_container(container, Some(options))).next().await {
+        let patient = self.docker.clone().with_timeout(NO_DEADLINE);
+        match Box::pin(patient.wait_container(container, Some(options))).next().await {
             Some(Ok(answer)) => Ok(answer.status_code),
             Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
             Some(Err(error)) => Err(error.into()),

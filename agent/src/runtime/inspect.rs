@@ -21,6 +21,8 @@ pub enum Status {
 #[derive(Debug, Clone)]
 pub struct Inspected {
     pub id: String,
+    /// The main process, while it runs.
+    pub pid: Option<i64>,
     pub status: Status,
     pub exit: Exit,
     pub started_at: Option<Timestamp>,
@@ -58,6 +60,8 @@ pub(super) struct ContainerAnswer {
 #[serde(rename_all = "PascalCase")]
 struct StateAnswer {
     status: String,
+    #[serde(default)]
+    pid: i64,
     exit_code: i64,
     #[serde(default, rename = "OOMKilled")]
     oom_killed: bool,
@@ -87,6 +91,7 @@ impl From<ContainerAnswer> for Inspected {
         };
         Self {
             id,
+            pid: Some(state.pid).filter(|pid| *pid > 0),
             status,
             exit: Exit { code: state.exit_code, oom_killed: state.oom_killed, error: state.error },
             started_at: clock::parse(&state.started_at),

@@ -4,6 +4,7 @@
 mod config;
 mod engine;
 mod error;
+mod events;
 mod inspect;
 mod pull;
 
@@ -11,6 +12,7 @@ pub use self::{
     config::{ContainerNames, RESULT_FILE, container_config},
     engine::Engine,
     error::EngineError,
+    events::{Event, Events},
     inspect::{Found, Inspected, Status},
     pull::{pull, registry_wants_token},
 };

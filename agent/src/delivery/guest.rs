@@ -1,0 +1,133 @@
+//! The channel that needs no callback: the VM's guest attributes `vmjob/state`, `vmjob/heartbeat` and `vmjob/report`, which
+//! whoever may read the instance can look at. Written by a task of its own, so that nothing ever waits for it.
+//! Source: <https://cloud.google.com/compute/docs/metadata/manage-guest-attributes>.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, info};
+
+use crate::{
+    clock,
+    journal::Phase,
+    metadata::{Metadata, MetadataError},
+};
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
+/// The server takes ten writes a minute from a VM; two are left to others.
+const MAX_WRITES: usize = 8;
+const WRITES_WINDOW: Duration = Duration::from_mins(1);
+/// After a write that failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// The writer of the VM's guest attributes. Where the VM has none, it notices once and is quiet.
+pub struct GuestAttributes {
+    updates: UnboundedSender<(&'static str, Bytes)>,
+    task: JoinHandle<()>,
+}
+
+impl GuestAttributes {
+    pub fn start(metadata: &Metadata) -> Self {
+        let (updates, queue) = unbounded_channel();
+        let writer = Writer { metadata: metadata.clone(), pending: BTreeMap::new(), written: VecDeque::new() };
+        Self { updates, task: tokio::spawn(writer.run(queue)) }
+    }
+
+    pub fn set_state(&self, phase: Phase) {
+        // The task may have ended: the VM has no guest attributes.
+        let _ = self.updates.send(("state", phase.name().into()));
+    }
+
+    pub fn set_report(&self, report: &[u8]) {
+        let _ = self.updates.send(("report", Bytes::copy_from_slice(report)));
+    }
+
+    /// Waits, for at most `patience`, until all is written.
+    pub async fn finish(self, patience: Duration) {
+        drop(self.updates);
+        let _ = timeout(patience, self.task).await;
+    }
+}
+
+struct Writer {
+    metadata: Metadata,
+    /// The newest value of each key that has not been written: older ones are of no use to anybody.
+    pending: BTreeMap<&'static str, Bytes>,
+    /// When the latest writes were made.
+    written: VecDeque<Instant>,
+}
+
+impl Writer {
+    /// Ends when the queue has ended and all is written, or when there is nothing to write to.
+    async fn run(mut self, mut queue: UnboundedReceiver<(&'static str, Bytes)>) {
+        let mut heartbeat_at = Instant::now();
+        let mut write_at = heartbeat_at;
+        let mut open = true;
+        while open || !self.pending.is_empty() {
+            let due = if self.pending.is_empty() { heartbeat_at } else { write_at.max(self.allowed_at()) };
+            tokio::select! {
+                biased;
+                update = queue.recv(), if open => match update {
+                    Some((key, value)) => {
+                        self.pending.insert(key, value);
+                    }
+                    None => open = false,
+                },
+                () = sleep_until(due.min(heartbeat_at)), if open => {}
+                () = sleep_until(due), if !open => {}
+            }
+            let now = Instant::now();
+            if open && now >= heartbeat_at {
+                heartbeat_at = now + HEARTBEAT_INTERVAL;
+                self.pending.insert("heartbeat", clock::now().into());
+            }
+            if now < write_at.max(self.allowed_at()) {
+                continue;
+            }
+            // The report is what somebody may be waiting for.
+            let key =
+                if self.pending.contains_key("report") { Some("report") } else { self.pending.keys().next().copied() };
+            if let Some(key) = key {
+                match self.write(key).await {
+                    Ok(()) => {}
+                    Err(MetadataError::Refused { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. }) => {
+                        info!(
+                            "this VM has no guest attributes (enable-guest-attributes=TRUE): state and report do not go there"
+                        );
+                        return;
+                    }
+                    Err(error) => {
+                        debug!("{error}; writing vmjob/{key} again later");
+                        write_at = Instant::now() + RETRY_PAUSE;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, key: &'static str) -> Result<(), MetadataError> {
+        let Some(value) = self.pending.get(key).cloned() else { return Ok(()) };
+        self.written.push_back(Instant::now());
+        self.metadata.put(&format!("instance/guest-attributes/vmjob/{key}"), value).await?;
+        self.pending.remove(key);
+        Ok(())
+    }
+
+    /// When the next write is within the server's limit.
+    fn allowed_at(&mut self) -> Instant {
+        let now = Instant::now();
+        while self.written.front().is_some_and(|at| *at + WRITES_WINDOW <= now) {
+            self.written.pop_front();
+        }
+        if self.written.len() < MAX_WRITES { now } else { self.written[0] + WRITES_WINDOW }
+    }
+}

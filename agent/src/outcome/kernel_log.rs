@@ -1,0 +1,81 @@
+//! Whom the kernel killed for memory, by its own log: the engine's flag does not tell the job from a child of it, nor the
+//! container's limit from the whole VM's memory.
+//! Source: Linux `mm/oom_kill.c` (`dump_oom_summary`, since 4.19) and `Documentation/ABI/testing/dev-kmsg`.
+
+use std::{fs::File, io::Read, os::unix::fs::OpenOptionsExt};
+
+use rustix::fs::OFlags;
+
+/// A process that the kernel killed for memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OomKill {
+    /// In the machine's first PID namespace.
+    pub pid: i64,
+    pub task: String,
+    /// The whole VM was out of memory, not only the container.
+    pub whole_vm: bool,
+}
+
+/// The inode of the machine's first PID namespace (`PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// The kernel hands out its log a record a read, of at most this size.
+const MAX_RECORD_BYTES: usize = 8192;
+
+/// The kills in the container with this id since `since_boot_s`, oldest first; empty where the log cannot be read.
+pub fn oom_kills(container: &str, since_boot_s: f64) -> Vec<OomKill> {
+    let open = || File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open("/dev/kmsg");
+    let Ok(mut log) = open() else { return Vec::new() };
+    let mut kills = Vec::new();
+    let mut record = [0; MAX_RECORD_BYTES];
+    loop {
+        match log.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => kills.extend(read(&String::from_utf8_lossy(&record[..length]), container, since_boot_s)),
+            // Records were overwritten while they were read: the next read goes on with what is left.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {}
+            Err(_) => break,
+        }
+    }
+    kills
+}
+
+/// Whether a process of ours has the number that the kernel's log gives it.
+pub fn pids_are_the_kernels() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == FIRST_PID_NAMESPACE)
+}
+
+/// Reads a record such as `3,1174,5140900,-;oom-kill:constraint=CONSTRAINT_MEMCG,…,task_memcg=/docker/ID,task=x,pid=7,uid=0`.
+fn read(record: &str, container: &str, since_boot_s: f64) -> Option<OomKill> {
+    let (prefix, message) = record.split_once(';')?;
+    let at_us: f64 = prefix.split(',').nth(2)?.parse().ok()?;
+    let facts = message.strip_prefix("oom-kill:")?.lines().next()?;
+    let fact = |name: &str| facts.split(',').find_map(|fact| fact.strip_prefix(name)?.strip_prefix('='));
+    if at_us / 1e6 < since_boot_s || !fact("task_memcg")?.contains(container) {
+        return None;
+    }
+    Some(OomKill {
+        pid: fact("pid")?.parse().ok()?,
+        task: fact("task")?.to_owned(),
+        whole_vm: fact("constraint")? != "CONSTRAINT_MEMCG",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = "6,1174,5140900000,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=c0ffee,mems_allowed=0,\
+                          oom_memcg=/docker/c0ffee,task_memcg=/docker/c0ffee,task=tail,pid=4711,uid=0\n SUBSYSTEM=x\n";
+
+    #[test]
+    fn a_kill_is_ours_if_it_was_in_our_container_and_our_time() {
+        let kill = OomKill { pid: 4711, task: "tail".into(), whole_vm: false };
+        assert_eq!(read(RECORD, "c0ffee", 5000.0), Some(kill.clone()));
+        assert_eq!(read(RECORD, "c0ffee", 5141.0), None, "it was before our time");
+        assert_eq!(read(RECORD, "beef", 0.0), None, "it was another container's");
+        let global = RECORD.replace("CONSTRAINT_MEMCG", "CONSTRAINT_NONE");
+        assert_eq!(read(&global, "c0ffee", 0.0), Some(OomKill { whole_vm: true, ..kill }));
+        assert_eq!(read("6,1,2,-;eth0: link up", "c0ffee", 0.0), None);
+        assert_eq!(read("", "c0ffee", 0.0), None);
+    }
+}

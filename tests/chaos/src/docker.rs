@@ -1,0 +1,68 @@
+//! The engine as seen from outside, through its own command line: what is done to containers behind the agent's back, and
+//! what the engine tells of them.
+
+use std::{fs::File, io, path::Path, process::Stdio, time::SystemTime};
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// Something that happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `create`, `start`, `oom`, `kill`, `die`, `destroy` …
+    pub what: String,
+    /// Of `die`.
+    pub exit_code: Option<i64>,
+    pub container: String,
+    pub at: SystemTime,
+}
+
+/// Runs docker; false if it refused.
+pub async fn docker(args: &[&str]) -> io::Result<bool> {
+    let mut command = Command::new("docker");
+    let status = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(status.kill_on_drop(true).status().await?.success())
+}
+
+/// The containers, running or not, whose name begins so.
+pub async fn containers(prefix: &str) -> io::Result<Vec<String>> {
+    let filter = format!("name=^/{prefix}");
+    let output = Command::new("docker")
+        .args(["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// Writes the events of these containers into a file, from `since` on, until it is killed.
+pub fn watch(names: &[String], since: SystemTime, to: &Path) -> io::Result<Child> {
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut command = Command::new("docker");
+    command.args(["events", "--format", "{{json .}}", "--since", &since.to_string()]);
+    for name in names {
+        command.args(["--filter", &format!("container={name}")]);
+    }
+    command.stdin(Stdio::null()).stdout(File::create(to)?).stderr(Stdio::null()).kill_on_drop(true).spawn()
+}
+
+/// The events that [`watch`] wrote.
+pub fn events(file: &Path) -> io::Result<Vec<Event>> {
+    let text = std::fs::read_to_string(file)?;
+    Ok(text.lines().filter_map(|line| event(&serde_json::from_str(line).ok()?)).collect())
+}
+
+fn event(value: &Value) -> Option<Event> {
+    let attributes = &value["Actor"]["Attributes"];
+    let nanos = value["timeNano"].as_u64()?;
+    Some(Event {
+        what: value["Action"].as_str()?.to_owned(),
+        exit_code: attributes["exitCode"].as_str().and_then(|code| code.parse().ok()),
+        container: attributes["name"].as_str()?.to_owned(),
+        at: SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(nanos),
+    })
+}

@@ -1,0 +1,356 @@
+//! The kinds of lives: what each draws for its job and its schedule.
+
+use crate::{
+    draw::Draw,
+    job::Job,
+    schedule::{Damage, Engine, Phase, Schedule, Step, Told, What, When},
+};
+
+/// A kind of lives, named after what goes wrong in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Kill9,
+    Delivery,
+    Metadata,
+    Stops,
+    Behind,
+    Reboot,
+    Journal,
+    Disk,
+    Mix,
+    Engine,
+}
+
+/// Everything that is settled before a life begins.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub number: u64,
+    pub kind: Kind,
+    pub job: Job,
+    pub schedule: Schedule,
+}
+
+impl Kind {
+    pub const ALL: [Self; 10] = [
+        Self::Kill9,
+        Self::Delivery,
+        Self::Metadata,
+        Self::Stops,
+        Self::Behind,
+        Self::Reboot,
+        Self::Journal,
+        Self::Disk,
+        Self::Mix,
+        Self::Engine,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill9 => "kill9",
+            Self::Delivery => "delivery",
+            Self::Metadata => "metadata",
+            Self::Stops => "stops",
+            Self::Behind => "behind",
+            Self::Reboot => "reboot",
+            Self::Journal => "journal",
+            Self::Disk => "disk",
+            Self::Mix => "mix",
+            Self::Engine => "engine",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Plan {
+    /// The life of this number. The same seed, number and kind are the same life.
+    pub fn draw(seed: u64, number: u64, kind: Kind) -> Self {
+        let mut draw = Draw::new(seed, number, kind.name());
+        let draw = &mut draw;
+        let mut job = Job::draw(draw, format!("chaos-{seed:x}-{}-{number}", kind.name()));
+        let mut schedule = Schedule { awaited: draw.chance(50), rerun: draw.chance(25), ..Schedule::default() };
+        match kind {
+            Kind::Kill9 => schedule.steps = kills(draw, 4),
+            Kind::Delivery => delivery(draw, &mut job, &mut schedule),
+            Kind::Metadata => metadata(draw, &mut schedule),
+            Kind::Stops => stops(draw, &mut job, &mut schedule),
+            Kind::Behind => behind(draw, &mut job, &mut schedule),
+            Kind::Reboot => reboot(draw, &mut job, &mut schedule),
+            Kind::Journal => journal(draw, &mut schedule),
+            Kind::Disk => disk(draw, &mut schedule),
+            Kind::Mix => mix(draw, &mut job, &mut schedule),
+            Kind::Engine => engine(draw, &mut job, &mut schedule),
+        }
+        Self { seed, number, kind, job, schedule }
+    }
+
+    /// The command line that lives this life again.
+    pub fn replay(&self) -> String {
+        format!("chaos --seed {} --life {} --kinds {}", self.seed, self.number, self.kind.name())
+    }
+}
+
+fn step(when: When, what: What) -> Step {
+    Step { when, what }
+}
+
+/// Any moment between the agent's start and its end.
+fn moment(draw: &mut Draw) -> When {
+    match draw.between(0, 9) {
+        0 => When::Start(draw.between(0, 40)),
+        1 => When::Start(draw.between(0, 2500)),
+        2 => When::Phase(Phase::Claimed, draw.between(0, 80)),
+        3 => When::Phase(Phase::Created, draw.between(0, 400)),
+        4 | 5 => When::Phase(Phase::Running, draw.between(0, 1000)),
+        6 => When::Phase(Phase::Exited, draw.between(0, 5)),
+        7 => When::Phase(Phase::Delivered, draw.between(0, 100)),
+        _ => When::JobEnd(draw.between(0, 250)),
+    }
+}
+
+fn kill(draw: &mut Draw) -> What {
+    What::Kill { pause_ms: draw.pick(&[0, 0, 20, 200, 600]), damage: None }
+}
+
+fn fall(draw: &mut Draw) -> What {
+    What::Reboot { pause_ms: draw.between(0, 400), orderly: draw.chance(50) }
+}
+
+/// Kills of the agent, some of them soon after it was started again.
+fn kills(draw: &mut Draw, most: u64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for number in 0..draw.between(1, most) {
+        let when = if number > 0 && draw.chance(50) { When::Then(draw.between(0, 500)) } else { moment(draw) };
+        steps.push(step(when, kill(draw)));
+    }
+    steps
+}
+
+fn delivery(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    let mut script = Vec::new();
+    // A 429 means a full queue after an answer that was lost, so a scripted one comes before anything that loses answers.
+    let rate_limited = draw.chance(25);
+    if rate_limited {
+        script.push(draw.pick(&["429", "429+retry-after=1", "429*2"]));
+    }
+    for _ in 0..draw.between(0, 3) {
+        script.push(draw.pick(&[
+            "503", "500", "502", "503+retry-after=2", "401", "reset", "reset", "reset-after", "reset-after", "truncate",
+            "garbage", "pass+delay=700ms", "302", "408",
+        ]));
+    }
+    match draw.between(0, 99) {
+        0..=5 => script.push("413"),
+        6..=8 => script.push("400"),
+        9..=11 => script.push("413,400"),
+        12..=15 => script.push(draw.pick(&["404", "410", "405"])),
+        16..=18 => script.push("hang"),
+        19..=21 => script.push("hang-after"),
+        22..=23 => script.push("403"),
+        _ => {}
+    }
+    schedule.callback = script.join(",");
+    match draw.between(0, 9) {
+        0..=2 => {
+            schedule.steps.push(step(moment(draw), What::CallbackDown));
+            schedule.steps.push(step(When::Then(draw.between(100, 5000)), What::CallbackUp));
+        }
+        3 => schedule.steps.push(step(moment(draw), What::RevokeTokens)),
+        4 => schedule.steps.push(step(moment(draw), What::EndExecution)),
+        5 => {
+            // Down for good: the agent has to give up.
+            job.give_up_after_ms = Some(draw.between(1000, 4000));
+            schedule.steps.push(step(When::Start(0), What::CallbackDown));
+        }
+        _ => {}
+    }
+    if !rate_limited && draw.chance(40) {
+        for _ in 0..draw.between(1, 3) {
+            schedule.steps.push(step(When::Phase(Phase::Exited, draw.between(0, 1500)), kill(draw)));
+        }
+    }
+}
+
+fn metadata(draw: &mut Draw, schedule: &mut Schedule) {
+    for prefix in ["instance/service-accounts/", "instance/attributes/", "instance/", ""] {
+        if draw.chance(50) {
+            let steps: Vec<&str> = (0..draw.between(1, 3))
+                .map(|_| {
+                    draw.pick(&[
+                        "503", "500*2", "429", "reset", "reset-after", "truncate", "garbage", "pass+delay=600ms", "pass*3",
+                    ])
+                })
+                .collect();
+            schedule.metadata.push((prefix, steps.join(",")));
+        }
+    }
+    if draw.chance(7) {
+        // Unanswered for the 10 s of a request's deadline.
+        schedule.metadata.push(("instance/", "hang".into()));
+    }
+    if draw.chance(50) {
+        schedule.steps.push(step(moment(draw), What::MetadataDown));
+        schedule.steps.push(step(When::Then(draw.between(50, 4000)), What::MetadataUp));
+    }
+    if draw.chance(40) {
+        schedule.steps.extend(kills(draw, 2));
+    }
+}
+
+/// A reason to stop, or to be gone for a moment.
+fn stop(draw: &mut Draw) -> What {
+    draw.pick(&[
+        What::Signal(Told::Term),
+        What::Signal(Told::Term),
+        What::Signal(Told::Int),
+        What::Preempt,
+        What::Preempt,
+        What::Cancel,
+        What::Cancel,
+    ])
+}
+
+fn stops(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    job.endless = draw.chance(60) && !job.hog;
+    if draw.chance(25) {
+        job.timeout_ms = Some(draw.between(200, 2000));
+    }
+    // An endless job has to be stopped by something that comes for certain.
+    let certain = When::Phase(Phase::Claimed, draw.between(0, 1500));
+    if !(job.endless && job.timeout_ms.is_some() && draw.chance(50)) {
+        let what = if job.endless { draw.pick(&[What::Preempt, What::Cancel, What::Signal(Told::Term)]) } else { stop(draw) };
+        let when = if job.endless || draw.chance(50) { certain } else { moment(draw) };
+        schedule.steps.push(step(when, what));
+    }
+    if draw.chance(25) {
+        schedule.steps.push(step(When::Then(draw.between(0, 1500)), stop(draw)));
+    }
+    if draw.chance(35) {
+        let when = if draw.chance(60) { When::Then(draw.between(0, 1500)) } else { moment(draw) };
+        let what = if draw.chance(60) { kill(draw) } else { What::Hangup { pause_ms: draw.between(0, 500) } };
+        schedule.steps.push(step(when, what));
+    }
+}
+
+fn behind(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    job.endless = draw.chance(50) && !job.hog;
+    let when = match draw.between(0, 9) {
+        _ if job.endless => When::Phase(Phase::Running, draw.between(0, 700)),
+        0 => When::Phase(Phase::Claimed, draw.between(0, 60)),
+        1..=3 => When::Phase(Phase::Created, draw.between(0, 300)),
+        4 => When::JobEnd(draw.between(0, 100)),
+        _ => When::Phase(Phase::Running, draw.between(0, 700)),
+    };
+    schedule.steps.push(step(when, draw.pick(&[What::ContainerKill, What::ContainerRemove])));
+    if draw.chance(40) {
+        // The same with nobody looking: the agent is dead while it happens.
+        schedule.steps.insert(0, step(when, What::Kill { pause_ms: draw.between(100, 800), damage: None }));
+    } else if draw.chance(40) {
+        schedule.steps.push(step(When::Then(draw.between(0, 200)), kill(draw)));
+    }
+}
+
+fn reboot(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    job.endless = draw.chance(25) && !job.hog;
+    let when = if job.endless { When::Phase(Phase::Running, draw.between(0, 700)) } else { moment(draw) };
+    schedule.steps.push(step(when, fall(draw)));
+    if draw.chance(25) {
+        schedule.steps.push(step(When::Then(draw.between(0, 600)), kill(draw)));
+    }
+    if draw.chance(15) {
+        schedule.steps.push(step(When::Then(draw.between(0, 600)), fall(draw)));
+    }
+    if draw.chance(25) {
+        schedule.callback = draw.pick(&["503", "reset-after", "503,reset-after"]).into();
+    }
+}
+
+fn journal(draw: &mut Draw, schedule: &mut Schedule) {
+    let when = match draw.between(0, 5) {
+        0 => When::Phase(Phase::Claimed, draw.between(0, 100)),
+        1 => When::Phase(Phase::Created, draw.between(0, 300)),
+        2 | 3 => When::Phase(Phase::Running, draw.between(0, 900)),
+        4 => When::JobEnd(draw.between(0, 60)),
+        _ => When::Phase(Phase::Exited, draw.between(0, 600)),
+    };
+    if matches!(when, When::Phase(Phase::Exited, _)) {
+        schedule.callback = "503*2".into();
+    }
+    let damage = draw.pick(&[
+        Damage::JournalTorn,
+        Damage::JournalEmptied,
+        Damage::JournalRemoved,
+        Damage::LogsTorn,
+        Damage::AllRemoved,
+    ]);
+    schedule.steps.push(step(when, What::Kill { pause_ms: draw.between(0, 300), damage: Some(damage) }));
+    if draw.chance(30) {
+        schedule.steps.push(step(When::Then(draw.between(0, 500)), kill(draw)));
+    }
+}
+
+fn disk(draw: &mut Draw, schedule: &mut Schedule) {
+    schedule.disk_kib = Some(draw.between(64, 400));
+    schedule.steps.push(step(moment(draw), What::DiskFull));
+    if draw.chance(60) {
+        schedule.steps.push(step(When::Then(draw.between(100, 3000)), What::DiskRoom));
+    }
+    if draw.chance(30) {
+        schedule.callback = draw.pick(&["503", "reset-after"]).into();
+    }
+    if draw.chance(30) {
+        let when = if draw.chance(50) { When::Then(draw.between(0, 600)) } else { moment(draw) };
+        schedule.steps.push(step(when, kill(draw)));
+    }
+}
+
+/// A bit of everything that a life can have at once and still be judged.
+fn mix(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    if draw.chance(50) {
+        delivery(draw, job, schedule);
+        // Kept for lives of its own kind: there the agent may take long.
+        schedule.callback = schedule.callback.replace("hang", "503").replace("403", "503");
+    }
+    if draw.chance(50) {
+        metadata(draw, schedule);
+        schedule.metadata.retain(|(_, script)| script != "hang");
+    }
+    if draw.chance(40) {
+        schedule.steps.push(step(moment(draw), stop(draw)));
+    }
+    if draw.chance(30) {
+        schedule.steps.push(step(moment(draw), draw.pick(&[What::ContainerKill, What::ContainerRemove])));
+    }
+    if draw.chance(25) {
+        schedule.steps.push(step(moment(draw), What::Hangup { pause_ms: draw.between(0, 500) }));
+    }
+    // A scripted 429 after a try that was cut off would be taken for a full queue.
+    if !schedule.callback.contains("429") {
+        if draw.chance(25) {
+            schedule.steps.push(step(moment(draw), fall(draw)));
+        }
+        schedule.steps.extend(kills(draw, 3));
+    } else {
+        schedule.steps.retain(|step| step.what.restarts().is_none());
+    }
+}
+
+fn engine(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    schedule.live_restore = draw.chance(50);
+    job.chunks.iter_mut().for_each(|chunk| chunk.rest_ms *= 3);
+    for number in 0..draw.between(1, 2) {
+        let when = if number > 0 { When::Then(draw.between(0, 1500)) } else { moment(draw) };
+        let what = match draw.between(0, 4) {
+            0 | 1 => Engine::Restart(draw.between(0, 2000)),
+            2 | 3 => Engine::Crash(draw.between(0, 2000)),
+            _ => Engine::Freeze(draw.between(200, 4000)),
+        };
+        schedule.steps.push(step(when, What::Engine(what)));
+    }
+    if draw.chance(30) {
+        schedule.steps.push(step(When::Then(draw.between(0, 1000)), kill(draw)));
+    }
+}

@@ -1,0 +1,292 @@
+//! A life: the agent runs its job, the schedule happens to it, and what can be seen from outside is written down.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use fakecloud::{Config, FakeCloud};
+use serde_json::Value;
+use tokio::{process::Child, time::sleep};
+
+use crate::{
+    agent::{Ending, Launch, Run},
+    diary, docker,
+    evidence::{self, Evidence, Fired},
+    job::DIARY,
+    kinds::Plan,
+    schedule::{Phase, Schedule, What, When},
+    world,
+};
+
+/// How often the world is looked at: phases that are shorter are seen as passed.
+const TICK: Duration = Duration::from_millis(3);
+/// A life without anything slow on purpose is over long before.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// A job that is over is found to be over at once.
+const RERUN_DEADLINE: Duration = Duration::from_secs(15);
+/// Between an agent that failed and the next, as a service manager would pause.
+const RESTART_PAUSE_MS: u64 = 500;
+/// An agent that fails so many times is not started again.
+const MAX_RUNS: usize = 20;
+
+/// The life under way.
+pub(crate) struct Life<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) launch: Launch,
+    pub(crate) cloud: FakeCloud,
+    pub(crate) child: Option<Child>,
+    pub(crate) boots: u64,
+    began: Instant,
+    restart_at: Option<Instant>,
+    runs: Vec<Run>,
+    /// When each phase was first seen.
+    seen: Vec<(Phase, Instant)>,
+    job_ended: Option<Instant>,
+    /// When each step was carried out.
+    done: Vec<Option<Instant>>,
+    fired: Vec<Fired>,
+    awaited: usize,
+}
+
+/// Lives `plan` in `dir`, which is to be empty, and cleans up after it.
+pub async fn live(plan: &Plan, agent: &Path, dir: &Path) -> io::Result<Evidence> {
+    let launch = Launch { binary: agent.to_owned(), metadata_host: String::new(), dir: dir.to_owned(), boot_id: None };
+    fs::create_dir_all(launch.state_dir())?;
+    fs::create_dir_all(dir.join("evidence"))?;
+    if let Some(kib) = plan.schedule.disk_kib {
+        world::mount(&launch.state_dir(), kib).await?;
+    }
+    let seen = Life::begin(plan, launch).await?.go().await;
+    if plan.schedule.disk_kib.is_some() {
+        world::unmount(&dir.join("state")).await?;
+    }
+    seen
+}
+
+/// How long a life may take, with what is slow on purpose.
+fn deadline(schedule: &Schedule) -> Duration {
+    let count = |words: &str| u32::try_from(schedule.callback.matches(words).count()).unwrap_or_default();
+    let hung_metadata = schedule.metadata.iter().any(|(_, script)| script.contains("hang"));
+    // A POST has 30 s, a refused permission is tried again after 15 s and more, a metadata request has 10 s.
+    DEADLINE
+        + count("hang") * Duration::from_secs(31)
+        + count("403") * Duration::from_secs(20)
+        + u32::from(hung_metadata) * Duration::from_secs(11)
+}
+
+impl<'a> Life<'a> {
+    async fn begin(plan: &'a Plan, mut launch: Launch) -> io::Result<Self> {
+        let cloud = FakeCloud::start(Config::default()).await?;
+        launch.metadata_host = cloud.metadata_host();
+        cloud.set_attribute("job-spec", plan.job.spec(&launch.dir.join("evidence").to_string_lossy()));
+        let script = |text: &str| text.parse().map_err(io::Error::other);
+        cloud.script_callback(script(&plan.schedule.callback)?);
+        for (prefix, text) in &plan.schedule.metadata {
+            cloud.script_metadata(prefix, script(text)?);
+        }
+        Ok(Self {
+            plan,
+            launch,
+            cloud,
+            child: None,
+            boots: 0,
+            began: Instant::now(),
+            restart_at: Some(Instant::now()),
+            runs: Vec::new(),
+            seen: Vec::new(),
+            job_ended: None,
+            done: vec![None; plan.schedule.steps.len()],
+            fired: Vec::new(),
+            awaited: 0,
+        })
+    }
+
+    async fn go(mut self) -> io::Result<Evidence> {
+        let began = SystemTime::now();
+        let events_file = self.launch.dir.join("events");
+        let names = [1, 2].map(|attempt| format!("vmjob-{}-{attempt}", self.plan.job.id));
+        let mut watcher = docker::watch(&names, began, &events_file)?;
+
+        let end = self.began + deadline(&self.plan.schedule);
+        let mut overdue = false;
+        loop {
+            if Instant::now() > end {
+                overdue = true;
+                self.kill().await?;
+                break;
+            }
+            self.look();
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+                && !self.goes_on_after(status.into())
+            {
+                break;
+            }
+            self.fire_what_is_due().await?;
+            if self.restart_at.is_some_and(|at| Instant::now() >= at) {
+                self.start()?;
+            }
+            sleep(TICK).await;
+        }
+
+        let posts_before_rerun = if self.plan.schedule.rerun && !overdue { Some(self.run_once_more().await?) } else { None };
+        // The last event is written a moment after what it tells of.
+        sleep(Duration::from_millis(100)).await;
+        watcher.kill().await?;
+        let posts = self.cloud.callback_requests();
+        let state_files = evidence::files(&self.launch.state_dir())?;
+        let written = [state_files.clone(), vec![self.launch.log(), self.launch.stdout()]].concat();
+        let left_containers = docker::containers(&format!("vmjob-{}-", self.plan.job.id)).await?;
+        for name in &left_containers {
+            docker::docker(&["rm", "--force", name]).await?;
+        }
+        Ok(Evidence {
+            began,
+            runs: self.runs,
+            fired: self.fired,
+            diary: diary::read(&self.launch.dir.join("evidence").join(DIARY)),
+            events: docker::events(&events_file)?,
+            leaks: evidence::leaks(&written, &posts),
+            posts,
+            posts_before_rerun,
+            journal: read_journal(&self.launch.state_dir()),
+            stdout: fs::read(self.launch.stdout()).unwrap_or_default(),
+            state_bytes: bytes_of(&state_files),
+            left_containers,
+            overdue,
+        })
+    }
+
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        self.restart_at = None;
+        self.child = Some(self.launch.start()?);
+        self.runs.push(Run { started: SystemTime::now(), ended: None, told: Vec::new() });
+        Ok(())
+    }
+
+    /// Notes what has changed since the last look.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if let Some(phase) = self.phase()
+            && self.seen.iter().all(|(seen, _)| *seen < phase)
+        {
+            self.seen.push((phase, now));
+        }
+        if self.job_ended.is_none() && diary::has_ended(&self.launch.dir.join("evidence").join(DIARY)) {
+            self.job_ended = Some(now);
+        }
+        if self.plan.schedule.awaited && self.cloud.accepted().len() > self.awaited {
+            self.awaited += 1;
+            self.cloud.consume_callback();
+        }
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        Phase::named(read_journal(&self.launch.state_dir())["phase"].as_str()?)
+    }
+
+    /// Notes the agent's end; false if that was the end of the life too.
+    fn goes_on_after(&mut self, ending: Ending) -> bool {
+        self.child = None;
+        let Some(run) = self.runs.last_mut() else { return false };
+        run.ended = Some((SystemTime::now(), ending));
+        let told = !run.told.is_empty();
+        let phase = self.phase();
+        let goes_on = match ending {
+            // Its handlers were not there yet.
+            Ending::Signal(_) => told,
+            // Left in the middle because it was told to; or the disk or the VM's time was over.
+            Ending::Code(0) => told && phase != Some(Phase::Delivered),
+            Ending::Code(75) => phase != Some(Phase::Delivered),
+            Ending::Code(1) => self.plan.schedule.disk_kib.is_some(),
+            Ending::Code(_) => false,
+        };
+        if goes_on && self.runs.len() < MAX_RUNS {
+            self.restart_at = Some(Instant::now() + Duration::from_millis(RESTART_PAUSE_MS));
+            return true;
+        }
+        false
+    }
+
+    async fn fire_what_is_due(&mut self) -> io::Result<()> {
+        for index in 0..self.done.len() {
+            let step = self.plan.schedule.steps[index];
+            if self.done[index].is_some() || !self.is_due(index) || (step.what.needs_agent() && self.child.is_none()) {
+                continue;
+            }
+            let at = SystemTime::now();
+            let ok = self.carry_out(step.what).await?;
+            self.done[index] = Some(Instant::now());
+            let job_starts = diary::read(&self.launch.dir.join("evidence").join(DIARY)).len();
+            self.fired.push(Fired { what: step.what, at, phase: self.phase(), job_starts, ok });
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, index: usize) -> bool {
+        let ms = Duration::from_millis;
+        let at = match self.plan.schedule.steps[index].when {
+            When::Start(after) => Some(self.began + ms(after)),
+            When::Phase(phase, after) => {
+                self.seen.iter().find(|(seen, _)| *seen >= phase).map(|(_, at)| *at + ms(after))
+            }
+            When::JobEnd(after) => self.job_ended.map(|at| at + ms(after)),
+            When::Then(after) => index.checked_sub(1).and_then(|before| {
+                let pause = self.plan.schedule.steps[before].what.restarts().unwrap_or_default();
+                self.done[before].map(|at| at + ms(pause + after))
+            }),
+        };
+        at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Kills the agent, and waits until it is dead.
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.start_kill()?;
+        let status = child.wait().await?;
+        if let Some(run) = self.runs.last_mut() {
+            run.told.push("KILL");
+            run.ended = Some((SystemTime::now(), status.into()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn restart_in(&mut self, ms: u64) {
+        self.restart_at = Some(Instant::now() + Duration::from_millis(ms));
+    }
+
+    /// Notes that the agent's process was sent a signal.
+    pub(crate) fn note_told(&mut self, name: &'static str) {
+        if let Some(run) = self.runs.last_mut() {
+            run.told.push(name);
+        }
+    }
+
+    /// Runs the agent again over a life that is done; returns how many posts there had been.
+    async fn run_once_more(&mut self) -> io::Result<usize> {
+        let posts = self.cloud.callback_requests().len();
+        self.cloud.clear_scripts();
+        self.cloud.metadata_down(false).await?;
+        self.cloud.callback_down(false).await?;
+        self.start()?;
+        if let Some(child) = &mut self.child
+            && let Ok(status) = tokio::time::timeout(RERUN_DEADLINE, child.wait()).await
+        {
+            self.goes_on_after(status?.into());
+        }
+        self.kill().await?;
+        Ok(posts)
+    }
+}
+
+/// The journal as it is now; null where it is not there, or not whole.
+fn read_journal(state_dir: &Path) -> Value {
+    let text = fs::read(state_dir.join("journal.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+fn bytes_of(files: &[PathBuf]) -> u64 {
+    files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
+}

@@ -1,0 +1,25 @@
+//! The end-to-end tests' stage: a pretended VM, in which the agent's static binary runs jobs on real Docker against
+//! `fakecloud`. In flow jobs, faults and signals; out flows the report, checked against the contract.
+//!
+//! `VMJOB_AGENT` and `FAKECLOUD` name the binaries under test; without them they are those of `make build`.
+//! Run it as `tests/with-docker cargo test -p e2e`.
+
+mod agent;
+mod binaries;
+mod contract;
+pub mod docker;
+mod expect;
+mod gate;
+mod registry;
+mod skip;
+mod vm;
+mod wait;
+
+pub use agent::Agent;
+pub use binaries::{agent_binary, fakecloud_binary};
+pub use expect::expect;
+pub use gate::{Gate, Side};
+pub use registry::{Registry, StoppedRegistry};
+pub use skip::skip;
+pub use vm::{Vm, merge};
+pub use wait::{DEADLINE, until};

@@ -1,0 +1,276 @@
+//! The pretended VM: its metadata and callback from `fakecloud`, a state directory, and the runs of the agent in it.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fakecloud::{Answer, Config, FakeCloud};
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
+
+use crate::{Agent, agent_binary, contract, docker, until};
+
+/// A VM with its own name, state and cloud, so that tests can run side by side.
+#[derive(Debug)]
+pub struct Vm {
+    pub cloud: FakeCloud,
+    id: String,
+    dir: PathBuf,
+    runs: Cell<u32>,
+    /// The boot that this VM pretends to be in, if not the machine's own.
+    boot: Cell<u32>,
+}
+
+impl Vm {
+    /// A VM whose job runs on Docker; `None`, and the test is skipped, where there is none.
+    pub async fn with_docker() -> Option<Self> {
+        Self::with_docker_and(Config::default()).await
+    }
+
+    /// The same in another cloud.
+    pub async fn with_docker_and(config: Config) -> Option<Self> {
+        docker::is_there().await.then_some(())?;
+        Some(Self::without_docker(config).await)
+    }
+
+    /// A VM for what never gets as far as Docker.
+    pub async fn without_docker(config: Config) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+        // As real ones do, it exceeds a signed number.
+        let instance_id = (1 << 63) | (u64::from(since.subsec_nanos()) << 20) | u64::from(count);
+        let dir = PathBuf::from(format!("/tmp/vmjob-e2e.{}.{instance_id:x}", process::id()));
+        fs::create_dir_all(dir.join("shared")).expect("/tmp is writable");
+        let cloud = FakeCloud::start(Config { instance_id, ..config }).await.expect("the fake cloud starts");
+        Self { cloud, id: instance_id.to_string(), dir, runs: Cell::new(0), boot: Cell::new(0) }
+    }
+
+    /// The id of the instance, and of a job that has none of its own.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name of the job's container.
+    pub fn container(&self, attempt: u32) -> String {
+        format!("vmjob-{}-{attempt}", self.id)
+    }
+
+    /// A directory for the test.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// A job that runs `script` in a shell, with [`Vm::shared`] as `/shared`; `changes` are merged over it.
+    pub fn job(&self, script: &str, changes: Value) -> Value {
+        let mut job = json!({
+            "container": {
+                "image": docker::IMAGE,
+                "args": ["sh", "-c", script],
+                "network": "none",
+                "mounts": [{"type": "bind", "source": self.dir.join("shared"), "target": "/shared"}],
+            },
+            "grace": "1s",
+        });
+        merge(&mut job, changes);
+        job
+    }
+
+    pub fn set_job(&self, script: &str, changes: Value) {
+        self.cloud.set_attribute("job-spec", self.job(script, changes).to_string());
+    }
+
+    /// What the job has written to `/shared/NAME`; empty if it has not.
+    pub fn shared(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join("shared").join(name)).unwrap_or_default()
+    }
+
+    /// Waits until the job has written something to `/shared/NAME`.
+    pub async fn until_shared(&self, name: &str) {
+        until(&format!("the job to write /shared/{name}"), async || (!self.shared(name).is_empty()).then_some(())).await;
+    }
+
+    /// `vmjob-agent run` against this VM.
+    pub fn command(&self) -> Command {
+        let mut command = match self.boot.get() {
+            0 => Command::new(agent_binary()),
+            boot => self.in_boot(boot),
+        };
+        command
+            .args(["run", "--metadata-host", &self.cloud.metadata_host(), "--callback-allow", "127.0.0.1"])
+            .arg("--state-dir")
+            .arg(self.state_dir());
+        command
+    }
+
+    /// From now on the agent finds itself in another boot.
+    pub fn reboot(&self) {
+        self.boot.set(self.boot.get() + 1);
+    }
+
+    /// The agent in a mount namespace of its own, in which the kernel's boot id is another.
+    fn in_boot(&self, boot: u32) -> Command {
+        let file = self.dir.join(format!("boot-{boot}"));
+        fs::write(&file, format!("00000000-0000-4000-8000-{boot:012}\n")).expect("/tmp is writable");
+        let script = "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(file).arg(agent_binary());
+        command
+    }
+
+    pub fn start(&self) -> Agent {
+        self.spawn(self.command())
+    }
+
+    pub fn spawn(&self, command: Command) -> Agent {
+        let run = self.runs.get() + 1;
+        self.runs.set(run);
+        Agent::start(command, self.dir.join(format!("stdout-{run}")), self.dir.join(format!("stderr-{run}")))
+    }
+
+    /// Runs the agent to its end and returns the report that the workflow got.
+    pub async fn run(&self) -> Value {
+        self.finish(self.start()).await
+    }
+
+    /// Runs a job to its end: see [`Vm::job`] and [`Vm::run`].
+    pub async fn run_job(&self, script: &str, changes: Value) -> Value {
+        self.set_job(script, changes);
+        self.run().await
+    }
+
+    /// Waits for the end of an agent that is to deliver, and returns the report that the workflow got.
+    pub async fn finish(&self, mut agent: Agent) -> Value {
+        let status = agent.wait().await;
+        assert_eq!(status, 0, "{}", agent.log());
+        self.report().await
+    }
+
+    /// The one report that the workflow got, after checking what holds at the end of every job.
+    pub async fn report(&self) -> Value {
+        let accepted = self.cloud.accepted();
+        assert_eq!(accepted.len(), 1, "callbacks that were accepted");
+        let written = self.written_report();
+        let report = contract::check(&accepted[0].body);
+        let mut sent: Vec<_> = self.cloud.callback_requests();
+        // Of a connection that was reset the fake has not read the body.
+        sent.retain(|request| request.answer != Answer::Reset || request.accepted);
+        let whole = sent.iter().filter(|request| request.body != written.as_bytes()).count();
+        if accepted[0].body == written.as_bytes() {
+            assert_eq!(whole, 0, "tries that sent something else");
+        } else {
+            assert_eq!(report, without_log_texts(&written), "a shrunk report lacks the log texts and nothing else");
+        }
+        let content_type = accepted[0].header("content-type");
+        assert_eq!(content_type, Some("application/json"));
+        assert_eq!(self.phase(), "DELIVERED");
+        self.check_remains().await;
+        report
+    }
+
+    /// The report on stdout, from the one line that is its own; the same in each run that printed it.
+    pub fn written_report(&self) -> String {
+        let outputs: Vec<String> = (1..=self.runs.get()).map(|run| self.read(&format!("stdout-{run}"))).collect();
+        let whole_lines = outputs.iter().flat_map(|output| output.split_inclusive('\n').filter(|line| line.ends_with('\n')));
+        let mut reports: Vec<&str> = whole_lines.filter_map(|line| line.strip_prefix("vmjob-report ")).collect();
+        reports.dedup();
+        assert_eq!(reports.len(), 1, "reports on stdout: {reports:#?}");
+        reports[0].trim_end().to_owned()
+    }
+
+    /// Asserts that nothing is left that should not be: no container, and no token anywhere.
+    pub async fn check_remains(&self) {
+        if docker::answers().await {
+            let left = docker::containers(&format!("vmjob-{}-", self.id)).await;
+            assert!(left.is_empty(), "{left:?} were left behind");
+        }
+        let tokens: Vec<String> = self.tokens();
+        for path in files(&self.dir) {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+            assert!(!tokens.iter().any(|token| text.contains(token)), "a token stands in {}", path.display());
+        }
+    }
+
+    /// The tokens that the agent has sent.
+    pub fn tokens(&self) -> Vec<String> {
+        let requests = self.cloud.callback_requests();
+        let bearers = requests.iter().filter_map(|request| request.header("authorization")?.strip_prefix("Bearer "));
+        bearers.map(str::to_owned).collect()
+    }
+
+    /// The agent's journal; null while there is none.
+    pub fn journal(&self) -> Value {
+        let text = fs::read(self.journal_file()).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    pub fn journal_file(&self) -> PathBuf {
+        self.state_dir().join("journal.json")
+    }
+
+    /// The persisted phase; empty while there is none.
+    pub fn phase(&self) -> String {
+        self.journal()["phase"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub async fn until_phase(&self, phase: &str) {
+        until(&format!("the phase {phase}"), async || (self.phase() == phase).then_some(())).await;
+    }
+
+    /// Waits for text in the log of any run so far.
+    pub async fn until_logged(&self, text: &str) {
+        until(&format!("{text:?} in the log"), async || self.logs().contains(text).then_some(())).await;
+    }
+
+    /// The agent's own log, all runs.
+    pub fn logs(&self) -> String {
+        (1..=self.runs.get()).map(|run| self.read(&format!("stderr-{run}"))).collect()
+    }
+
+    fn read(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join(name)).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the agent's log\n{}--- the journal\n{:#}", self.logs(), self.journal());
+            docker::remove_all(&format!("vmjob-{}-", self.id));
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Puts `changes` over `value`, objects field by field.
+pub fn merge(value: &mut Value, changes: Value) {
+    match (value, changes) {
+        (Value::Object(value), Value::Object(changes)) => {
+            for (key, change) in changes {
+                merge(value.entry(key).or_insert(Value::Null), change);
+            }
+        }
+        (value, changes) => *value = changes,
+    }
+}
+
+fn without_log_texts(report: &str) -> Value {
+    let mut report: Value = serde_json::from_str(report).expect("the report is JSON");
+    let texts = json!({"head": "", "tail": "", "errors": []});
+    merge(&mut report, Value::Object(Map::from_iter([("logs".to_owned(), texts)])));
+    report
+}
+
+/// All files below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}

@@ -1,0 +1,172 @@
+//! Stops: each reason in each phase, told apart, with the grace that the job asked for.
+
+use std::time::{Duration, Instant};
+
+use e2e::{Agent, Vm, expect};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Does not listen to TERM: process 1 of a container ignores what it has no handler for.
+const DEAF: &str = "echo up | tee /shared/up; sleep 100";
+const LISTENS: &str = "trap 'echo bye; exit 7' TERM; echo up | tee /shared/up; while :; do sleep 0.1; done";
+
+type Stop = fn(&Vm, &Agent);
+
+fn cancel(vm: &Vm, _: &Agent) {
+    vm.cloud.set_attribute("job-cancel", "true");
+}
+
+fn preempt(vm: &Vm, _: &Agent) {
+    vm.cloud.set("instance/preempted", "TRUE");
+}
+
+fn terminate(_: &Vm, agent: &Agent) {
+    agent.signal(Signal::TERM);
+}
+
+fn interrupt(_: &Vm, agent: &Agent) {
+    agent.signal(Signal::INT);
+}
+
+/// As the power button of a preempted VM is pressed, both come.
+fn preempt_and_terminate(vm: &Vm, agent: &Agent) {
+    vm.cloud.set("instance/preempted", "TRUE");
+    agent.signal(Signal::TERM);
+}
+
+const STOPS: [(&str, Stop); 5] = [
+    ("CANCELLED", cancel),
+    ("PREEMPTED", preempt),
+    ("VM_SHUTDOWN", terminate),
+    ("VM_SHUTDOWN", interrupt),
+    ("PREEMPTED", preempt_and_terminate),
+];
+
+async fn stopped(script: &str, changes: Value, stop: Stop) -> Option<Value> {
+    let vm = Vm::with_docker().await?;
+    vm.set_job(script, changes);
+    let agent = vm.start();
+    vm.until_shared("up").await;
+    stop(&vm, &agent);
+    Some(vm.finish(agent).await)
+}
+
+#[tokio::test]
+async fn a_stop_gives_the_job_its_grace_and_has_its_cause() {
+    for (cause, stop) in STOPS {
+        let Some(report) = stopped(LISTENS, json!({"grace": "20s"}), stop).await else { return };
+        expect(&report, &json!({"cause": cause, "exit_code": 7, "signal": null, "logs": {"tail": "up\nbye\n"}}));
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_listen_is_killed() {
+    for (cause, stop) in STOPS {
+        let Some(report) = stopped(DEAF, json!({"grace": "1s"}), stop).await else { return };
+        expect(&report, &json!({"cause": cause, "exit_code": 137, "signal": 9, "logs": {"tail": "up\n"}}));
+        let run_s = report["durations_s"]["run"].as_f64().unwrap();
+        assert!((1.0..20.0).contains(&run_s), "{cause}: {run_s}");
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_stops_the_job() {
+    let cases = [
+        (LISTENS, "20s", json!({"exit_code": 7, "signal": null, "logs": {"tail": "~bye"}})),
+        (DEAF, "1s", json!({"exit_code": 137, "signal": 9})),
+        (DEAF, "0s", json!({"exit_code": 137, "signal": 9})),
+    ];
+    for (script, grace, expected) in cases {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let report = vm.run_job(script, json!({"timeout": "2s", "grace": grace})).await;
+        expect(&report, &json!({"cause": "TIMEOUT", "message": "~timeout", "fix": "~timeout"}));
+        expect(&report, &expected);
+        let run_s = report["durations_s"]["run"].as_f64().unwrap();
+        assert!((2.0..20.0).contains(&run_s), "{run_s}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_after_a_stop_is_still_the_stop() {
+    let script = "trap 'exit 0' TERM; echo up > /shared/up; while :; do sleep 0.1; done";
+    let Some(report) = stopped(script, json!({"grace": "20s"}), cancel).await else { return };
+    expect(&report, &json!({"cause": "CANCELLED", "state": "CANCELLED", "exit_code": 0}));
+}
+
+#[tokio::test]
+async fn the_first_reason_wins() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("trap 'echo term >> /shared/terms' TERM; echo up > /shared/up; while :; do sleep 0.1; done", json!({"grace": "3s"}));
+    let agent = vm.start();
+    vm.until_shared("up").await;
+    cancel(&vm, &agent);
+    vm.until_shared("terms").await;
+    terminate(&vm, &agent);
+    expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": 137}));
+}
+
+/// Whatever the grace, what is left of a Spot VM's 30 seconds is for the report.
+#[tokio::test]
+async fn a_long_grace_leaves_time_for_the_report() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(DEAF, json!({"grace": "1h"}));
+    let agent = vm.start();
+    vm.until_shared("up").await;
+    let notice = Instant::now();
+    preempt(&vm, &agent);
+    expect(&vm.finish(agent).await, &json!({"cause": "PREEMPTED", "exit_code": 137}));
+    assert!(notice.elapsed() < Duration::from_secs(28), "{:?}", notice.elapsed());
+}
+
+/// Before there is a container, while the engine is being waited for.
+#[tokio::test]
+async fn a_stop_is_heard_while_the_engine_is_waited_for() {
+    for (cause, stop) in STOPS {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job(DEAF, json!({}));
+        let mut command = vm.command();
+        command.arg("--docker-host").arg(format!("unix://{}/none.sock", vm.dir().display()));
+        let agent = vm.spawn(command);
+        vm.until_logged("waiting for the Docker daemon").await;
+        stop(&vm, &agent);
+        expect(&vm.finish(agent).await, &json!({"cause": cause, "exit_code": null, "times": {"started_at": null}}));
+        assert_eq!(vm.shared("up"), "", "the job ran");
+    }
+}
+
+#[tokio::test]
+async fn a_job_cancelled_before_its_start_does_not_run() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.cloud.set_attribute("job-cancel", "TRUE");
+    // The watch and the job race; held up, the job loses.
+    vm.cloud.script_metadata("instance/machine-type", "pass+delay=1s".parse().unwrap());
+    let report = vm.run_job("echo x > /shared/ran", json!({})).await;
+    expect(&report, &json!({"cause": "CANCELLED", "exit_code": null, "durations_s": {"run": null}}));
+    assert_eq!(vm.shared("ran"), "");
+}
+
+/// Only `true` cancels.
+#[tokio::test]
+async fn another_value_of_job_cancel_is_none() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.cloud.set_attribute("job-cancel", "false");
+    vm.set_job("echo up > /shared/up; sleep 1", json!({}));
+    let agent = vm.start();
+    vm.until_shared("up").await;
+    vm.cloud.set_attribute("job-cancel", "");
+    expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
+}
+
+/// Who ended the job is written down before it is ended: a restarted agent knows.
+#[tokio::test]
+async fn a_stop_survives_a_crash() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("trap 'echo term > /shared/term' TERM; echo up > /shared/up; while :; do sleep 0.1; done", json!({"grace": "5s"}));
+    let mut agent = vm.start();
+    vm.until_shared("up").await;
+    cancel(&vm, &agent);
+    vm.until_shared("term").await;
+    agent.kill9().await;
+    vm.cloud.remove_attribute("job-cancel");
+    expect(&vm.run().await, &json!({"cause": "CANCELLED", "exit_code": 137}));
+}
