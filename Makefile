@@ -30,8 +30,8 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 bench: ## measure the agent (memory, CPU, log throughput) against real Docker
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
 	@$(MAKE) --no-print-directory build
-	$(CARGO) build --locked --release -p e2e --bin bench
-	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked --release -p e2e --bin bench
+	$(CARGO) build --locked -p bench
+	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p bench
 
 # Two commands: built together, the agent would be compiled with the features of the dependencies that only fakecloud asks for.
 build: ## the static binaries: target/x86_64-unknown-linux-musl/release/{vmjob-agent,fakecloud}

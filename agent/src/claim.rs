@@ -94,6 +94,7 @@ impl Assignment {
             agent_started_at: clock::now(),
             attempt: Attempt { number: 1, boot_id: boot_id.to_owned(), ..Attempt::default() },
             earlier_attempts: Vec::new(),
+            report: None,
             delivery: crate::delivery::Progress::default(),
             finished: false,
         }

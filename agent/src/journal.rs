@@ -98,6 +98,8 @@ pub struct Record {
     pub attempt: Attempt,
     /// How earlier attempts ended, a line each.
     pub earlier_attempts: Vec<String>,
+    /// The report to the byte: on disk before the first POST, and sent as it is at every try.
+    pub report: Option<String>,
     pub delivery: Progress,
     /// Whether the VM was told to go, as `on_finish` asks: once, so that a VM that is started again stays.
     #[serde(default)]
@@ -125,7 +127,6 @@ pub struct Journal {
 }
 
 const RECORD: &str = "journal.json";
-const REPORT: &str = "report.json";
 const LOGS: &str = "logs.json";
 
 impl Journal {
@@ -168,15 +169,6 @@ impl Journal {
         self.replace(RECORD, &serde_json::to_vec_pretty(record)?)
     }
 
-    /// The report's bytes: written once, before the first POST, and sent as they are at every try.
-    pub fn save_report(&self, report: &[u8]) -> io::Result<()> {
-        self.replace(REPORT, report)
-    }
-
-    pub fn load_report(&self) -> io::Result<Vec<u8>> {
-        fs::read(self.dir.join(REPORT))
-    }
-
     /// What is known of the logs so far. Not synced: after a power cut the log itself is read again.
     pub fn save_logs(&self, logs: &impl Serialize) -> io::Result<()> {
         let temporary = self.dir.join("logs.json.new");
@@ -189,15 +181,12 @@ impl Journal {
         serde_json::from_slice(&fs::read(self.dir.join(LOGS)).ok()?).ok()
     }
 
-    /// Forgets the attempt's files, for another attempt or another job.
-    pub fn clear_attempt(&self) -> io::Result<()> {
-        for name in [LOGS, REPORT] {
-            match fs::remove_file(self.dir.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+    /// Forgets the logs so far, for another attempt or another job.
+    pub fn clear_logs(&self) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(LOGS)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Replaces a file so that a power cut leaves the old content or the new: a temporary file in the same directory,

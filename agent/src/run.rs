@@ -71,8 +71,6 @@ struct Run<'a> {
     engine: Option<Engine>,
     logs: Option<Logs>,
     guest: Option<GuestAttributes>,
-    /// The report, where the disk did not take it.
-    report: Option<Vec<u8>>,
 }
 
 /// Runs the job of this VM, or goes on with it.
@@ -100,7 +98,6 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             unreadable,
             engine: None,
             logs: None,
-            report: None,
         };
         run.go().await
     };
@@ -152,7 +149,7 @@ async fn take_on(
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");
             }
-            let saved = journal.clear_attempt().and_then(|()| journal.save(&record));
+            let saved = journal.clear_logs().and_then(|()| journal.save(&record));
             let unsaved = saved.err().map(|source| journal_failure(config, source));
             Ok(Some((record, failure.or(unsaved))))
         }

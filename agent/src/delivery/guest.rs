@@ -47,8 +47,8 @@ impl GuestAttributes {
         let _ = self.updates.send(("state", phase.name().into()));
     }
 
-    pub fn set_report(&self, report: &[u8]) {
-        let _ = self.updates.send(("report", Bytes::copy_from_slice(report)));
+    pub fn set_report(&self, report: &str) {
+        let _ = self.updates.send(("report", Bytes::copy_from_slice(report.as_bytes())));
     }
 
     /// Waits, for at most `patience`, until all is written.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What the report's line on stdout begins with.
-pub const REPORT_MARK: &[u8] = b"vmjob-report ";
+pub const REPORT_MARK: &str = "vmjob-report ";
 
 /// One POST, from the connection to the answer.
 const TRY_DEADLINE: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ pub struct Delivery<'a> {
 impl Delivery<'_> {
     /// Sends `report` until it is delivered or given up. Before each try `save` is called with the progress, to be put on
     /// disk. May be dropped at any time: from the saved progress another call goes on.
-    pub async fn deliver(&self, report: &[u8], progress: &mut Progress, mut save: impl FnMut(&Progress)) -> End {
+    pub async fn deliver(&self, report: &str, progress: &mut Progress, mut save: impl FnMut(&Progress)) -> End {
         if progress.in_flight {
             progress.unanswered = true;
         }
@@ -82,7 +82,7 @@ impl Delivery<'_> {
         let mut delays = Delays::new(Duration::from_secs(1), Duration::from_mins(1));
         loop {
             let small = if progress.shrunk { without_logs(report) } else { None };
-            let body = Bytes::copy_from_slice(small.as_deref().unwrap_or(report));
+            let body = Bytes::copy_from_slice(small.as_deref().unwrap_or(report).as_bytes());
             progress.tries += 1;
             progress.in_flight = true;
             save(progress);

@@ -64,7 +64,7 @@ impl Forward {
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        if line.starts_with(REPORT_MARK) {
+        if line.starts_with(REPORT_MARK.as_bytes()) {
             // A reader of the console must not take the job's word for the agent's.
             line.insert(0, b' ');
         }

@@ -23,12 +23,12 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// The JSON, at most [`MAX_REPORT_BYTES`]: the log summary gives way, then `result`, never the rest.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_text(&self) -> String {
         let mut budget = self.logs.text_bytes();
         loop {
-            let bytes = to_bytes(&self.document(&self.logs.within(budget), self.result.as_ref()));
-            if bytes.len() <= MAX_REPORT_BYTES {
-                return bytes;
+            let text = to_text(&self.document(&self.logs.within(budget), self.result.as_ref()));
+            if text.len() <= MAX_REPORT_BYTES {
+                return text;
             }
             if budget == 0 {
                 break;
@@ -36,7 +36,7 @@ impl Report<'_> {
             // Escapes make the JSON longer than the text, so the budget is found by trying.
             budget /= 2;
         }
-        to_bytes(&self.document(&self.logs.within(0), None))
+        to_text(&self.document(&self.logs.within(0), None))
     }
 
     fn document<'a>(&'a self, logs: &'a LogSummary, result: Option<&'a Value>) -> Document<'a> {
@@ -162,19 +162,19 @@ fn evidence<'a>(outcome: &'a Outcome, earlier_attempts: &'a [String]) -> Vec<&'a
 
 /// A report once more with the log texts dropped, for an endpoint that finds it too large or cannot read it. `None` if there
 /// is nothing to drop.
-pub fn without_logs(report: &[u8]) -> Option<Vec<u8>> {
-    let mut value: Value = serde_json::from_slice(report).ok()?;
+pub fn without_logs(report: &str) -> Option<String> {
+    let mut value: Value = serde_json::from_str(report).ok()?;
     let logs = value.get_mut("logs")?.as_object_mut()?;
     for text in ["head", "tail"] {
         logs.insert(text.into(), "".into());
     }
     logs.insert("errors".into(), json!([]));
-    let bytes = to_bytes(&value);
-    (bytes.len() < report.len()).then_some(bytes)
+    let text = to_text(&value);
+    (text.len() < report.len()).then_some(text)
 }
 
-fn to_bytes(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("JSON values with string keys always serialize")
+fn to_text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("JSON values with string keys always serialize")
 }
 
 /// `text`, cut at a character boundary within [`MAX_TEXT_BYTES`].
@@ -209,6 +209,7 @@ mod tests {
             agent_started_at: "2026-11-24T04:23:55.706Z".into(),
             attempt: Attempt { number: 1, ..Attempt::default() },
             earlier_attempts: vec!["attempt 1: VM_REBOOTED: …".into()],
+            report: None,
             delivery: Progress::default(),
             finished: false,
         }
@@ -229,8 +230,7 @@ mod tests {
     #[test]
     fn the_fields_stand_as_in_the_contract() {
         let (record, outcome, logs) = (record(), outcome("the job exited with 3"), summary_of(b"hi\n"));
-        let bytes = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_bytes();
-        let text = String::from_utf8(bytes).unwrap();
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_text();
         let names = [
             "version",
             "job",
@@ -273,9 +273,9 @@ mod tests {
             (b"".as_slice(), String::new(), Some(json!("x".repeat(16_000)))),
         ] {
             let (record, outcome, logs) = (record(), outcome(&message), summary_of(log));
-            let bytes = Report { record: &record, outcome: &outcome, logs: &logs, result }.to_bytes();
-            assert!(bytes.len() <= MAX_REPORT_BYTES, "{}", bytes.len());
-            let report: Value = serde_json::from_slice(&bytes).unwrap();
+            let text = Report { record: &record, outcome: &outcome, logs: &logs, result }.to_text();
+            assert!(text.len() <= MAX_REPORT_BYTES, "{}", text.len());
+            let report: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(report["exit_code"], 3);
             assert!(
                 report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap().len()).sum::<usize>()
@@ -287,10 +287,10 @@ mod tests {
     #[test]
     fn without_its_logs_a_report_says_the_same() {
         let (record, outcome, logs) = (record(), outcome("m"), summary_of(b"error: a\nlast"));
-        let bytes = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_bytes();
-        let small = without_logs(&bytes).unwrap();
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_text();
+        let small = without_logs(&text).unwrap();
         let (mut large, small_value): (Value, Value) =
-            (serde_json::from_slice(&bytes).unwrap(), serde_json::from_slice(&small).unwrap());
+            (serde_json::from_str(&text).unwrap(), serde_json::from_str(&small).unwrap());
         for text in ["head", "tail"] {
             large["logs"][text] = "".into();
         }

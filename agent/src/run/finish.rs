@@ -51,12 +51,11 @@ impl Run<'_> {
             outcome.evidence.push("part of the log was rotated away before it could be read".into());
         }
         info!(cause = ?outcome.cause, "{}", outcome.message);
-        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_bytes();
-        if let Err(error) = self.journal.save_report(&report) {
-            warn!("failed to write the report down: {error}; delivering it all the same");
+        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_text();
+        if let Some(guest) = &self.guest {
+            guest.set_report(&report);
         }
-        self.show_report(&report);
-        self.report = Some(report);
+        self.record.report = Some(report);
         self.record.phase = Phase::Exited;
         self.save_if_possible();
     }
@@ -73,7 +72,7 @@ impl Run<'_> {
         warn!("attempt {number} of {} ended: {}; trying again", job.retry.max_attempts, outcome.message);
         self.logs = None;
         self.remove_containers().await;
-        if let Err(error) = self.journal.clear_attempt() {
+        if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
         self.record.earlier_attempts.push(format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message));
@@ -102,9 +101,8 @@ impl Run<'_> {
 
     /// Exited → Delivered. `None` if the VM's time ran out first: the next run goes on.
     pub(super) async fn deliver(&mut self) -> Option<End> {
-        let report = match self.report.take().map_or_else(|| self.journal.load_report(), Ok) {
-            Ok(report) => report,
-            Err(error) => return Some(End::GaveUp(format!("the report is gone: {error}"))),
+        let Some(report) = self.record.report.clone() else {
+            return Some(End::GaveUp("the journal holds no report".into()));
         };
         if self.record.delivery.tries == 0 {
             announce(&report);
@@ -148,12 +146,6 @@ impl Run<'_> {
     pub(super) fn show_state(&self) {
         if let Some(guest) = &self.guest {
             guest.set_state(self.record.phase);
-        }
-    }
-
-    fn show_report(&self, report: &[u8]) {
-        if let Some(guest) = &self.guest {
-            guest.set_report(report);
         }
     }
 
@@ -212,10 +204,9 @@ impl Run<'_> {
 }
 
 /// The report as one line on stdout, for the serial console and journald.
-fn announce(report: &[u8]) {
+fn announce(report: &str) {
     let mut stdout = std::io::stdout().lock();
-    let line = [REPORT_MARK, report, b"\n"].concat();
-    if let Err(error) = stdout.write_all(&line).and_then(|()| stdout.flush()) {
+    if let Err(error) = writeln!(stdout, "{REPORT_MARK}{report}").and_then(|()| stdout.flush()) {
         warn!("failed to write the report to stdout: {error}");
     }
 }

@@ -28,7 +28,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the stop's clock is looked at: the VM's end may come closer meanwhile.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the engine's events may lag behind the end of the job.
-const EVENTS_PAUSE: Duration = Duration::from_millis(2);
+const EVENTS_PAUSE: Duration = Duration::from_millis(1);
 /// How soon after it has ended its containers an engine that goes down is gone.
 const ENGINE_END_PATIENCE: Duration = Duration::from_secs(3);
 const MIN_PAUSE: Duration = Duration::from_millis(10);
@@ -71,7 +71,11 @@ impl Run<'_> {
                 self.note_times(found.as_deref());
                 let attempt = &self.record.attempt;
                 let started_s = attempt.started_since_boot_s.unwrap_or_default();
-                let kills = oom_kills(attempt.container.as_deref().unwrap_or_default(), started_s);
+                let kills = if exit.oom_killed || exit.code == 137 {
+                    oom_kills(attempt.container.as_deref().unwrap_or_default(), started_s)
+                } else {
+                    Vec::new()
+                };
                 classify(&exit, attempt, &kills)
             }
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
