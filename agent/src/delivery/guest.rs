@@ -62,7 +62,7 @@ struct Writer {
     metadata: Metadata,
     /// The newest value of each key that has not been written: older ones are of no use to anybody.
     pending: BTreeMap<&'static str, Bytes>,
-    /// When the latest writes were made.
+    /// When the latest writes were made, [`MAX_WRITES`] of them at the most.
     written: VecDeque<Instant>,
 }
 
@@ -70,10 +70,10 @@ impl Writer {
     /// Ends when the queue has ended and all is written, or when there is nothing to write to.
     async fn run(mut self, mut queue: UnboundedReceiver<(&'static str, Bytes)>) {
         let mut heartbeat_at = Instant::now();
-        let mut write_at = heartbeat_at;
+        let mut retry_at = heartbeat_at;
         let mut open = true;
         while open || !self.pending.is_empty() {
-            let due = if self.pending.is_empty() { heartbeat_at } else { write_at.max(self.allowed_at()) };
+            let write_at = retry_at.max(self.allowed_at().unwrap_or(retry_at));
             tokio::select! {
                 biased;
                 update = queue.recv(), if open => match update {
@@ -82,15 +82,15 @@ impl Writer {
                     }
                     None => open = false,
                 },
-                () = sleep_until(due.min(heartbeat_at)), if open => {}
-                () = sleep_until(due), if !open => {}
+                () = sleep_until(heartbeat_at), if open => {}
+                () = sleep_until(write_at), if !self.pending.is_empty() => {}
             }
             let now = Instant::now();
             if open && now >= heartbeat_at {
                 heartbeat_at = now + HEARTBEAT_INTERVAL;
                 self.pending.insert("heartbeat", clock::now().into());
             }
-            if now < write_at.max(self.allowed_at()) {
+            if now < write_at {
                 continue;
             }
             // The report is what somebody may be waiting for.
@@ -107,7 +107,7 @@ impl Writer {
                     }
                     Err(error) => {
                         debug!("{error}; writing vmjob/{key} again later");
-                        write_at = Instant::now() + RETRY_PAUSE;
+                        retry_at = Instant::now() + RETRY_PAUSE;
                     }
                 }
             }
@@ -117,17 +117,16 @@ impl Writer {
     async fn write(&mut self, key: &'static str) -> Result<(), MetadataError> {
         let Some(value) = self.pending.get(key).cloned() else { return Ok(()) };
         self.written.push_back(Instant::now());
+        if self.written.len() > MAX_WRITES {
+            self.written.pop_front();
+        }
         self.metadata.put(&format!("instance/guest-attributes/vmjob/{key}"), value).await?;
         self.pending.remove(key);
         Ok(())
     }
 
-    /// When the next write is within the server's limit.
-    fn allowed_at(&mut self) -> Instant {
-        let now = Instant::now();
-        while self.written.front().is_some_and(|at| *at + WRITES_WINDOW <= now) {
-            self.written.pop_front();
-        }
-        if self.written.len() < MAX_WRITES { now } else { self.written[0] + WRITES_WINDOW }
+    /// When the next write is within the server's limit; `None` if it is now.
+    fn allowed_at(&self) -> Option<Instant> {
+        (self.written.len() == MAX_WRITES).then(|| self.written[0] + WRITES_WINDOW)
     }
 }

@@ -38,6 +38,27 @@ const SIGNS: [(&str, u8); 14] = [
     ("No such file or directory", 1),
 ];
 
+/// What the signs begin with: a quick look that nearly every line of a healthy job ends at.
+fn may_tell(content: &[u8]) -> bool {
+    content.windows(4).any(|bytes| {
+        matches!(
+            bytes,
+            b"Trac"
+                | b"pani"
+                | b"Exce"
+                | b"Segm"
+                | b"out "
+                | b"OutO"
+                | b"fata"
+                | b"FATA"
+                | b"Erro"
+                | b"erro"
+                | b"ERRO"
+                | b"No s"
+        )
+    })
+}
+
 static FINDERS: LazyLock<Vec<(Finder<'static>, u8)>> =
     LazyLock::new(|| SIGNS.iter().map(|(sign, weight)| (Finder::new(*sign), *weight)).collect());
 
@@ -49,6 +70,9 @@ impl ErrorLines {
     /// Keeps the line if it tells something. When the budget is full, what tells least makes room; among equals the newest, for
     /// what comes first is mostly the cause of the rest. The end of the log is in the tail anyway.
     pub(super) fn look_at(&mut self, line: u64, content: &[u8]) {
+        if !may_tell(content) {
+            return;
+        }
         let found = FINDERS.iter().filter(|(finder, _)| finder.find(content).is_some());
         let Some(weight) = found.map(|(_, weight)| *weight).max() else { return };
         let text = String::from_utf8_lossy(content.trim_ascii_end()).into_owned();
@@ -70,6 +94,14 @@ impl ErrorLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_sign_is_missed_by_the_quick_look() {
+        for (sign, _) in SIGNS {
+            assert!(may_tell(format!("… {sign}").as_bytes()), "{sign}");
+        }
+        assert!(!may_tell(b"step 100 of 200: loss 0.123"));
+    }
 
     #[test]
     fn the_crash_stays_however_many_errors_follow() {
