@@ -115,7 +115,9 @@ impl Cli {
         let setting = |name: &str, default: &str| environment(name).unwrap_or_else(|| default.to_owned());
         let mut metadata_host = setting("GCE_METADATA_HOST", "169.254.169.254");
         let mut docker_host = setting("DOCKER_HOST", "unix:///var/run/docker.sock");
-        let mut state_dir = PathBuf::from(setting("STATE_DIRECTORY", "/var/lib/vmjob"));
+        // systemd gives a unit with several state directories all of them, with colons between.
+        let state_directory = setting("STATE_DIRECTORY", "/var/lib/vmjob");
+        let mut state_dir = PathBuf::from(state_directory.split(':').next().unwrap_or_default());
         let mut callback_allow: Vec<String> = setting("VMJOB_CALLBACK_ALLOW", "")
             .split(',')
             .map(|host| host.trim().to_owned())

@@ -149,9 +149,12 @@ async fn take_on(
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");
             }
+            if failure.is_some() {
+                // Nothing of it can be run: should the agent die now, the metadata are read again.
+                return Ok(Some((record, failure)));
+            }
             let saved = journal.clear_logs().and_then(|()| journal.save(&record));
-            let unsaved = saved.err().map(|source| journal_failure(config, source));
-            Ok(Some((record, failure.or(unsaved))))
+            Ok(Some((record, saved.err().map(|source| journal_failure(config, source)))))
         }
         // Nothing is known of a new job, and the old one is done.
         (Some(record), Err(error)) if delivered => {

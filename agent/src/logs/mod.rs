@@ -46,7 +46,9 @@ pub enum Stream {
 enum Source {
     File(Box<JsonFile>),
     Attached(Attached),
-    /// Nowhere: what has come so far is all there will be.
+    /// Nowhere yet, or no more: what has come so far is not all.
+    Missing,
+    /// It has ended: what has come is all there will be.
     Ended,
 }
 
@@ -71,7 +73,7 @@ impl Logs {
     pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool) -> Self {
         let Checkpoint { mut summary, place } = checkpoint;
         summary.set_budget(summary_bytes);
-        Self { source: Source::Ended, place, summary, forward: forward.then(Forward::start) }
+        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start) }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -93,8 +95,9 @@ impl Logs {
         self.source = Source::Attached(Attached::new(output, stdout, stderr));
     }
 
-    pub fn is_reading(&self) -> bool {
-        !matches!(self.source, Source::Ended)
+    /// Whether a source has to be found, for the first time or because the last one broke off.
+    pub fn wants_source(&self) -> bool {
+        matches!(self.source, Source::Missing)
     }
 
     /// Waits for output and takes one helping of it. May be dropped at any time without losing any. Never returns once
@@ -105,7 +108,7 @@ impl Logs {
         let taken = match source {
             Source::File(file) => file.next(&mut take).await.map_err(|error| Some(lost_file(&error))),
             Source::Attached(attached) => attached.next(&mut take).await,
-            Source::Ended => std::future::pending().await,
+            Source::Missing | Source::Ended => std::future::pending().await,
         };
         drop(take);
         self.after(taken);
@@ -119,7 +122,7 @@ impl Logs {
                 let taken = file.rest(&mut into(summary, forward.as_mut())).await;
                 return self.after(taken.map_err(|error| Some(lost_file(&error))));
             }
-            while self.is_reading() {
+            while matches!(self.source, Source::Attached(_)) {
                 self.pump().await;
             }
         });
@@ -154,8 +157,9 @@ impl Logs {
     }
 
     fn give_up(&mut self, problem: &str) {
-        warn!("{problem}; the report will hold the log up to here");
-        self.source = Source::Ended;
+        warn!("{problem}; unless it can be read again the report will hold the log up to here");
+        self.place = self.checkpoint().place;
+        self.source = Source::Missing;
     }
 }
 

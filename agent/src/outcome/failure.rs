@@ -18,6 +18,8 @@ pub enum Failure {
     Callback(String),
     #[error("no Docker daemon at {host} within {waited_s} s: {source}")]
     EngineUnavailable { host: String, waited_s: u64, source: EngineError },
+    #[error("failed to {doing}: {source}")]
+    Engine { doing: &'static str, source: EngineError },
     #[error("image {image} was not found: {source}")]
     ImageNotFound { image: String, source: EngineError },
     #[error("image {image} is not on this machine, and `pull` is `never`")]
@@ -48,6 +50,9 @@ impl Failure {
         if self.is_disk_full() {
             return Cause::DiskFull;
         }
+        if self.engine_error().is_some_and(EngineError::is_lost) {
+            return Cause::EngineUnavailable;
+        }
         match self {
             Self::Spec(_) | Self::NoJob | Self::TwoJobs | Self::Callback(_) => Cause::InvalidSpec,
             Self::EngineUnavailable { .. } => Cause::EngineUnavailable,
@@ -58,16 +63,26 @@ impl Failure {
             Self::Start(_) => Cause::StartFailed,
             Self::ContainerLost { .. } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,
-            Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,
+            Self::Engine { .. } | Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,
         }
     }
 
     /// ENOSPC reaches us as the kernel's text inside the engine's message.
     fn is_disk_full(&self) -> bool {
         match self {
-            Self::Pull { source, .. } | Self::Create(source) | Self::Start(source) => source.is_disk_full(),
             Self::Journal { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            _ => false,
+            _ => self.engine_error().is_some_and(EngineError::is_disk_full),
+        }
+    }
+
+    fn engine_error(&self) -> Option<&EngineError> {
+        match self {
+            Self::EngineUnavailable { source, .. }
+            | Self::Engine { source, .. }
+            | Self::Pull { source, .. }
+            | Self::Create(source)
+            | Self::Start(source) => Some(source),
+            _ => None,
         }
     }
 

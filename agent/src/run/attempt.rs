@@ -204,10 +204,7 @@ impl Run<'_> {
 }
 
 async fn inspect(engine: &Engine, container: &str) -> Result<Found, Failure> {
-    engine
-        .inspect(container)
-        .await
-        .map_err(|source| Failure::Agent(format!("failed to look for the container: {source}")))
+    engine.inspect(container).await.map_err(|source| Failure::Engine { doing: "look for the container", source })
 }
 
 /// Seconds to the millisecond, as the report gives them.

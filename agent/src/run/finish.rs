@@ -19,7 +19,7 @@ use crate::{
     logs::LogSummary,
     on_finish::{Compute, carry_out},
     outcome::{Cause, Outcome, Report},
-    runtime::{ContainerNames, Engine, RESULT_FILE},
+    runtime::{ContainerNames, Engine, Found, RESULT_FILE},
 };
 
 /// The largest result a job may leave, in bytes.
@@ -190,7 +190,13 @@ impl Run<'_> {
                 None => Engine::connect(&self.config.docker_host, Duration::from_secs(1)).await?,
             };
             for attempt in 1..=self.record.attempt.number {
-                engine.remove(&ContainerNames::of(&self.record, attempt).name).await?;
+                let name = ContainerNames::of(&self.record, attempt).name;
+                // One of the same name may be somebody else's.
+                if let Found::Container(found) = engine.inspect(&name).await?
+                    && found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
+                {
+                    engine.remove(&found.id).await?;
+                }
             }
             self.engine = Some(engine);
             Ok::<(), crate::runtime::EngineError>(())

@@ -280,7 +280,7 @@ impl Run<'_> {
     }
 
     async fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
-        if self.logs.as_ref().is_some_and(Logs::is_reading) {
+        if self.logs.as_ref().is_some_and(|logs| !logs.wants_source()) {
             return;
         }
         if !self.record.attempt.logs_from_file {
