@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{delivery::Progress, metadata::Vm, stop::Stop};
+use crate::{delivery::Progress, metadata::Vm, runtime::Usage, stop::Stop};
 
 /// How far the job has come. Each phase names what has been done and is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,7 @@ pub struct Attempt {
     pub started_since_boot_s: Option<f64>,
     pub finished_at: Option<String>,
     pub run_s: Option<f64>,
+    pub usage: Usage,
     pub stop: Option<Stop>,
 }
 

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod finish;
+mod stopping;
 mod watch;
 
 use std::time::Duration;

@@ -47,7 +47,7 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
             format!("the kernel killed the job for memory: {whose} (exit code {code})"),
             Some(fix.into()),
         )
-    } else if let Some((number, name)) = signal.filter(|_| kills.is_empty()) {
+    } else if let Some((number, name)) = signal.filter(|_| code != 137 || kills.is_empty()) {
         (Cause::Signal, format!("the job was killed by signal {number} ({name}), or exited with {code}"), None)
     } else {
         (Cause::ExitCode, format!("the job exited with {code}"), None)
@@ -59,8 +59,9 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
 /// A child that was killed for memory is only evidence. The kernel's log tells the two apart, where its process numbers are
 /// the engine's.
 fn main_was_oom_killed(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> bool {
+    let pids: Vec<i64> = kills.iter().filter_map(|kill| kill.pid).collect();
     match attempt.main_pid {
-        Some(main) if !kills.is_empty() => kills.iter().any(|kill| kill.pid == main),
+        Some(main) if !pids.is_empty() => pids.contains(&main),
         _ => exit.oom_killed || !kills.is_empty(),
     }
 }
@@ -72,8 +73,9 @@ fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
     }
     for kill in kills.iter().take(5) {
         let OomKill { pid, task, whole_vm } = kill;
+        let pid = pid.map(|pid| format!("process {pid} ")).unwrap_or_default();
         let whose = if *whole_vm { "the whole VM" } else { "the container" };
-        facts.push(format!("the kernel killed process {pid} ({task}): {whose} was out of memory"));
+        facts.push(format!("the kernel killed {pid}({task}): {whose} was out of memory"));
     }
     if !exit.error.is_empty() {
         facts.push(format!("the engine says: {}", exit.error));
@@ -207,12 +209,14 @@ mod tests {
     #[test]
     fn out_of_memory_is_told_apart_by_the_kernel_s_log() {
         let attempt = Attempt { main_pid: Some(7), ..Attempt::default() };
-        let kill = |pid, whole_vm| OomKill { pid, task: "python".into(), whole_vm };
+        let kill = |pid, whole_vm| OomKill { pid: Some(pid), task: "python".into(), whole_vm };
         let cases = [
             (kill(7, false), Cause::OomKilled, "memory limit"),
             (kill(7, true), Cause::OomKilled, "whole VM"),
             // The job passed on its child's status, as shells do.
             (kill(8, false), Cause::ExitCode, "exited with 137"),
+            // Which of the two it was cannot be seen: the engine's word counts.
+            (OomKill { pid: None, ..kill(8, false) }, Cause::OomKilled, "memory limit"),
         ];
         for (kill, cause, words) in cases {
             let outcome = classify(&exit(137, true, ""), &attempt, std::slice::from_ref(&kill));

@@ -9,8 +9,8 @@ use rustix::fs::OFlags;
 /// A process that the kernel killed for memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OomKill {
-    /// In the machine's first PID namespace.
-    pub pid: i64,
+    /// `None` where the engine numbers processes in another namespace than the kernel's log.
+    pub pid: Option<i64>,
     pub task: String,
     /// The whole VM was out of memory, not only the container.
     pub whole_vm: bool,
@@ -25,7 +25,7 @@ const MAX_RECORD_BYTES: usize = 8192;
 pub fn oom_kills(container: &str, since_boot_s: f64) -> Vec<OomKill> {
     let open = || File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open("/dev/kmsg");
     let Ok(mut log) = open() else { return Vec::new() };
-    let mut kills = Vec::new();
+    let mut kills: Vec<OomKill> = Vec::new();
     let mut record = [0; MAX_RECORD_BYTES];
     loop {
         match log.read(&mut record) {
@@ -36,11 +36,16 @@ pub fn oom_kills(container: &str, since_boot_s: f64) -> Vec<OomKill> {
             Err(_) => break,
         }
     }
+    if !pids_are_the_kernels() {
+        for kill in &mut kills {
+            kill.pid = None;
+        }
+    }
     kills
 }
 
 /// Whether a process of ours has the number that the kernel's log gives it.
-pub fn pids_are_the_kernels() -> bool {
+fn pids_are_the_kernels() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == FIRST_PID_NAMESPACE)
 }
 
@@ -54,7 +59,7 @@ fn read(record: &str, container: &str, since_boot_s: f64) -> Option<OomKill> {
         return None;
     }
     Some(OomKill {
-        pid: fact("pid")?.parse().ok()?,
+        pid: Some(fact("pid")?.parse().ok()?),
         task: fact("task")?.to_owned(),
         whole_vm: fact("constraint")? != "CONSTRAINT_MEMCG",
     })
@@ -69,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_kill_is_ours_if_it_was_in_our_container_and_our_time() {
-        let kill = OomKill { pid: 4711, task: "tail".into(), whole_vm: false };
+        let kill = OomKill { pid: Some(4711), task: "tail".into(), whole_vm: false };
         assert_eq!(read(RECORD, "c0ffee", 5000.0), Some(kill.clone()));
         assert_eq!(read(RECORD, "c0ffee", 5141.0), None, "it was before our time");
         assert_eq!(read(RECORD, "beef", 0.0), None, "it was another container's");

@@ -11,7 +11,7 @@ pub use self::{
     cause::{Cause, Fault, State},
     exit::{Exit, classify},
     failure::Failure,
-    kernel_log::{OomKill, oom_kills, pids_are_the_kernels},
+    kernel_log::{OomKill, oom_kills},
     report::{MAX_REPORT_BYTES, Report, without_logs},
 };
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Cause, Fault, Outcome, State};
-use crate::{journal::Record, logs::LogSummary, metadata::Vm};
+use crate::{journal::Record, logs::LogSummary, metadata::Vm, runtime::Usage};
 
 /// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
 /// runner puts before it, still passes a reader of 64 KiB lines.
@@ -68,7 +68,7 @@ impl Report<'_> {
                 finished_at: attempt.finished_at.as_deref(),
             },
             durations_s: Durations { pull: attempt.pull_s, run: attempt.run_s },
-            usage: Usage::default(),
+            usage: attempt.usage,
             logs,
             result,
             uploads: [],
@@ -131,14 +131,6 @@ struct Times<'a> {
 struct Durations {
     pull: Option<f64>,
     run: Option<f64>,
-}
-
-/// Not measured by this version: all null, never a made-up zero.
-#[derive(Serialize, Default)]
-struct Usage {
-    cpu_s: Option<f64>,
-    peak_memory_bytes: Option<u64>,
-    oom_kills: Option<u64>,
 }
 
 #[derive(Serialize)]

@@ -11,7 +11,7 @@ use crate::{
     clock,
     job::{Container, Job, Pull, Work},
     journal::Phase,
-    outcome::{Failure, pids_are_the_kernels},
+    outcome::Failure,
     runtime::{ContainerNames, Engine, EngineError, Found, Inspected, Status, container_config, pull},
 };
 
@@ -174,7 +174,7 @@ impl Run<'_> {
         }
         let now_s = clock::since_boot().map(|since| since.as_secs_f64()).unwrap_or_default();
         let age_s = found.started_at.map_or(0.0, |at| jiff::Timestamp::now().duration_since(at).as_secs_f64());
-        attempt.main_pid = found.pid.filter(|_| pids_are_the_kernels());
+        attempt.main_pid = found.pid;
         attempt.started_since_boot_s = Some((now_s - age_s.max(0.0)).max(0.0));
         attempt.started_at = Some(found.started_at.map_or_else(clock::now, clock::rfc3339));
         self.record.phase = Phase::Running;

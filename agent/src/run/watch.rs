@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::{Cut, Run, attempt::seconds};
+use super::{Cut, Run, attempt::seconds, stopping::Stopping};
 use crate::{
     clock,
-    job::Job,
+    job::{Job, Work},
     journal::Attempt,
     logs::{Checkpoint, Logs},
-    outcome::{Exit, Failure, Outcome, classify, oom_kills},
-    runtime::{Engine, EngineError, Event, Events, Found, Inspected, Status},
-    stop::{REPORT_SHARE, StopReason},
+    outcome::{Cause, Exit, Failure, Outcome, classify, oom_kills},
+    runtime::{Engine, EngineError, Event, Events, Found, Inspected, Meter, Status},
+    stop::StopReason,
 };
 
 /// How often the place in the log is written down.
@@ -23,15 +23,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 const ENGINE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the end of the log may take after the job has ended.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a killed container may take to be gone.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
-/// How often the stop's clock is looked at: the VM's end may come closer meanwhile.
-const STOP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the engine's events may lag behind the end of the job.
 const EVENTS_PAUSE: Duration = Duration::from_millis(1);
 /// How soon after it has ended its containers an engine that goes down is gone.
 const ENGINE_END_PATIENCE: Duration = Duration::from_secs(3);
-const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long before the VM's end the agent stops waiting for the job to die: the rest is for the report.
 const LAST_MOMENT: Duration = Duration::from_secs(7);
@@ -69,14 +64,21 @@ impl Run<'_> {
         let outcome = match learnt {
             Learnt::Exit(exit, found) => {
                 self.note_times(found.as_deref());
-                let attempt = &self.record.attempt;
+                let attempt = &mut self.record.attempt;
                 let started_s = attempt.started_since_boot_s.unwrap_or_default();
                 let kills = if exit.oom_killed || exit.code == 137 {
                     oom_kills(attempt.container.as_deref().unwrap_or_default(), started_s)
                 } else {
                     Vec::new()
                 };
-                classify(&exit, attempt, &kills)
+                if !kills.is_empty() {
+                    attempt.usage.oom_kills = attempt.usage.oom_kills.max(Some(kills.len() as u64));
+                }
+                let mut outcome = classify(&exit, attempt, &kills);
+                if outcome.cause == Cause::OomKilled {
+                    outcome.evidence.push(memory_facts(attempt, &job));
+                }
+                outcome
             }
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
@@ -176,6 +178,8 @@ impl Run<'_> {
         let mut notices = self.notices.clone();
         let mut events = engine.events(id);
         let mut exit = Box::pin(engine.wait(id));
+        let meter = self.record.attempt.main_pid.and_then(Meter::of);
+        let mut samples = Samples::start();
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
         let timeout_at = job.timeout.map(|timeout| self.job_started() + timeout);
@@ -206,6 +210,9 @@ impl Run<'_> {
                 reason = notices.stop(), if !stops => self.note_stop_anyway(reason),
                 () = sleep_until_some(wake_at) => if !stops {
                     self.note_stop_anyway(StopReason::Timeout);
+                },
+                () = samples.next(), if meter.is_some() => if let Some(meter) = &meter {
+                    meter.sample(&mut self.record.attempt.usage);
                 },
                 _ = checkpoints.tick(), if unsaved_logs => {
                     unsaved_logs = false;
@@ -330,47 +337,32 @@ impl Run<'_> {
     }
 }
 
-/// The stop under way: TERM, then KILL when the grace is over or the VM's end is too near.
-#[derive(Default)]
-struct Stopping {
-    termed: bool,
-    killed_at: Option<Instant>,
+fn memory_facts(attempt: &Attempt, job: &Job) -> String {
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"));
+    let limit = match &job.work {
+        Work::Container(container) => container.memory,
+        Work::Process(_) => None,
+    };
+    format!("memory limit: {}; peak seen in samples: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
 }
 
-impl Stopping {
-    /// Does what is due, and says when to look again; `None` if the container does not die.
-    async fn next(
-        &mut self,
-        run: &Run<'_>,
-        engine: &Engine,
-        job: &Job,
-        id: &str,
-    ) -> Result<Option<Instant>, EngineError> {
-        let Some(stop) = &run.record.attempt.stop else { return Ok(None) };
-        if !self.termed {
-            self.termed = true;
-            let signal = match engine.inspect(id).await? {
-                Found::Container(found) => found.stop_signal,
-                Found::Nothing => "SIGTERM".into(),
-            };
-            info!(signal, "stopping the job");
-            engine.kill(id, &signal).await?;
-        }
-        let now = Instant::now();
-        let began_ago = clock::since_boot().unwrap_or_default().as_secs_f64() - stop.since_boot_s;
-        let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
-        // The VM's end may have come closer since the stop began.
-        let vm_end = run.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
-        let kill_at = vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - REPORT_SHARE));
-        if now >= kill_at && self.killed_at.is_none() {
-            info!("the grace period is over: killing the job");
-            engine.kill(id, "SIGKILL").await?;
-            self.killed_at = Some(now);
-        }
-        match self.killed_at {
-            Some(at) if now > at + KILL_PATIENCE => Ok(None),
-            _ => Ok(Some(now + STOP_CHECK_INTERVAL.min(kill_at.saturating_duration_since(now).max(MIN_PAUSE)))),
-        }
+/// When to look at what the job uses: soon at first, for short jobs, and then every ten seconds.
+struct Samples {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Samples {
+    const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+    fn start() -> Self {
+        Self { at: Instant::now(), pause: Duration::from_millis(20) }
+    }
+
+    async fn next(&mut self) {
+        sleep_until(self.at).await;
+        self.at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
     }
 }
 

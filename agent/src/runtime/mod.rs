@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod inspect;
 mod pull;
+mod usage;
 
 pub use self::{
     config::{ContainerNames, RESULT_FILE, container_config},
@@ -15,4 +16,5 @@ pub use self::{
     events::{Event, Events},
     inspect::{Found, Inspected, Status},
     pull::{pull, registry_wants_token},
+    usage::{Meter, Usage},
 };
