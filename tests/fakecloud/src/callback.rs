@@ -5,6 +5,7 @@
 //! the permission `workflows.callbacks.send`, the method that the endpoint was made for, a queue of one payload, an empty
 //! body on success, 404 once the execution is over.
 
+use crate::compute;
 use crate::config::{CLOUD_PLATFORM, Config};
 use crate::http::{Reply, Request};
 use crate::shared::Shared;
@@ -29,6 +30,9 @@ pub(crate) struct Endpoint {
 
 /// Answers a request, and notes in its record whether the payload was taken.
 pub(crate) fn answer(shared: &Shared, id: u64, request: &Request) -> Reply {
+    if request.path().starts_with(compute::PATH) {
+        return shared.change(|state| state.instance.answer(&state.tokens, request));
+    }
     shared.change(|state| match state.endpoint.take(&state.tokens, request) {
         Ok(()) => {
             state.accept(id);

@@ -134,6 +134,21 @@ impl FakeCloud {
         self.shared.events()
     }
 
+    /// Base URL of the Compute Engine API, for the agent's `--compute-endpoint`.
+    pub fn compute_endpoint(&self) -> String {
+        format!("http://{}{}", self.callback_addr(), crate::compute::PATH)
+    }
+
+    /// Whether the VM has deleted itself.
+    pub fn is_deleted(&self) -> bool {
+        self.shared.with(|state| state.instance.deleted)
+    }
+
+    /// Gives or takes the permission `compute.instances.delete`.
+    pub fn set_delete_permission(&self, permitted: bool) {
+        self.shared.change(|state| state.instance.permitted = permitted);
+    }
+
     /// The workflow awaits the callback: takes the queued payload, or lets the next one through at once.
     pub fn consume_callback(&self) -> Option<Vec<u8>> {
         self.shared.change(|state| state.endpoint.consume())

@@ -21,6 +21,7 @@
 
 mod callback;
 mod cloud;
+mod compute;
 mod config;
 mod connection;
 mod http;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::callback::Endpoint;
+use crate::compute::Instance;
 use crate::config::Config;
 use crate::http::Request;
 use crate::metadata::{GuestAttributes, Tree};
@@ -18,6 +19,7 @@ pub(crate) struct State {
     pub(crate) guest_attributes: GuestAttributes,
     pub(crate) tokens: Tokens,
     pub(crate) endpoint: Endpoint,
+    pub(crate) instance: Instance,
     metadata_record: Record,
     callback_record: Record,
     metadata_scripts: Vec<(String, Script)>,
@@ -33,6 +35,7 @@ impl State {
             guest_attributes: GuestAttributes::default(),
             tokens: Tokens::default(),
             endpoint: Endpoint::new(&config),
+            instance: Instance::new(&config),
             metadata_record: Record::default(),
             callback_record: Record::default(),
             metadata_scripts: Vec::new(),
