@@ -10,7 +10,7 @@ export VMJOB_AGENT ?= $(BIN)/vmjob-agent
 export FAKECLOUD ?= $(BIN)/fakecloud
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench build lint deny ci setup clean
+.PHONY: help demo test bench chaos build lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,16 @@ bench: ## measure the agent (memory, CPU, log throughput) against real Docker
 	@$(MAKE) --no-print-directory build
 	$(CARGO) build --locked -p bench
 	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p bench
+
+# How many lives, and of which seed (any, and told, where none is given).
+N ?= 200
+chaos: ## break things under the agent at random and hold its reports against the truth: make chaos N=500 SEED=1
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
+	@$(MAKE) --no-print-directory build
+	$(CARGO) build --locked -p chaos
+	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(N) $(SEED:%=--seed %)
+	VMJOB_TESTS_STRICT=1 VMJOB_DOCKER=private tests/with-docker \
+	  $(CARGO) run --locked -p chaos -- --lives $$(($(N) / 10)) --kinds engine $(SEED:%=--seed %)
 
 # Two commands: built together, the agent would be compiled with the features of the dependencies that only fakecloud asks for.
 build: ## the static binaries: target/x86_64-unknown-linux-musl/release/{vmjob-agent,fakecloud}

@@ -57,6 +57,11 @@ impl Launch {
         self.dir.join("agent.out")
     }
 
+    /// What the engine told of the job's containers.
+    pub fn events(&self) -> PathBuf {
+        self.dir.join("events")
+    }
+
     pub fn start(&self) -> io::Result<Child> {
         let mut command = match &self.boot_id {
             None => Command::new(&self.binary),
@@ -75,7 +80,11 @@ impl Launch {
         };
         command
             .env_clear()
-            .envs(["PATH", "DOCKER_HOST"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(
+                ["PATH", "DOCKER_HOST", "RUST_LOG"]
+                    .into_iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .env("GCE_METADATA_HOST", &self.metadata_host)
             .env("STATE_DIRECTORY", self.state_dir())
             .env("VMJOB_CALLBACK_ALLOW", "127.0.0.1")

@@ -39,7 +39,7 @@ pub async fn containers(prefix: &str) -> io::Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// Writes the events of these containers into a file, from `since` on, until it is killed.
+/// Appends the events of these containers to a file, from `since` on, until it is killed.
 pub fn watch(names: &[String], since: SystemTime, to: &Path) -> io::Result<Child> {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut command = Command::new("docker");
@@ -47,13 +47,19 @@ pub fn watch(names: &[String], since: SystemTime, to: &Path) -> io::Result<Child
     for name in names {
         command.args(["--filter", &format!("container={name}")]);
     }
-    command.stdin(Stdio::null()).stdout(File::create(to)?).stderr(Stdio::null()).kill_on_drop(true).spawn()
+    command
+        .stdin(Stdio::null())
+        .stdout(File::options().create(true).append(true).open(to)?)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
 }
 
-/// The events that [`watch`] wrote.
-pub fn events(file: &Path) -> io::Result<Vec<Event>> {
+/// The events that [`watch`] wrote, of `since` and after: docker itself knows only whole seconds.
+pub fn events(file: &Path, since: SystemTime) -> io::Result<Vec<Event>> {
     let text = std::fs::read_to_string(file)?;
-    Ok(text.lines().filter_map(|line| event(&serde_json::from_str(line).ok()?)).collect())
+    let events = text.lines().filter_map(|line| event(&serde_json::from_str(line).ok()?));
+    Ok(events.filter(|event| event.at >= since).collect())
 }
 
 fn event(value: &Value) -> Option<Event> {

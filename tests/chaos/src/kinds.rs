@@ -79,7 +79,7 @@ impl Plan {
             Kind::Stops => stops(draw, &mut job, &mut schedule),
             Kind::Behind => behind(draw, &mut job, &mut schedule),
             Kind::Reboot => reboot(draw, &mut job, &mut schedule),
-            Kind::Journal => journal(draw, &mut schedule),
+            Kind::Journal => journal(draw, &mut job, &mut schedule),
             Kind::Disk => disk(draw, &mut schedule),
             Kind::Mix => mix(draw, &mut job, &mut schedule),
             Kind::Engine => engine(draw, &mut job, &mut schedule),
@@ -138,8 +138,20 @@ fn delivery(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     }
     for _ in 0..draw.between(0, 3) {
         script.push(draw.pick(&[
-            "503", "500", "502", "503+retry-after=2", "401", "reset", "reset", "reset-after", "reset-after", "truncate",
-            "garbage", "pass+delay=700ms", "302", "408",
+            "503",
+            "500",
+            "502",
+            "503+retry-after=2",
+            "401",
+            "reset",
+            "reset",
+            "reset-after",
+            "reset-after",
+            "truncate",
+            "garbage",
+            "pass+delay=700ms",
+            "302",
+            "408",
         ]));
     }
     match draw.between(0, 99) {
@@ -154,7 +166,11 @@ fn delivery(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     }
     schedule.callback = script.join(",");
     match draw.between(0, 9) {
-        0..=2 => {
+        // It loses answers too.
+        0..=2 if !rate_limited => {
+            // What the script leaves after the pauses have grown would take minutes.
+            script.truncate(1);
+            schedule.callback = script.concat();
             schedule.steps.push(step(moment(draw), What::CallbackDown));
             schedule.steps.push(step(When::Then(draw.between(100, 5000)), What::CallbackUp));
         }
@@ -180,7 +196,15 @@ fn metadata(draw: &mut Draw, schedule: &mut Schedule) {
             let steps: Vec<&str> = (0..draw.between(1, 3))
                 .map(|_| {
                     draw.pick(&[
-                        "503", "500*2", "429", "reset", "reset-after", "truncate", "garbage", "pass+delay=600ms", "pass*3",
+                        "503",
+                        "500*2",
+                        "429",
+                        "reset",
+                        "reset-after",
+                        "truncate",
+                        "garbage",
+                        "pass+delay=600ms",
+                        "pass*3",
                     ])
                 })
                 .collect();
@@ -221,7 +245,8 @@ fn stops(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     // An endless job has to be stopped by something that comes for certain.
     let certain = When::Phase(Phase::Claimed, draw.between(0, 1500));
     if !(job.endless && job.timeout_ms.is_some() && draw.chance(50)) {
-        let what = if job.endless { draw.pick(&[What::Preempt, What::Cancel, What::Signal(Told::Term)]) } else { stop(draw) };
+        let what =
+            if job.endless { draw.pick(&[What::Preempt, What::Cancel, What::Signal(Told::Term)]) } else { stop(draw) };
         let when = if job.endless || draw.chance(50) { certain } else { moment(draw) };
         schedule.steps.push(step(when, what));
     }
@@ -245,11 +270,11 @@ fn behind(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
         _ => When::Phase(Phase::Running, draw.between(0, 700)),
     };
     schedule.steps.push(step(when, draw.pick(&[What::ContainerKill, What::ContainerRemove])));
-    if draw.chance(40) {
+    match draw.between(0, 4) {
         // The same with nobody looking: the agent is dead while it happens.
-        schedule.steps.insert(0, step(when, What::Kill { pause_ms: draw.between(100, 800), damage: None }));
-    } else if draw.chance(40) {
-        schedule.steps.push(step(When::Then(draw.between(0, 200)), kill(draw)));
+        0 | 1 => schedule.steps.insert(0, step(when, What::Kill { pause_ms: draw.between(100, 800), damage: None })),
+        2 => schedule.steps.push(step(When::Then(draw.between(0, 200)), kill(draw))),
+        _ => {}
     }
 }
 
@@ -268,7 +293,9 @@ fn reboot(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     }
 }
 
-fn journal(draw: &mut Draw, schedule: &mut Schedule) {
+fn journal(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    // Between two attempts there is no container that could stand witness.
+    job.retried = false;
     let when = match draw.between(0, 5) {
         0 => When::Phase(Phase::Claimed, draw.between(0, 100)),
         1 => When::Phase(Phase::Created, draw.between(0, 300)),
@@ -293,7 +320,9 @@ fn journal(draw: &mut Draw, schedule: &mut Schedule) {
 }
 
 fn disk(draw: &mut Draw, schedule: &mut Schedule) {
-    schedule.disk_kib = Some(draw.between(64, 400));
+    // What no disk took note of is unknown to the next agent.
+    schedule.rerun = false;
+    schedule.disk_kib = Some(draw.between(400, 800));
     schedule.steps.push(step(moment(draw), What::DiskFull));
     if draw.chance(60) {
         schedule.steps.push(step(When::Then(draw.between(100, 3000)), What::DiskRoom));
@@ -312,7 +341,8 @@ fn mix(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     if draw.chance(50) {
         delivery(draw, job, schedule);
         // Kept for lives of its own kind: there the agent may take long.
-        schedule.callback = schedule.callback.replace("hang", "503").replace("403", "503");
+        let quick = schedule.callback.split(',').filter(|step| !step.starts_with("hang") && *step != "403");
+        schedule.callback = quick.collect::<Vec<_>>().join(",");
     }
     if draw.chance(50) {
         metadata(draw, schedule);
@@ -328,21 +358,29 @@ fn mix(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
         schedule.steps.push(step(moment(draw), What::Hangup { pause_ms: draw.between(0, 500) }));
     }
     // A scripted 429 after a try that was cut off would be taken for a full queue.
-    if !schedule.callback.contains("429") {
-        if draw.chance(25) {
-            schedule.steps.push(step(moment(draw), fall(draw)));
-        }
-        schedule.steps.extend(kills(draw, 3));
-    } else {
+    if schedule.callback.contains("429") {
         schedule.steps.retain(|step| step.what.restarts().is_none());
+        return;
     }
+    if draw.chance(25) {
+        schedule.steps.push(step(moment(draw), fall(draw)));
+    }
+    schedule.steps.extend(kills(draw, 3));
 }
 
 fn engine(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     schedule.live_restore = draw.chance(50);
-    job.chunks.iter_mut().for_each(|chunk| chunk.rest_ms *= 3);
+    // Without the daemon nobody outside sees what the kernel killed.
+    job.hog = false;
+    for chunk in &mut job.chunks {
+        chunk.rest_ms = chunk.rest_ms * 3 + 200;
+    }
     for number in 0..draw.between(1, 2) {
-        let when = if number > 0 { When::Then(draw.between(0, 1500)) } else { moment(draw) };
+        let when = match draw.between(0, 9) {
+            _ if number > 0 => When::Then(draw.between(0, 1500)),
+            0..=5 => When::Phase(Phase::Running, draw.between(0, 1500)),
+            _ => moment(draw),
+        };
         let what = match draw.between(0, 4) {
             0 | 1 => Engine::Restart(draw.between(0, 2000)),
             2 | 3 => Engine::Crash(draw.between(0, 2000)),

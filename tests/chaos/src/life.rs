@@ -2,20 +2,21 @@
 
 use std::{
     fs, io,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
 use fakecloud::{Config, FakeCloud};
 use serde_json::Value;
-use tokio::{process::Child, time::sleep};
+use tokio::{process::Child, task::JoinSet, time::sleep};
 
 use crate::{
     agent::{Ending, Launch, Run},
-    diary, docker,
+    diary, docker, engine,
     evidence::{self, Evidence, Fired},
     job::DIARY,
-    kinds::Plan,
+    kinds::{Kind, Plan},
     schedule::{Phase, Schedule, What, When},
     world,
 };
@@ -39,6 +40,7 @@ pub(crate) struct Life<'a> {
     pub(crate) child: Option<Child>,
     pub(crate) boots: u64,
     began: Instant,
+    wall_began: SystemTime,
     restart_at: Option<Instant>,
     runs: Vec<Run>,
     /// When each phase was first seen.
@@ -48,6 +50,12 @@ pub(crate) struct Life<'a> {
     done: Vec<Option<Instant>>,
     fired: Vec<Fired>,
     awaited: usize,
+    /// How long the next agent waits for its turn, where the schedule says so.
+    pause_ms: Option<u64>,
+    /// What is being done to the Docker daemon; it takes a while.
+    pub(crate) trouble: JoinSet<io::Result<()>>,
+    watcher: Child,
+    names: [String; 2],
 }
 
 /// Lives `plan` in `dir`, which is to be empty, and cleans up after it.
@@ -68,17 +76,36 @@ pub async fn live(plan: &Plan, agent: &Path, dir: &Path) -> io::Result<Evidence>
 /// How long a life may take, with what is slow on purpose.
 fn deadline(schedule: &Schedule) -> Duration {
     let count = |words: &str| u32::try_from(schedule.callback.matches(words).count()).unwrap_or_default();
+    // By then the pauses between tries have grown to a minute.
+    let was_down = schedule.steps.iter().any(|step| matches!(step.what, What::CallbackDown | What::MetadataDown));
     let hung_metadata = schedule.metadata.iter().any(|(_, script)| script.contains("hang"));
     // A POST has 30 s, a refused permission is tried again after 15 s and more, a metadata request has 10 s.
     DEADLINE
         + count("hang") * Duration::from_secs(31)
         + count("403") * Duration::from_secs(20)
+        + u32::from(was_down) * Duration::from_mins(1)
         + u32::from(hung_metadata) * Duration::from_secs(11)
+}
+
+/// Starts Google's side on ports that no connection is given as its own (`ip_local_port_range` begins above): a server that is
+/// down for a while finds its port free when it comes back.
+async fn start_cloud(number: u64) -> io::Result<FakeCloud> {
+    let first = number + u64::from(std::process::id()) * 500;
+    for pair in first..first + 1000 {
+        let port = u16::try_from(10_000 + pair % 10_000 * 2).unwrap_or_default();
+        let addr = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let config = Config { metadata_addr: addr(port), callback_addr: addr(port + 1), ..Config::default() };
+        match FakeCloud::start(config).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started,
+        }
+    }
+    Err(io::Error::other("there is no free port from 10000 to 30000"))
 }
 
 impl<'a> Life<'a> {
     async fn begin(plan: &'a Plan, mut launch: Launch) -> io::Result<Self> {
-        let cloud = FakeCloud::start(Config::default()).await?;
+        let cloud = start_cloud(plan.number).await?;
         launch.metadata_host = cloud.metadata_host();
         cloud.set_attribute("job-spec", plan.job.spec(&launch.dir.join("evidence").to_string_lossy()));
         let script = |text: &str| text.parse().map_err(io::Error::other);
@@ -86,6 +113,12 @@ impl<'a> Life<'a> {
         for (prefix, text) in &plan.schedule.metadata {
             cloud.script_metadata(prefix, script(text)?);
         }
+        if plan.kind == Kind::Engine {
+            engine::set_live_restore(plan.schedule.live_restore).await?;
+        }
+        let names = [1, 2].map(|attempt| format!("vmjob-{}-{attempt}", plan.job.id));
+        let wall_began = SystemTime::now();
+        let watcher = docker::watch(&names, wall_began, &launch.events())?;
         Ok(Self {
             plan,
             launch,
@@ -100,15 +133,15 @@ impl<'a> Life<'a> {
             done: vec![None; plan.schedule.steps.len()],
             fired: Vec::new(),
             awaited: 0,
+            pause_ms: None,
+            trouble: JoinSet::new(),
+            watcher,
+            names,
+            wall_began,
         })
     }
 
     async fn go(mut self) -> io::Result<Evidence> {
-        let began = SystemTime::now();
-        let events_file = self.launch.dir.join("events");
-        let names = [1, 2].map(|attempt| format!("vmjob-{}-{attempt}", self.plan.job.id));
-        let mut watcher = docker::watch(&names, began, &events_file)?;
-
         let end = self.began + deadline(&self.plan.schedule);
         let mut overdue = false;
         loop {
@@ -124,6 +157,10 @@ impl<'a> Life<'a> {
             {
                 break;
             }
+            if let Some(done) = self.trouble.try_join_next() {
+                done.map_err(io::Error::other)??;
+                self.watch_again()?;
+            }
             self.fire_what_is_due().await?;
             if self.restart_at.is_some_and(|at| Instant::now() >= at) {
                 self.start()?;
@@ -131,10 +168,14 @@ impl<'a> Life<'a> {
             sleep(TICK).await;
         }
 
-        let posts_before_rerun = if self.plan.schedule.rerun && !overdue { Some(self.run_once_more().await?) } else { None };
+        while let Some(done) = self.trouble.join_next().await {
+            done.map_err(io::Error::other)??;
+        }
+        let posts_before_rerun =
+            if self.plan.schedule.rerun && !overdue { Some(self.run_once_more().await?) } else { None };
         // The last event is written a moment after what it tells of.
         sleep(Duration::from_millis(100)).await;
-        watcher.kill().await?;
+        self.watcher.kill().await?;
         let posts = self.cloud.callback_requests();
         let state_files = evidence::files(&self.launch.state_dir())?;
         let written = [state_files.clone(), vec![self.launch.log(), self.launch.stdout()]].concat();
@@ -143,11 +184,11 @@ impl<'a> Life<'a> {
             docker::docker(&["rm", "--force", name]).await?;
         }
         Ok(Evidence {
-            began,
+            began: self.wall_began,
             runs: self.runs,
             fired: self.fired,
             diary: diary::read(&self.launch.dir.join("evidence").join(DIARY)),
-            events: docker::events(&events_file)?,
+            events: docker::events(&self.launch.events(), self.wall_began)?,
             leaks: evidence::leaks(&written, &posts),
             posts,
             posts_before_rerun,
@@ -157,6 +198,12 @@ impl<'a> Life<'a> {
             left_containers,
             overdue,
         })
+    }
+
+    /// Watches the engine's events again, after it was away.
+    fn watch_again(&mut self) -> io::Result<()> {
+        self.watcher = docker::watch(&self.names, SystemTime::now(), &self.launch.events())?;
+        Ok(())
     }
 
     pub(crate) fn start(&mut self) -> io::Result<()> {
@@ -183,7 +230,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn phase(&self) -> Option<Phase> {
+    pub(crate) fn phase(&self) -> Option<Phase> {
         Phase::named(read_journal(&self.launch.state_dir())["phase"].as_str()?)
     }
 
@@ -193,18 +240,22 @@ impl<'a> Life<'a> {
         let Some(run) = self.runs.last_mut() else { return false };
         run.ended = Some((SystemTime::now(), ending));
         let told = !run.told.is_empty();
+        let hung_up = run.told.last() == Some(&"HUP");
         let phase = self.phase();
         let goes_on = match ending {
             // Its handlers were not there yet.
             Ending::Signal(_) => told,
-            // Left in the middle because it was told to; or the disk or the VM's time was over.
+            // The next one carries on, with the tidying up at least.
+            Ending::Code(0) if hung_up => true,
+            // Left in the middle because it was told to; or the VM's time was over.
             Ending::Code(0) => told && phase != Some(Phase::Delivered),
             Ending::Code(75) => phase != Some(Phase::Delivered),
             Ending::Code(1) => self.plan.schedule.disk_kib.is_some(),
             Ending::Code(_) => false,
         };
         if goes_on && self.runs.len() < MAX_RUNS {
-            self.restart_at = Some(Instant::now() + Duration::from_millis(RESTART_PAUSE_MS));
+            let pause_ms = self.pause_ms.take().unwrap_or(RESTART_PAUSE_MS);
+            self.restart_at = Some(Instant::now() + Duration::from_millis(pause_ms));
             return true;
         }
         false
@@ -213,7 +264,9 @@ impl<'a> Life<'a> {
     async fn fire_what_is_due(&mut self) -> io::Result<()> {
         for index in 0..self.done.len() {
             let step = self.plan.schedule.steps[index];
-            if self.done[index].is_some() || !self.is_due(index) || (step.what.needs_agent() && self.child.is_none()) {
+            let absent = step.what.needs_agent() && self.child.is_none();
+            let busy = matches!(step.what, What::Engine(_)) && !self.trouble.is_empty();
+            if self.done[index].is_some() || !self.is_due(index) || absent || busy {
                 continue;
             }
             let at = SystemTime::now();
@@ -257,6 +310,11 @@ impl<'a> Life<'a> {
         self.restart_at = Some(Instant::now() + Duration::from_millis(ms));
     }
 
+    /// As [`restart_in`](Self::restart_in), once the agent has ended by itself.
+    pub(crate) fn restart_after_end_in(&mut self, ms: u64) {
+        self.pause_ms = Some(ms);
+    }
+
     /// Notes that the agent's process was sent a signal.
     pub(crate) fn note_told(&mut self, name: &'static str) {
         if let Some(run) = self.runs.last_mut() {
@@ -288,5 +346,9 @@ fn read_journal(state_dir: &Path) -> Value {
 }
 
 fn bytes_of(files: &[PathBuf]) -> u64 {
-    files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
+    files
+        .iter()
+        .filter(|file| !file.ends_with(world::BALLAST))
+        .filter_map(|file| Some(fs::metadata(file).ok()?.len()))
+        .sum()
 }

@@ -56,11 +56,19 @@ pub enum Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// `kill -9` of the agent, started again after `pause_ms`.
-    Kill { pause_ms: u64, damage: Option<Damage> },
+    Kill {
+        pause_ms: u64,
+        damage: Option<Damage>,
+    },
     /// The machine goes down, job and all, and comes back with another boot id. `orderly`: the job gets a SIGTERM first.
-    Reboot { pause_ms: u64, orderly: bool },
+    Reboot {
+        pause_ms: u64,
+        orderly: bool,
+    },
     /// SIGHUP, and the next `run`.
-    Hangup { pause_ms: u64 },
+    Hangup {
+        pause_ms: u64,
+    },
     Signal(Told),
     Preempt,
     Cancel,

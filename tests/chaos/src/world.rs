@@ -12,17 +12,23 @@ use tokio::process::Command;
 use crate::{
     agent::signal,
     docker::{containers, docker},
+    engine,
     life::Life,
-    schedule::{Damage, Told, What},
+    schedule::{Damage, Phase, Told, What},
 };
 
 impl Life<'_> {
     /// Carries out one step; false if there was nothing it could be done to.
     pub(crate) async fn carry_out(&mut self, what: What) -> io::Result<bool> {
         match what {
+            // A delivery that no disk takes note of is known to nobody but this process: the next would report anew.
+            What::Kill { .. } if self.is_disk_full() && !self.cloud.accepted().is_empty() => return Ok(false),
             What::Kill { pause_ms, damage } => {
                 self.kill().await?;
-                if let Some(damage) = damage {
+                // Once all is done, the journal is the only witness of it: without, the job is a new one.
+                if let Some(damage) = damage
+                    && self.phase() != Some(Phase::Delivered)
+                {
                     harm(&self.launch.state_dir(), damage)?;
                 }
                 self.restart_in(pause_ms);
@@ -37,7 +43,10 @@ impl Life<'_> {
                 self.launch.boot_id = Some(format!("00000000-0000-4000-8000-{:012x}", self.boots));
                 self.restart_in(pause_ms);
             }
-            What::Hangup { .. } => self.tell(Signal::HUP, "HUP"),
+            What::Hangup { pause_ms } => {
+                self.tell(Signal::HUP, "HUP");
+                self.restart_after_end_in(pause_ms);
+            }
             What::Signal(Told::Term) => self.tell(Signal::TERM, "TERM"),
             What::Signal(Told::Int) => self.tell(Signal::INT, "INT"),
             What::Preempt => self.cloud.set("instance/preempted", "TRUE"),
@@ -52,9 +61,16 @@ impl Life<'_> {
             What::ContainerRemove => return self.to_container(&["rm", "--force"]).await,
             What::DiskFull => fill(&self.launch.state_dir())?,
             What::DiskRoom => fs::remove_file(self.launch.state_dir().join(BALLAST))?,
-            What::Engine(_) => return Ok(false),
+            What::Engine(how) => {
+                let log = self.launch.dir.join("dockerd.log");
+                self.trouble.spawn(async move { engine::trouble(how, &log).await });
+            }
         }
         Ok(true)
+    }
+
+    fn is_disk_full(&self) -> bool {
+        self.launch.state_dir().join(BALLAST).exists()
     }
 
     fn prefix(&self) -> String {
@@ -77,7 +93,7 @@ impl Life<'_> {
     }
 }
 
-const BALLAST: &str = "ballast";
+pub(crate) const BALLAST: &str = "ballast";
 
 /// Puts a file system of its own on `dir`.
 pub(crate) async fn mount(dir: &Path, kib: u64) -> io::Result<()> {
@@ -112,14 +128,15 @@ fn harm(state_dir: &Path, damage: Damage) -> io::Result<()> {
         Ok(metadata) => File::options().write(true).open(state_dir.join(name))?.set_len(metadata.len() * 2 / 3),
         Err(_) => Ok(()),
     };
+    let removed = |name: &str| match fs::remove_file(state_dir.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
     match damage {
         Damage::JournalTorn => torn("journal.json"),
         Damage::JournalEmptied => File::create(state_dir.join("journal.json")).map(drop),
-        Damage::JournalRemoved => match fs::remove_file(state_dir.join("journal.json")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        },
+        Damage::JournalRemoved => removed("journal.json"),
         Damage::LogsTorn => torn("logs.json"),
-        Damage::AllRemoved => fs::remove_dir_all(state_dir).and_then(|()| fs::create_dir(state_dir)),
+        Damage::AllRemoved => ["journal.json", "report.json", "logs.json"].into_iter().try_for_each(removed),
     }
 }

@@ -18,19 +18,14 @@ pub fn host() -> String {
 
 /// Whether there is an engine with the test image. If not, the test is skipped.
 pub async fn is_there() -> bool {
-    let found = answers().await;
+    static FOUND: OnceCell<bool> = OnceCell::const_new();
+    let is_unwanted = env::var("VMJOB_DOCKER").is_ok_and(|docker| docker == "none");
+    let look = async || !is_unwanted && run(&["image", "inspect", IMAGE]).await.status.success();
+    let found = *FOUND.get_or_init(look).await;
     if !found {
         skip("no Docker engine with the test image (run it through tests/with-docker)");
     }
     found
-}
-
-/// Whether there is an engine with the test image.
-pub(crate) async fn answers() -> bool {
-    static FOUND: OnceCell<bool> = OnceCell::const_new();
-    let unwanted = env::var("VMJOB_DOCKER").is_ok_and(|docker| docker == "none");
-    let look = async || !unwanted && run(&["image", "inspect", IMAGE]).await.status.success();
-    *FOUND.get_or_init(look).await
 }
 
 /// Runs `docker ARGS` and returns what it printed.
@@ -44,6 +39,11 @@ pub async fn docker(args: &[&str]) -> String {
 pub async fn run(args: &[&str]) -> Output {
     let output = Command::new("docker").args(args).kill_on_drop(true).output().await;
     output.unwrap_or_else(|error| panic!("failed to run docker: {error}"))
+}
+
+/// Removes a container, running or not.
+pub async fn remove(container: &str) {
+    docker(&["rm", "--force", "--volumes", container]).await;
 }
 
 /// The names of the containers, running or not, whose name begins with `prefix`.

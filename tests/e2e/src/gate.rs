@@ -1,56 +1,75 @@
-//! A gate on the way to the engine: it passes every call on, but for one, which it holds for ever. So a test can kill the
-//! agent at exactly that call.
+//! A gate on the way to the engine. It passes calls on, holds one for ever, answers one itself, or is shut: so a test can
+//! stop the world at exactly one call.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::docker;
 
-/// Where a call is held.
+/// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The engine never hears of it.
-    Before,
-    /// The engine has answered; the agent never hears of it.
-    After,
+pub enum Fate {
+    Pass,
+    /// Held for ever; the engine never hears of it.
+    HoldBefore,
+    /// Held for ever, after the engine has answered it.
+    HoldAfter,
+    /// Answered with this status and message; the engine never hears of it.
+    Refuse(u16, &'static str),
 }
 
-/// The gate; closed when dropped.
+/// The gate. Dropping it cuts all connections and shuts it.
 #[derive(Debug)]
 pub struct Gate {
     socket: PathBuf,
-    passed: UnboundedReceiver<Call>,
+    stopped: UnboundedReceiver<String>,
     doorman: JoinHandle<()>,
 }
 
-/// A call at the gate: its method and path, and whether it was held.
-#[derive(Debug)]
-struct Call {
-    line: String,
-    held: bool,
-}
-
 impl Gate {
-    /// Opens a gate in `dir`. `hold` picks the call to be held: by its number, from 0, and its method and path.
-    pub fn open(dir: &Path, side: Side, hold: impl Fn(usize, &str) -> bool + Send + 'static) -> Self {
+    /// Opens a gate in `dir`, also one that was there before. `decide` is asked about each call: its number, from 0, and its
+    /// method and path.
+    pub fn open(dir: &Path, decide: impl Fn(usize, &str) -> Fate + Send + 'static) -> Self {
         let socket = dir.join("gate.sock");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).expect("the directory is writable");
-        let (sender, passed) = unbounded_channel();
+        let (sender, stopped) = unbounded_channel();
         let doorman = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             let mut number = 0;
             while let Ok((agent, _)) = listener.accept().await {
-                let Some((head, line, agent)) = read_head(agent).await else { continue };
-                let held = hold(number, &line);
+                let Some((agent, head, line)) = read_head(agent).await else { continue };
+                let fate = decide(number, &line);
                 number += 1;
-                tokio::spawn(pass(agent, head, held.then_some(side), Call { line, held }, sender.clone()));
+                connections.spawn(attend(agent, head, line, fate, sender.clone()));
             }
         });
-        Self { socket, passed, doorman }
+        Self { socket, stopped, doorman }
+    }
+
+    /// Opens a gate that passes everything on.
+    pub fn open_to_all(dir: &Path) -> Self {
+        Self::open(dir, |_, _| Fate::Pass)
+    }
+
+    /// Opens a gate at which calls with `part` in their method or path have this fate, and all others pass.
+    pub fn open_but_for(dir: &Path, part: &'static str, fate: Fate) -> Self {
+        Self::open(dir, move |_, call| if call.contains(part) { fate } else { Fate::Pass })
+    }
+
+    /// The same for the first such call only.
+    pub fn open_but_for_once(dir: &Path, part: &'static str, fate: Fate) -> Self {
+        let seen = AtomicBool::new(false);
+        Self::open(dir, move |_, call| {
+            let is_first = call.contains(part) && !seen.swap(true, Ordering::Relaxed);
+            if is_first { fate } else { Fate::Pass }
+        })
     }
 
     /// For `--docker-host`.
@@ -58,19 +77,9 @@ impl Gate {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Waits until a call is held, and returns its method and path; `None` once the agent can make no more calls.
-    pub async fn held(&mut self) -> String {
-        loop {
-            let call = self.passed.recv().await.expect("the gate is open");
-            if call.held {
-                return call.line;
-            }
-        }
-    }
-
-    /// The calls that have come so far and have not been returned yet.
-    pub fn calls(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.passed.try_recv().ok()).map(|call| call.line).collect()
+    /// Waits until a call is held or refused, and returns its method and path.
+    pub async fn stopped(&mut self) -> String {
+        self.stopped.recv().await.expect("the gate is open")
     }
 }
 
@@ -80,42 +89,55 @@ impl Drop for Gate {
     }
 }
 
-/// The head of the one request that a connection of the agent's carries.
-async fn read_head(mut agent: UnixStream) -> Option<(Vec<u8>, String, UnixStream)> {
+/// The head of the one request that a connection of the agent's carries, and its first line.
+async fn read_head(mut agent: UnixStream) -> Option<(UnixStream, Vec<u8>, String)> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         if agent.read_buf(&mut head).await.ok()? == 0 {
             return None;
         }
     }
-    let text = String::from_utf8_lossy(&head);
-    let line = text.split(" HTTP/").next()?.to_owned();
-    Some((head, line, agent))
+    let line = String::from_utf8_lossy(&head).split(" HTTP/").next()?.to_owned();
+    Some((agent, head, line))
 }
 
-async fn pass(mut agent: UnixStream, head: Vec<u8>, held: Option<Side>, call: Call, passed: UnboundedSender<Call>) {
-    if held == Some(Side::Before) {
-        let _ = passed.send(call);
+async fn attend(mut agent: UnixStream, head: Vec<u8>, line: String, fate: Fate, stopped: UnboundedSender<String>) {
+    if let Fate::Refuse(status, message) = fate {
+        let body = json!({"message": message}).to_string();
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+        let _ = agent.write_all(answer.as_bytes()).await;
+        let _ = stopped.send(line);
+        return;
+    }
+    if fate == Fate::HoldBefore {
+        let _ = stopped.send(line);
         return std::future::pending().await;
     }
     let socket = docker::host();
-    let socket = socket.strip_prefix("unix://").unwrap_or(&socket);
-    let Ok(mut engine) = UnixStream::connect(socket).await else { return };
+    let Ok(mut engine) = UnixStream::connect(socket.trim_start_matches("unix://")).await else { return };
     if engine.write_all(&head).await.is_err() {
         return;
     }
-    if held == Some(Side::After) {
-        // What is left of the request goes through, and the answer is awaited, but not passed on.
-        let (mut from_agent, _to_agent) = agent.split();
-        let (mut from_engine, mut to_engine) = engine.split();
-        let mut answer = [0; 1];
-        tokio::select! {
-            answered = from_engine.read(&mut answer) => drop(answered),
-            _ = tokio::io::copy(&mut from_agent, &mut to_engine) => {}
-        }
-        let _ = passed.send(call);
+    if fate == Fate::HoldAfter {
+        await_answer(&mut agent, &mut engine).await;
+        let _ = stopped.send(line);
         return std::future::pending().await;
     }
-    let _ = passed.send(call);
     let _ = copy_bidirectional(&mut agent, &mut engine).await;
+}
+
+/// Passes on what is left of the request until the engine begins to answer.
+async fn await_answer(agent: &mut UnixStream, engine: &mut UnixStream) {
+    let (mut from_agent, _) = agent.split();
+    let (mut from_engine, mut to_engine) = engine.split();
+    let request = async {
+        let _ = tokio::io::copy(&mut from_agent, &mut to_engine).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = from_engine.read_u8() => {}
+        () = request => {}
+    }
 }

@@ -18,7 +18,7 @@ mod wait;
 pub use agent::Agent;
 pub use binaries::{agent_binary, fakecloud_binary};
 pub use expect::expect;
-pub use gate::{Gate, Side};
+pub use gate::{Fate, Gate};
 pub use registry::{Registry, StoppedRegistry};
 pub use skip::skip;
 pub use vm::{Vm, merge};

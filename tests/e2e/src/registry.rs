@@ -1,4 +1,4 @@
-//! A real image registry on loopback, Debian's `docker-registry`, with the test image in it.
+//! A real image registry on loopback: Debian's `docker-registry`.
 
 use std::env;
 use std::fs;
@@ -38,22 +38,21 @@ impl Registry {
         find()?;
         let dir = dir.join("registry");
         fs::create_dir_all(&dir).expect("the directory is writable");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         let host = format!("127.0.0.1:{port}");
         let path = dir.display();
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: warn}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: {path}/data}}}}\n"
-        );
-        if wants_password {
+        let auth = if wants_password {
             fs::write(dir.join("htpasswd"), HTPASSWD).expect("the directory is writable");
-            config += &format!("auth: {{htpasswd: {{realm: test, path: {path}/htpasswd}}}}\n");
-        }
+            format!("auth: {{htpasswd: {{realm: test, path: {path}/htpasswd}}}}")
+        } else {
+            String::new()
+        };
+        let storage = format!("storage: {{filesystem: {{rootdirectory: {path}/data}}}}");
+        let config = format!("version: 0.1\nhttp: {{addr: '{host}'}}\n{storage}\n{auth}\n");
         fs::write(dir.join("config.yml"), config).expect("the directory is writable");
-        fs::write(
-            dir.join("config.json"),
-            format!(r#"{{"auths": {{"{host}": {{"auth": "{CREDENTIALS}"}}}}}}"#),
-        )
-        .expect("the directory is writable");
+        fs::write(dir.join("config.json"), format!(r#"{{"auths": {{"{host}": {{"auth": "{CREDENTIALS}"}}}}}}"#))
+            .expect("the directory is writable");
         Some(StoppedRegistry { host, dir }.start_again().await)
     }
 
@@ -62,10 +61,13 @@ impl Registry {
         StoppedRegistry { host: self.host, dir: self.dir }
     }
 
-    /// Puts the test image there as `NAME`, and takes the name from the engine again. Returns the whole reference.
+    /// Puts an image of its own with the content of the test image there as `NAME`, and takes it from the engine again.
+    /// Returns the whole reference.
     pub async fn push(&self, name: &str) -> String {
         let image = format!("{}/{name}", self.host);
-        docker::docker(&["tag", docker::IMAGE, &image]).await;
+        let container = docker::docker(&["create", docker::IMAGE, "true"]).await;
+        docker::docker(&["commit", "--change", &format!("LABEL name={image}"), &container, &image]).await;
+        docker::docker(&["rm", &container]).await;
         let config = self.dir.display().to_string();
         docker::docker(&["--config", &config, "push", "--quiet", &image]).await;
         docker::docker(&["rmi", &image]).await;

@@ -11,7 +11,7 @@ use fakecloud::{Answer, Config, FakeCloud};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
-use crate::{Agent, agent_binary, contract, docker, until};
+use crate::{Agent, Gate, agent_binary, contract, docker, until};
 
 /// A VM with its own name, state and cloud, so that tests can run side by side.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub struct Vm {
     pub cloud: FakeCloud,
     id: String,
     dir: PathBuf,
+    has_docker: bool,
     runs: Cell<u32>,
     /// The boot that this VM pretends to be in, if not the machine's own.
     boot: Cell<u32>,
@@ -33,11 +34,15 @@ impl Vm {
     /// The same in another cloud.
     pub async fn with_docker_and(config: Config) -> Option<Self> {
         docker::is_there().await.then_some(())?;
-        Some(Self::without_docker(config).await)
+        Some(Self::start_cloud(config, true).await)
     }
 
-    /// A VM for what never gets as far as Docker.
+    /// A VM without an engine, for what never gets as far.
     pub async fn without_docker(config: Config) -> Self {
+        Self::start_cloud(config, false).await
+    }
+
+    async fn start_cloud(config: Config, has_docker: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
@@ -46,7 +51,7 @@ impl Vm {
         let dir = PathBuf::from(format!("/tmp/vmjob-e2e.{}.{instance_id:x}", process::id()));
         fs::create_dir_all(dir.join("shared")).expect("/tmp is writable");
         let cloud = FakeCloud::start(Config { instance_id, ..config }).await.expect("the fake cloud starts");
-        Self { cloud, id: instance_id.to_string(), dir, runs: Cell::new(0), boot: Cell::new(0) }
+        Self { cloud, id: instance_id.to_string(), dir, has_docker, runs: Cell::new(0), boot: Cell::new(0) }
     }
 
     /// The id of the instance, and of a job that has none of its own.
@@ -92,9 +97,26 @@ impl Vm {
         fs::read_to_string(self.dir.join("shared").join(name)).unwrap_or_default()
     }
 
+    /// How often the job has begun, if it writes a line to `/shared/starts` each time.
+    pub fn starts(&self) -> usize {
+        self.shared("starts").lines().count()
+    }
+
+    /// Waits until the job has begun: see [`Vm::starts`].
+    pub async fn until_started(&self) {
+        self.until_shared("starts").await;
+    }
+
+    /// Waits until the job has begun, and the agent has written that down.
+    pub async fn until_running(&self) {
+        self.until_started().await;
+        self.until_phase("RUNNING").await;
+    }
+
     /// Waits until the job has written something to `/shared/NAME`.
     pub async fn until_shared(&self, name: &str) {
-        until(&format!("the job to write /shared/{name}"), async || (!self.shared(name).is_empty()).then_some(())).await;
+        until(&format!("the job to write /shared/{name}"), async || (!self.shared(name).is_empty()).then_some(()))
+            .await;
     }
 
     /// `vmjob-agent run` against this VM.
@@ -107,6 +129,9 @@ impl Vm {
             .args(["run", "--metadata-host", &self.cloud.metadata_host(), "--callback-allow", "127.0.0.1"])
             .arg("--state-dir")
             .arg(self.state_dir());
+        if !self.has_docker {
+            command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "100ms"]);
+        }
         command
     }
 
@@ -127,6 +152,13 @@ impl Vm {
 
     pub fn start(&self) -> Agent {
         self.spawn(self.command())
+    }
+
+    /// Starts an agent whose way to the engine leads through a gate.
+    pub fn start_through(&self, gate: &Gate) -> Agent {
+        let mut command = self.command();
+        command.args(["--docker-host", &gate.host()]);
+        self.spawn(command)
     }
 
     pub fn spawn(&self, command: Command) -> Agent {
@@ -157,19 +189,20 @@ impl Vm {
     pub async fn report(&self) -> Value {
         let accepted = self.cloud.accepted();
         assert_eq!(accepted.len(), 1, "callbacks that were accepted");
-        let written = self.written_report();
-        let report = contract::check(&accepted[0].body);
-        let mut sent: Vec<_> = self.cloud.callback_requests();
+        let (taken, written) = (&accepted[0], self.written_report());
+        let report = contract::check(&taken.body);
+        assert_eq!(taken.header("content-type"), Some("application/json"));
+
+        let mut sent = self.cloud.callback_requests();
         // Of a connection that was reset the fake has not read the body.
         sent.retain(|request| request.answer != Answer::Reset || request.accepted);
-        let whole = sent.iter().filter(|request| request.body != written.as_bytes()).count();
-        if accepted[0].body == written.as_bytes() {
-            assert_eq!(whole, 0, "tries that sent something else");
-        } else {
+        let is_shrunk = taken.body != written.as_bytes();
+        if is_shrunk {
             assert_eq!(report, without_log_texts(&written), "a shrunk report lacks the log texts and nothing else");
         }
-        let content_type = accepted[0].header("content-type");
-        assert_eq!(content_type, Some("application/json"));
+        let is_right = |body: &[u8]| body == written.as_bytes() || (is_shrunk && body == taken.body);
+        assert!(sent.iter().all(|request| is_right(&request.body)), "every try sends the same bytes");
+
         assert_eq!(self.phase(), "DELIVERED");
         self.check_remains().await;
         report
@@ -178,7 +211,8 @@ impl Vm {
     /// The report on stdout, from the one line that is its own; the same in each run that printed it.
     pub fn written_report(&self) -> String {
         let outputs: Vec<String> = (1..=self.runs.get()).map(|run| self.read(&format!("stdout-{run}"))).collect();
-        let whole_lines = outputs.iter().flat_map(|output| output.split_inclusive('\n').filter(|line| line.ends_with('\n')));
+        let whole_lines =
+            outputs.iter().flat_map(|output| output.split_inclusive('\n').filter(|line| line.ends_with('\n')));
         let mut reports: Vec<&str> = whole_lines.filter_map(|line| line.strip_prefix("vmjob-report ")).collect();
         reports.dedup();
         assert_eq!(reports.len(), 1, "reports on stdout: {reports:#?}");
@@ -187,7 +221,7 @@ impl Vm {
 
     /// Asserts that nothing is left that should not be: no container, and no token anywhere.
     pub async fn check_remains(&self) {
-        if docker::answers().await {
+        if self.has_docker {
             let left = docker::containers(&format!("vmjob-{}-", self.id)).await;
             assert!(left.is_empty(), "{left:?} were left behind");
         }
@@ -243,7 +277,9 @@ impl Drop for Vm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the agent's log\n{}--- the journal\n{:#}", self.logs(), self.journal());
-            docker::remove_all(&format!("vmjob-{}-", self.id));
+            if self.has_docker {
+                docker::remove_all(&format!("vmjob-{}-", self.id));
+            }
         }
         let _ = fs::remove_dir_all(&self.dir);
     }

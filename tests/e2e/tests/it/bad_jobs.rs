@@ -2,6 +2,7 @@
 
 use e2e::{Vm, docker::IMAGE, expect};
 use fakecloud::Config;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 /// `job-spec`, `docker-command`, and what the report is to say.
@@ -43,9 +44,7 @@ async fn a_spec_that_is_wrong_is_reported_with_what_to_change() {
         (br#"{"container": {"image": "a"}, "process": {"command": ["b"]}}"#, "not both"),
         (br#"{"container": {"image": "a"}, "container": {"image": "b"}}"#, "container"),
     ];
-    for (spec, message) in cases {
-        reports_invalid((Some(spec.into()), None, message)).await;
-    }
+    join_all(cases.map(|(spec, message)| reports_invalid((Some(spec.into()), None, message)))).await;
 }
 
 #[tokio::test]
@@ -61,9 +60,7 @@ async fn a_command_that_is_wrong_is_reported_with_what_to_change() {
         (b"docker run a \xff", "UTF-8"),
         (br#"{"container": {"image": "a"}}"#, "job-spec"),
     ];
-    for (command, message) in cases {
-        reports_invalid((None, Some(command.into()), message)).await;
-    }
+    join_all(cases.map(|(command, message)| reports_invalid((None, Some(command.into()), message)))).await;
 }
 
 #[tokio::test]
@@ -92,8 +89,14 @@ async fn what_the_engine_refuses_is_in_its_own_words() {
     let gone = |path: &str| json!({"container": {"mounts": [{"type": "bind", "source": path, "target": "/x"}]}});
     let cases: [(Value, Value); 4] = [
         (gone("/no/such/dir"), json!({"cause": "CREATE_FAILED", "message": "~/no/such/dir"})),
-        (json!({"container": {"entrypoint": ["/no/such/file"]}}), json!({"cause": "START_FAILED", "message": "~/no/such/file"})),
-        (json!({"container": {"workdir": "/etc/passwd"}}), json!({"cause": "START_FAILED"})),
+        (
+            json!({"container": {"entrypoint": ["/no/such/file"]}}),
+            json!({"cause": "START_FAILED", "message": "~/no/such/file"}),
+        ),
+        (
+            json!({"container": {"workdir": "/etc/passwd"}}),
+            json!({"cause": "CREATE_FAILED", "message": "~/etc/passwd"}),
+        ),
         (json!({"container": {"user": "nobody-here"}}), json!({"cause": "START_FAILED", "message": "~nobody-here"})),
     ];
     for (changes, expected) in cases {
@@ -102,17 +105,4 @@ async fn what_the_engine_refuses_is_in_its_own_words() {
         expect(&report, &expected);
         expect(&report, &json!({"exit_code": null, "durations_s": {"run": null}}));
     }
-}
-
-#[tokio::test]
-async fn an_engine_that_is_not_there_is_waited_for_and_then_reported() {
-    let vm = Vm::without_docker(Config::default()).await;
-    vm.set_job("true", json!({}));
-    let mut command = vm.command();
-    command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "2s"]);
-    let report = vm.finish(vm.spawn(command)).await;
-    expect(
-        &report,
-        &json!({"cause": "ENGINE_UNAVAILABLE", "exit_code": null, "message": "~/no/such/docker.sock", "fix": "~Docker"}),
-    );
 }

@@ -21,7 +21,9 @@ async fn an_image_is_pulled_and_known_by_its_digest() {
 
     // It stays, and by its digest it is the same.
     let by_digest = format!("{}/team/train@{}", registry.host, report["image"]["digest"].as_str().unwrap());
-    for (reference, pull, is_pulled) in [(&image, "missing", false), (&by_digest, "never", false), (&image, "always", true)] {
+    for (reference, pull, is_pulled) in
+        [(&image, "missing", false), (&by_digest, "never", false), (&image, "always", true)]
+    {
         let Some(vm) = Vm::with_docker().await else { return };
         let again = run_image(&vm, reference, pull).await;
         expect(&again, &json!({"cause": "NONE", "image": {"ref": reference, "digest": report["image"]["digest"]}}));
@@ -49,7 +51,10 @@ async fn an_image_that_cannot_be_had_is_reported_as_what_it_is() {
         let Some(vm) = Vm::with_docker().await else { return };
         let report = run_image(&vm, &image, pull).await;
         let message = format!("~{image}");
-        expect(&report, &json!({"cause": cause, "exit_code": null, "message": message, "image": {"ref": image, "digest": null}}));
+        expect(
+            &report,
+            &json!({"cause": cause, "exit_code": null, "message": message, "image": {"ref": image, "digest": null}}),
+        );
         assert!(report["fix"].is_string(), "{report:#}");
         assert_eq!(vm.shared("ran"), "");
     }
@@ -59,8 +64,27 @@ async fn an_image_that_cannot_be_had_is_reported_as_what_it_is() {
 async fn a_registry_that_is_down_is_tried_again_and_then_reported() {
     let Some(vm) = Vm::with_docker().await else { return };
     let report = run_image(&vm, "127.0.0.1:1/a:1", "missing").await;
-    expect(&report, &json!({"cause": "IMAGE_PULL_FAILED", "message": "~connection refused", "image": {"digest": null}}));
+    expect(
+        &report,
+        &json!({"cause": "IMAGE_PULL_FAILED", "message": "~connection refused", "image": {"digest": null}}),
+    );
     assert!(vm.logs().contains("try 2 of"), "{}", vm.logs());
+}
+
+/// A registry that takes the connection and never answers.
+#[tokio::test]
+async fn a_pull_can_be_stopped_and_taken_up_again() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/a:1", silent.local_addr().unwrap());
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(IMAGE_ONLY, json!({"container": {"image": image}}));
+    let mut agent = vm.start();
+    vm.until_logged("pulling the image").await;
+    agent.kill9().await;
+    let agent = vm.start();
+    vm.until_logged("carrying on").await;
+    vm.cloud.set_attribute("job-cancel", "true");
+    expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": null, "image": {"ref": image}}));
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Does not listen to TERM: process 1 of a container ignores what it has no handler for.
-const DEAF: &str = "echo up | tee /shared/up; sleep 100";
-const LISTENS: &str = "trap 'echo bye; exit 7' TERM; echo up | tee /shared/up; while :; do sleep 0.1; done";
+const DEAF: &str = "echo up | tee /shared/starts; sleep 100";
+const LISTENS: &str = "trap 'echo bye; exit 7' TERM; echo up | tee /shared/starts; while :; do sleep 0.1; done";
 
 type Stop = fn(&Vm, &Agent);
 
@@ -46,7 +46,7 @@ async fn stopped(script: &str, changes: Value, stop: Stop) -> Option<Value> {
     let vm = Vm::with_docker().await?;
     vm.set_job(script, changes);
     let agent = vm.start();
-    vm.until_shared("up").await;
+    vm.until_started().await;
     stop(&vm, &agent);
     Some(vm.finish(agent).await)
 }
@@ -88,7 +88,7 @@ async fn a_timeout_stops_the_job() {
 
 #[tokio::test]
 async fn a_success_after_a_stop_is_still_the_stop() {
-    let script = "trap 'exit 0' TERM; echo up > /shared/up; while :; do sleep 0.1; done";
+    let script = "trap 'exit 0' TERM; echo up > /shared/starts; while :; do sleep 0.1; done";
     let Some(report) = stopped(script, json!({"grace": "20s"}), cancel).await else { return };
     expect(&report, &json!({"cause": "CANCELLED", "state": "CANCELLED", "exit_code": 0}));
 }
@@ -96,9 +96,12 @@ async fn a_success_after_a_stop_is_still_the_stop() {
 #[tokio::test]
 async fn the_first_reason_wins() {
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("trap 'echo term >> /shared/terms' TERM; echo up > /shared/up; while :; do sleep 0.1; done", json!({"grace": "3s"}));
+    vm.set_job(
+        "trap 'echo term >> /shared/terms' TERM; echo up > /shared/starts; while :; do sleep 0.1; done",
+        json!({"grace": "3s"}),
+    );
     let agent = vm.start();
-    vm.until_shared("up").await;
+    vm.until_started().await;
     cancel(&vm, &agent);
     vm.until_shared("terms").await;
     terminate(&vm, &agent);
@@ -111,7 +114,7 @@ async fn a_long_grace_leaves_time_for_the_report() {
     let Some(vm) = Vm::with_docker().await else { return };
     vm.set_job(DEAF, json!({"grace": "1h"}));
     let agent = vm.start();
-    vm.until_shared("up").await;
+    vm.until_started().await;
     let notice = Instant::now();
     preempt(&vm, &agent);
     expect(&vm.finish(agent).await, &json!({"cause": "PREEMPTED", "exit_code": 137}));
@@ -130,7 +133,7 @@ async fn a_stop_is_heard_while_the_engine_is_waited_for() {
         vm.until_logged("waiting for the Docker daemon").await;
         stop(&vm, &agent);
         expect(&vm.finish(agent).await, &json!({"cause": cause, "exit_code": null, "times": {"started_at": null}}));
-        assert_eq!(vm.shared("up"), "", "the job ran");
+        assert_eq!(vm.starts(), 0);
     }
 }
 
@@ -150,9 +153,9 @@ async fn a_job_cancelled_before_its_start_does_not_run() {
 async fn another_value_of_job_cancel_is_none() {
     let Some(vm) = Vm::with_docker().await else { return };
     vm.cloud.set_attribute("job-cancel", "false");
-    vm.set_job("echo up > /shared/up; sleep 1", json!({}));
+    vm.set_job("echo up > /shared/starts; sleep 1", json!({}));
     let agent = vm.start();
-    vm.until_shared("up").await;
+    vm.until_started().await;
     vm.cloud.set_attribute("job-cancel", "");
     expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
 }
@@ -161,9 +164,12 @@ async fn another_value_of_job_cancel_is_none() {
 #[tokio::test]
 async fn a_stop_survives_a_crash() {
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("trap 'echo term > /shared/term' TERM; echo up > /shared/up; while :; do sleep 0.1; done", json!({"grace": "5s"}));
+    vm.set_job(
+        "trap 'echo term > /shared/term' TERM; echo up > /shared/starts; while :; do sleep 0.1; done",
+        json!({"grace": "5s"}),
+    );
     let mut agent = vm.start();
-    vm.until_shared("up").await;
+    vm.until_started().await;
     cancel(&vm, &agent);
     vm.until_shared("term").await;
     agent.kill9().await;

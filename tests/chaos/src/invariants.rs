@@ -1,0 +1,300 @@
+//! What has to hold of every life, whatever went wrong in it.
+
+use std::collections::BTreeSet;
+
+use fakecloud::{Answer, Recorded};
+use serde_json::{Value, json};
+
+use crate::{
+    agent::Ending,
+    evidence::{Evidence, contains},
+    job::Counts,
+    kinds::Plan,
+    model::{Truth, needed_deliveries, truth},
+    schedule::{Phase, What},
+};
+
+const MAX_STATE_BYTES: u64 = 2 << 20;
+
+/// An invariant that did not hold, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    pub invariant: &'static str,
+    pub how: String,
+}
+
+/// All that is broken in a life; empty in a good one.
+pub fn check(plan: &Plan, evidence: &Evidence) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let mut claim = |invariant, holds: bool, how: &dyn Fn() -> String| {
+        if !holds {
+            broken.push(Broken { invariant, how: how() });
+        }
+    };
+
+    claim("ends in time", !evidence.overdue, &|| "the agent had to be killed at the deadline".into());
+    let runs_twice = twice(plan, evidence);
+    claim("runs once per attempt", runs_twice.is_none(), &|| runs_twice.clone().unwrap_or_default());
+    let left = &evidence.left_containers;
+    claim("leaves no container", left.is_empty(), &|| left.join(", "));
+    claim("bounded state", evidence.state_bytes < MAX_STATE_BYTES, &|| format!("{} bytes", evidence.state_bytes));
+    claim("no token in files", evidence.leaks.is_empty(), &|| format!("{:?}", evidence.leaks));
+
+    let report = evidence.report().unwrap_or_default();
+    let attempt = report["job"]["attempt"].as_u64().unwrap_or(1);
+    let truth = truth(plan, evidence, attempt);
+    let accepted = evidence.accepted().count();
+    claim("reports", accepted > 0 || !truth.deliverable, &|| "no report was accepted".into());
+    let needed = needed_deliveries(evidence);
+    claim("reports once", accepted <= needed, &|| format!("{accepted} reports were accepted, {needed} were needed"));
+    let others = other_bodies(evidence);
+    claim("one report's bytes", others <= usize::from(truth.report_may_change), &|| {
+        format!("{others} other bodies were posted")
+    });
+    if let Some(post) = evidence.bodies().next() {
+        let line = [b"vmjob-report ", post.body.as_slice(), b"\n"].concat();
+        claim("report on stdout", contains(&evidence.stdout, &line), &|| "there is no such line on stdout".into());
+        broken.extend(check_report(plan, evidence, &truth, attempt, &report));
+    }
+    broken.extend(check_ends(evidence, &truth, accepted));
+    broken
+}
+
+fn twice(plan: &Plan, evidence: &Evidence) -> Option<String> {
+    for attempt in 1..=2 {
+        let name = format!("vmjob-{}-{attempt}", plan.job.id);
+        let starts = evidence.events.iter().filter(|event| event.container == name && event.what == "start").count();
+        let noted = evidence.diary.iter().filter(|entry| entry.attempt == attempt).count();
+        if starts > 1 || noted > 1 {
+            return Some(format!("attempt {attempt}: {starts} starts by the engine, {noted} by the diary"));
+        }
+    }
+    None
+}
+
+/// Bodies that are neither the first one nor, after a 400 or 413, that one with its log texts dropped.
+fn other_bodies(evidence: &Evidence) -> usize {
+    let Some(first) = evidence.bodies().next() else { return 0 };
+    let too_large = |post: &Recorded| matches!(post.answer, Answer::Status(400 | 413));
+    let shrunk = evidence.bodies().any(too_large).then(|| without_logs(&first.body));
+    let mut others: Vec<&[u8]> = evidence.bodies().map(|post| post.body.as_slice()).collect();
+    others.retain(|body| *body != first.body && shrunk.as_ref().is_none_or(|shrunk| without_logs(body) != *shrunk));
+    others.into_iter().collect::<BTreeSet<_>>().len()
+}
+
+fn without_logs(body: &[u8]) -> Value {
+    let mut report: Value = serde_json::from_slice(body).unwrap_or_default();
+    report["logs"]["head"] = "".into();
+    report["logs"]["tail"] = "".into();
+    report["logs"]["errors"] = json!([]);
+    report
+}
+
+/// The report against the truth.
+fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, report: &Value) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let mut claim = |invariant, holds: bool, how: String| {
+        if !holds {
+            broken.push(Broken { invariant, how });
+        }
+    };
+    let cause = report["cause"].as_str().unwrap_or_default();
+    let exit_code = report["exit_code"].as_i64();
+    claim("truthful cause", truth.causes.contains(cause), format!("{cause}, where the truth is {:?}", truth.causes));
+    let state = match cause {
+        "NONE" => "SUCCEEDED",
+        "CANCELLED" => "CANCELLED",
+        _ => "FAILED",
+    };
+    claim("state follows cause", report["state"] == state, format!("{} with {cause}", report["state"]));
+
+    let entry = evidence.diary.iter().find(|entry| entry.attempt == attempt);
+    if let Some(code) = exit_code {
+        claim(
+            "true exit code",
+            truth.exit_codes.contains(&code),
+            format!("{code}, the job's is {:?}", truth.exit_codes),
+        );
+        let said = entry.is_some_and(|entry| entry.says(0));
+        claim("no made-up success", code != 0 || said, "exit code 0, and the job does not say so".into());
+    }
+    claim("success is an exit with 0", (cause == "NONE") <= (exit_code == Some(0)), format!("NONE with {exit_code:?}"));
+    let seen = matches!(cause, "EXIT_CODE" | "SIGNAL" | "OOM_KILLED");
+    claim("a seen exit has its code", !seen || exit_code.is_some(), format!("{cause} without an exit code"));
+    let unseen = matches!(cause, "VM_REBOOTED" | "CONTAINER_LOST");
+    claim("an unseen exit has none", !unseen || exit_code.is_none(), format!("{cause} with {exit_code:?}"));
+
+    let latest = evidence.diary.last().map_or(1, |entry| entry.attempt);
+    claim("reports the last attempt", attempt >= latest, format!("attempt {attempt}, attempt {latest} has run"));
+    if let (Some(post), Some(died)) =
+        (evidence.accepted().next(), evidence.event(&format!("vmjob-{}-{attempt}", plan.job.id), "die"))
+    {
+        claim("ends before it is reported", died.at <= post.wall, "the job was still running".into());
+    }
+    if exit_code.is_some() && truth.log_is_whole {
+        let chunks = entry.map_or(0, |entry| entry.chunks);
+        let (fewest, most) =
+            (plan.job.counts(chunks), plan.job.counts(chunks + usize::from(entry.is_none_or(|e| e.end.is_none()))));
+        let logs = &report["logs"];
+        let number = |name: &str| logs[name].as_u64().unwrap_or(u64::MAX);
+        let counts = Counts {
+            stdout_bytes: number("stdout_bytes"),
+            stdout_lines: number("stdout_lines"),
+            stderr_bytes: number("stderr_bytes"),
+            stderr_lines: number("stderr_lines"),
+        };
+        claim(
+            "all output counted",
+            counts.lies_between(&fewest, &most),
+            format!("{counts:?}, at least {fewest:?} at most {most:?}"),
+        );
+    }
+    broken
+}
+
+/// How the agent's processes ended, and what its journal says in the end.
+fn check_ends(evidence: &Evidence, truth: &Truth, accepted: usize) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let delivered = evidence.journal["phase"].as_str().and_then(Phase::named) == Some(Phase::Delivered);
+    let gave_up = evidence.journal["delivery"]["end"]["gave_up"].as_str();
+    let rerun = evidence.posts_before_rerun;
+    let last = evidence.runs.len().saturating_sub(1);
+    let finals = if rerun.is_some() { last.saturating_sub(1) } else { last };
+    for (number, run) in evidence.runs.iter().enumerate() {
+        let ending = run.ended.map(|(_, ending)| ending);
+        let expected = match ending {
+            _ if evidence.overdue => true,
+            Some(Ending::Signal(_)) => !run.told.is_empty() && number < finals,
+            Some(Ending::Code(0)) if number < finals => !run.told.is_empty(),
+            Some(Ending::Code(0)) => accepted > 0,
+            Some(Ending::Code(75)) if number >= finals => {
+                !truth.deliverable && gave_up.is_some_and(|why| !why.is_empty())
+            }
+            _ => false,
+        };
+        if !expected {
+            broken.push(Broken {
+                invariant: "exit status",
+                how: format!("process {} of {} ended with {ending:?}, was told {:?}", number + 1, last + 1, run.told),
+            });
+        }
+    }
+    // On a full disk it cannot be.
+    let disk_was_full = evidence.fired(|what| what == What::DiskFull).next().is_some();
+    if !evidence.overdue && !delivered && !disk_was_full {
+        let how = format!("the journal ends in phase {}", evidence.journal["phase"]);
+        broken.push(Broken { invariant: "journal is closed", how });
+    }
+    if rerun.is_some_and(|posts| posts != evidence.posts.len()) {
+        broken.push(Broken { invariant: "a rerun does nothing", how: "it posted".into() });
+    }
+    broken
+}
+
+impl Counts {
+    fn lies_between(&self, least: &Self, most: &Self) -> bool {
+        let parts =
+            |counts: &Self| [counts.stdout_bytes, counts.stdout_lines, counts.stderr_bytes, counts.stderr_lines];
+        parts(self).iter().zip(parts(least)).all(|(count, least)| *count >= least)
+            && parts(self).iter().zip(parts(most)).all(|(count, most)| *count <= most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime};
+
+    use super::*;
+    use crate::{agent::Run, diary::Entry, docker::Event, kinds::Kind, schedule::What};
+
+    /// A life in which the job exited with `code`, and the agent said what `report` says.
+    fn lived(code: i64, cause: &str, exit_code: Option<i64>) -> (Plan, Evidence) {
+        let mut plan = Plan::draw(1, 1, Kind::Kill9);
+        (plan.job.exit_code, plan.job.hog, plan.job.chunks) = (code, false, Vec::new());
+        let began = SystemTime::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let container = format!("vmjob-{}-1", plan.job.id);
+        let event = |what: &str, exit_code, ms| Event {
+            what: what.into(),
+            exit_code,
+            container: container.clone(),
+            at: at(ms),
+        };
+        let state = if cause == "NONE" { "SUCCEEDED" } else { "FAILED" };
+        let counts = json!({"stdout_bytes": 0, "stdout_lines": 0, "stderr_bytes": 0, "stderr_lines": 0});
+        let body =
+            json!({"job": {"attempt": 1}, "state": state, "cause": cause, "exit_code": exit_code, "logs": counts});
+        let body = body.to_string().into_bytes();
+        let post = Recorded {
+            id: 0,
+            at: Instant::now(),
+            wall: at(300),
+            method: "POST".into(),
+            path: "/".into(),
+            headers: Vec::new(),
+            body: body.clone(),
+            answer: Answer::Status(200),
+            accepted: true,
+        };
+        let evidence = Evidence {
+            began,
+            runs: vec![Run { started: began, ended: Some((at(400), Ending::Code(0))), told: Vec::new() }],
+            fired: Vec::new(),
+            diary: vec![Entry { attempt: 1, chunks: 0, end: Some(code), end_on_term: None }],
+            events: vec![event("start", None, 100), event("die", Some(code), 200)],
+            posts: vec![post],
+            posts_before_rerun: None,
+            journal: json!({"phase": "DELIVERED"}),
+            stdout: [b"vmjob-report ", body.as_slice(), b"\n"].concat(),
+            state_bytes: 1000,
+            left_containers: Vec::new(),
+            leaks: Vec::new(),
+            overdue: false,
+        };
+        (plan, evidence)
+    }
+
+    fn broken(plan: &Plan, evidence: &Evidence) -> Vec<&'static str> {
+        check(plan, evidence).into_iter().map(|broken| broken.invariant).collect()
+    }
+
+    #[test]
+    fn truthful_reports_pass_and_others_do_not() {
+        let cases: [(i64, &str, Option<i64>, &[&str]); 6] = [
+            (0, "NONE", Some(0), &[]),
+            (3, "EXIT_CODE", Some(3), &[]),
+            (3, "NONE", Some(0), &["truthful cause", "true exit code", "no made-up success"]),
+            (0, "CONTAINER_LOST", None, &["truthful cause"]),
+            (3, "EXIT_CODE", Some(4), &["true exit code"]),
+            (3, "EXIT_CODE", None, &["a seen exit has its code"]),
+        ];
+        for (code, cause, exit_code, expected) in cases {
+            let (plan, evidence) = lived(code, cause, exit_code);
+            assert_eq!(broken(&plan, &evidence), expected, "{code} {cause} {exit_code:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_reboot_an_exit_code_is_a_guess() {
+        let (plan, mut evidence) = lived(0, "NONE", Some(0));
+        evidence.fired.push(crate::evidence::Fired {
+            what: What::Reboot { pause_ms: 0, orderly: true },
+            at: evidence.events[0].at,
+            phase: Some(Phase::Running),
+            job_starts: 1,
+            ok: true,
+        });
+        assert_eq!(broken(&plan, &evidence), ["truthful cause"]);
+    }
+
+    #[test]
+    fn a_second_report_needs_a_lost_answer() {
+        let (plan, mut evidence) = lived(0, "NONE", Some(0));
+        evidence.posts.push(evidence.posts[0].clone());
+        assert_eq!(broken(&plan, &evidence), ["reports once"]);
+        evidence.posts[0].answer = Answer::Reset;
+        assert_eq!(broken(&plan, &evidence), [""; 0]);
+        evidence.posts[1].body.push(b' ');
+        assert_eq!(broken(&plan, &evidence), ["one report's bytes"]);
+    }
+}

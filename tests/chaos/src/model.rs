@@ -1,0 +1,202 @@
+//! Which reports are truthful: from what was planned and what was seen from outside, never from what the agent says.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use fakecloud::{Answer, Recorded};
+
+use crate::{
+    diary::Entry,
+    docker::Event,
+    evidence::{Evidence, Fired},
+    kinds::Plan,
+    schedule::{Damage, Engine, Phase, What},
+};
+
+/// How much later than the job's end a reason to stop has to come to be no reason for that end: the engine tells of an exit
+/// a moment after it.
+const TELLING: Duration = Duration::from_millis(250);
+/// A timer may ring so much early by another clock.
+const CLOCKS: Duration = Duration::from_millis(100);
+
+/// What is true of an attempt.
+#[derive(Debug)]
+pub struct Truth {
+    /// The causes that a truthful report may give.
+    pub causes: BTreeSet<&'static str>,
+    /// What the job's exit code can be, as the engine told it or else as the job did.
+    pub exit_codes: Vec<i64>,
+    /// Whether the report could get out.
+    pub deliverable: bool,
+    /// Whether all of the output was there to be read.
+    pub log_is_whole: bool,
+    /// Whether the agent may have had to write its report anew.
+    pub report_may_change: bool,
+}
+
+/// The truth about attempt `attempt`, the one reported.
+pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
+    let name = format!("vmjob-{}-{attempt}", plan.job.id);
+    let entry = evidence.diary.iter().find(|entry| entry.attempt == attempt);
+    let died = evidence.event(&name, "die");
+    Truth {
+        causes: causes(plan, evidence, &name, entry, died),
+        exit_codes: exit_codes(evidence, entry, died),
+        deliverable: is_deliverable(plan, evidence),
+        log_is_whole: evidence
+            .fired(|what| matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_)))
+            .all(|fired| !fired.ok),
+        report_may_change: plan.schedule.disk_kib.is_some() || evidence.fired(harms_journal).next().is_some(),
+    }
+}
+
+fn causes(
+    plan: &Plan,
+    evidence: &Evidence,
+    name: &str,
+    entry: Option<&Entry>,
+    died: Option<&Event>,
+) -> BTreeSet<&'static str> {
+    let mut causes = BTreeSet::new();
+    let own_end = entry.and_then(|entry| entry.end);
+    if let Some(code) = own_end {
+        causes.insert(cause_of_code(code));
+    }
+    if plan.job.hog && died.is_some_and(|event| event.exit_code == Some(137)) {
+        causes.insert("OOM_KILLED");
+        if evidence.event(name, "oom").is_none() {
+            // The engine may miss it where a container dies at once.
+            causes.insert("SIGNAL");
+        }
+    }
+    // What came after the job's own end did not cause it.
+    let in_time = |at: SystemTime| own_end.is_none() || died.is_none_or(|died| at <= died.at + TELLING);
+
+    let stops = evidence.fired(|what| matches!(what, What::Signal(_) | What::Preempt | What::Cancel));
+    causes.extend(stops.filter(|fired| in_time(fired.at)).flat_map(|fired| match fired.what {
+        // A preempted VM gets its SIGTERM too.
+        What::Signal(_) if evidence.fired(|what| what == What::Preempt).next().is_some() => {
+            &["VM_SHUTDOWN", "PREEMPTED"][..]
+        }
+        What::Signal(_) => &["VM_SHUTDOWN"],
+        What::Preempt => &["PREEMPTED"],
+        _ => &["CANCELLED"],
+    }));
+    if ran_out(plan, evidence, name, died) {
+        causes.insert("TIMEOUT");
+    }
+    for fired in evidence.fired.iter().filter(|fired| fired.ok && in_time(fired.at)) {
+        match fired.what {
+            What::ContainerKill => _ = causes.insert("SIGNAL"),
+            // It kills first, and may be seen between the two.
+            What::ContainerRemove => causes.extend(["CONTAINER_LOST", "SIGNAL"]),
+            What::DiskFull => _ = causes.insert("DISK_FULL"),
+            // A container that is just being started is taken down even so.
+            What::Engine(Engine::Restart(_) | Engine::Crash(_))
+                if !plan.schedule.live_restore || fired.phase < Some(Phase::Running) =>
+            {
+                causes.insert("ENGINE_RESTARTED");
+                // The daemon going down asks the job to end, and what it makes of that is its own exit.
+                causes.extend(entry.and_then(|entry| entry.end_on_term).map(cause_of_code));
+            }
+            // Of an end in its absence a daemon that crashed knows nothing.
+            What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
+            // The job's own, but nobody was there to tell it from the daemon's.
+            What::Engine(_) if matches!(own_end, Some(137 | 143)) => _ = causes.insert("ENGINE_RESTARTED"),
+            _ => {}
+        }
+    }
+    let attempt = entry.map_or(0, |entry| entry.attempt);
+    if evidence.fired(|what| matches!(what, What::Reboot { .. })).any(|reboot| took(reboot, attempt)) {
+        // Nobody saw the end: whatever the engine says now is a guess. Only a stop that was under way counts.
+        causes.insert("VM_REBOOTED");
+        for guess in ["NONE", "EXIT_CODE", "SIGNAL", "OOM_KILLED"] {
+            causes.remove(guess);
+        }
+    }
+    causes
+}
+
+/// A reboot between the start of this attempt and the moment its end was on record.
+fn took(reboot: &Fired, attempt: u64) -> bool {
+    attempt > 0 && reboot.job_starts as u64 >= attempt && reboot.phase < Some(Phase::Exited)
+}
+
+fn exit_codes(evidence: &Evidence, entry: Option<&Entry>, died: Option<&Event>) -> Vec<i64> {
+    if let Some(code) = died.and_then(|event| event.exit_code) {
+        return vec![code];
+    }
+    let told = entry.and_then(|entry| entry.end.or(entry.end_on_term));
+    match told {
+        Some(code) => vec![code],
+        // A daemon that goes down kills the job, and tells nobody.
+        None if evidence.fired(|what| matches!(what, What::Engine(_))).next().is_some() => vec![137, 143],
+        None => Vec::new(),
+    }
+}
+
+/// The cause of an exit that was the job's own.
+fn cause_of_code(code: i64) -> &'static str {
+    match code {
+        0 => "NONE",
+        // 128 + SIGTERM: as the contract's SIGNAL is told from an exit code.
+        143 => "SIGNAL",
+        _ => "EXIT_CODE",
+    }
+}
+
+fn ran_out(plan: &Plan, evidence: &Evidence, name: &str, died: Option<&Event>) -> bool {
+    let (Some(timeout_ms), Some(started)) = (plan.job.timeout_ms, evidence.event(name, "start")) else { return false };
+    let ran = died.and_then(|died| died.at.duration_since(started.at).ok());
+    ran.is_none_or(|ran| ran + CLOCKS >= Duration::from_millis(timeout_ms))
+}
+
+fn harms_journal(what: What) -> bool {
+    matches!(what, What::Kill { damage: Some(damage), .. } if damage != Damage::LogsTorn)
+}
+
+/// The endpoint turned the report away for good, or was away for longer than the agent was to try.
+fn is_deliverable(plan: &Plan, evidence: &Evidence) -> bool {
+    let answered = |statuses: &[u16]| {
+        evidence.posts.iter().filter(|post| status(post).is_some_and(|status| statuses.contains(&status))).count()
+    };
+    // Once more with the log texts dropped, where there are any.
+    let logs = evidence.report().unwrap_or_default()["logs"].take();
+    let refusals = if logs["head"] == "" && logs["tail"] == "" { 1 } else { 2 };
+    answered(&[404, 405, 410]) == 0 && answered(&[400, 413]) < refusals && plan.job.give_up_after_ms.is_none()
+}
+
+/// The status that the agent got to see.
+fn status(post: &Recorded) -> Option<u16> {
+    match post.answer {
+        Answer::Status(status) | Answer::Truncated(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// How many accepted posts were needed: one, and one more for each that the agent cannot have known of.
+pub fn needed_deliveries(evidence: &Evidence) -> usize {
+    let accepted: Vec<&Recorded> = evidence.accepted().collect();
+    let unheard = |post: &&&Recorded| {
+        status(post) != Some(200)
+            || evidence
+                .runs
+                .iter()
+                .filter_map(|run| run.ended)
+                .any(|(at, _)| at >= post.wall && !is_noted(evidence, at))
+    };
+    1 + accepted.iter().filter(unheard).count()
+}
+
+/// Whether the delivery was in the journal by the time the agent ended.
+fn is_noted(evidence: &Evidence, ended: SystemTime) -> bool {
+    evidence
+        .fired
+        .iter()
+        .find(|fired| {
+            fired.what.restarts().is_some() && fired.at + Duration::from_secs(1) >= ended && fired.at <= ended
+        })
+        .is_none_or(|fired| fired.phase == Some(Phase::Delivered))
+}

@@ -1,0 +1,168 @@
+//! The command line, as somebody at a terminal sees it.
+
+use std::process::{Output, Stdio};
+
+use e2e::{Vm, agent_binary, expect};
+use fakecloud::Config;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+async fn agent(args: &[&str], stdin: &str) -> Output {
+    let mut command = Command::new(agent_binary());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let _ = input.write_all(stdin.as_bytes()).await; // not everybody reads it
+    drop(input);
+    child.wait_with_output().await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn help_teaches_and_version_names() {
+    for args in [&["--help"][..], &["-h"], &["run", "--help"], &["help"]] {
+        let output = agent(args, "").await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        let help = text(&output.stdout);
+        let words = [
+            "run",
+            "check",
+            "status",
+            "callback-url",
+            "job-spec",
+            "docker-command",
+            "job-cancel",
+            "--metadata-host",
+            "GCE_METADATA_HOST",
+            "--docker-host",
+            "--state-dir",
+            "--callback-allow",
+            "--log-format",
+            "RUST_LOG",
+            "75",
+        ];
+        for word in words {
+            assert!(help.contains(word), "{word} is not in the help:\n{help}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
+    }
+    let output = agent(&["--version"], "").await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("vmjob-agent "), "{output:?}");
+}
+
+#[tokio::test]
+async fn bad_usage_exits_with_2_and_says_what_is_wrong() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["rnu"], "did you mean run?"),
+        (&["--state-dri", "x"], "did you mean --state-dir?"),
+        (&["run", "extra"], "extra"),
+        (&["--state-dir"], "--state-dir"),
+        (&["--log-format", "xml"], "json"),
+        (&["--docker-host", "tcp://127.0.0.1:2375"], "unix://"),
+        (&["--engine-patience", "soon"], "90s"),
+    ];
+    for (args, words) in cases {
+        let output = agent(args, "").await;
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains(words) && error.contains("--help"), "{args:?}: {error}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn check_shows_what_would_run() {
+    let spec = r#"{"container": {"image": "a:1", "memory": "512m"}, "timeout": "90m"}"#;
+    for job in [spec, "docker run -m 512m -e A=1 a:1 echo hi"] {
+        let output = agent(&["check"], job).await;
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        expect(&shown, &json!({"container": {"image": "a:1"}}));
+    }
+
+    let vm = Vm::without_docker(Config::default()).await;
+    let file = vm.dir().join("job.json").display().to_string();
+    std::fs::write(&file, spec).unwrap();
+    assert_eq!(agent(&["check", &file], "").await.status.code(), Some(0));
+}
+
+/// What `check` shows is a job-spec again, and means the same.
+#[tokio::test]
+async fn what_check_shows_can_be_checked_again() {
+    let first = agent(&["check"], "docker run -it -m 1g --gpus all -v /a:/b:ro a:1 sh -c 'echo \"x\"'").await;
+    let again = agent(&["check"], text(&first.stdout)).await;
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert_eq!(text(&first.stdout), text(&again.stdout));
+}
+
+#[tokio::test]
+async fn check_refuses_what_cannot_run() {
+    let cases = [
+        (r#"{"container": {"imgae": "a"}}"#, "did you mean"),
+        ("docker run --evn A=1 a", "did you mean --env?"),
+        ("", "empty"),
+        (r#"{"process": {"command": ["/bin/true"]}}"#, "not supported"),
+    ];
+    for (job, words) in cases {
+        let output = agent(&["check"], job).await;
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{job}: {error}");
+        assert!(error.contains(words), "{job}: {error}");
+    }
+    assert_eq!(agent(&["check", "/no/such/file"], "").await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn status_shows_the_journal_also_while_the_agent_runs() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let state_dir = vm.state_dir().display().to_string();
+    let status = async || {
+        let output = agent(&["status", "--state-dir", &state_dir], "").await;
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    expect(&status().await, &json!({"phase": null}));
+    vm.set_job("echo up > /shared/starts; sleep 1", json!({}));
+    let running = vm.start();
+    vm.until_running().await;
+    expect(&status().await, &json!({"phase": "RUNNING", "job_id": vm.id()}));
+    vm.finish(running).await;
+    expect(&status().await, &json!({"phase": "DELIVERED"}));
+}
+
+#[tokio::test]
+async fn the_log_comes_as_text_or_as_json_and_as_much_as_is_wanted() {
+    let all: [(&[&str], &str, bool); 3] =
+        [(&[], "info", true), (&["--log-format", "json"], "info", true), (&[], "error", false)];
+    for (args, level, speaks) in all {
+        let vm = Vm::without_docker(Config::default()).await;
+        vm.cloud.set_attribute("job-spec", "{}");
+        let mut command = vm.command();
+        command.args(args).env("RUST_LOG", level);
+        let mut agent = vm.spawn(command);
+        assert_eq!(agent.wait().await, 0);
+        let log = agent.log();
+        assert_eq!(!log.is_empty(), speaks, "{log}");
+        assert!(!log.contains('\u{1b}'), "no colours in a file: {log}");
+        if args.contains(&"json") {
+            assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_environment_stands_for_the_flags() {
+    let vm = Vm::without_docker(Config::default()).await;
+    vm.cloud.set_attribute("job-spec", "{}");
+    let mut command = Command::new(agent_binary());
+    command
+        .env("GCE_METADATA_HOST", vm.cloud.metadata_host())
+        .env("STATE_DIRECTORY", vm.state_dir())
+        .env("VMJOB_CALLBACK_ALLOW", "example.com,127.0.0.1");
+    expect(&vm.finish(vm.spawn(command)).await, &json!({"cause": "INVALID_SPEC"}));
+}

@@ -1,0 +1,176 @@
+//! An engine that is not there, comes late, goes away under the job, or has no room left.
+
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::{Fate, Gate, Vm, docker, expect};
+use fakecloud::Config;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+const TALKS: &str =
+    "echo x >> /shared/starts; for i in $(seq 30); do echo line $i; echo err $i >&2; sleep 0.1; done; exit 7";
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_is_waited_for_and_then_reported() {
+    let vm = Vm::without_docker(Config::default()).await;
+    vm.set_job("true", json!({}));
+    expect(
+        &vm.run().await,
+        &json!({"cause": "ENGINE_UNAVAILABLE", "exit_code": null, "message": "~/no/such/docker.sock", "fix": "~Docker"}),
+    );
+}
+
+#[tokio::test]
+async fn an_engine_that_comes_late_runs_the_job() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("exit 7", json!({}));
+    let socket = vm.dir().join("late.sock");
+    let mut command = vm.command();
+    command.arg("--docker-host").arg(format!("unix://{}", socket.display()));
+    let agent = vm.spawn(command);
+    vm.until_logged("waiting for the Docker daemon").await;
+    symlink(docker::host().trim_start_matches("unix://"), &socket).unwrap();
+    expect(&vm.finish(agent).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+}
+
+/// The daemon restarts with live-restore: the job runs on, and not a byte is lost.
+#[tokio::test]
+async fn an_engine_that_is_away_for_a_while_does_not_end_the_job() {
+    for driver in ["json-file", "local"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job(TALKS, json!({"container": {"log_driver": driver}}));
+        let gate = Gate::open_to_all(vm.dir());
+        let agent = vm.start_through(&gate);
+        vm.until_running().await;
+        drop(gate);
+        vm.until_logged("lost the engine").await;
+        let _gate = Gate::open_to_all(vm.dir());
+        let report = vm.finish(agent).await;
+        expect(
+            &report,
+            &json!({"cause": "EXIT_CODE", "exit_code": 7,
+                    "logs": {"stdout_bytes": 231, "stderr_bytes": 201, "stdout_lines": 30, "stderr_lines": 30}}),
+        );
+        assert_eq!(vm.starts(), 1, "{driver}");
+    }
+}
+
+/// The daemon goes down and takes the job with it: that is not the job's own end.
+#[tokio::test]
+async fn an_engine_that_takes_the_job_with_it_is_to_blame() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo x >> /shared/starts; sleep 100", json!({}));
+    let gate = Gate::open_to_all(vm.dir());
+    let agent = vm.start_through(&gate);
+    vm.until_running().await;
+    drop(gate);
+    vm.until_logged("lost the engine").await;
+    docker::docker(&["kill", &vm.container(1)]).await;
+    docker::docker(&["wait", &vm.container(1)]).await;
+    let _gate = Gate::open_to_all(vm.dir());
+    expect(&vm.finish(agent).await, &json!({"cause": "ENGINE_RESTARTED", "evidence": ["~the engine"]}));
+}
+
+/// An exit of the job's own while the daemon is away is the job's own.
+#[tokio::test]
+async fn a_job_that_ends_while_the_engine_is_away_keeps_its_exit() {
+    for (code, cause) in [(0, "NONE"), (7, "EXIT_CODE")] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job(&format!("echo x >> /shared/starts; sleep 1; exit {code}"), json!({}));
+        let gate = Gate::open_to_all(vm.dir());
+        let agent = vm.start_through(&gate);
+        vm.until_running().await;
+        drop(gate);
+        vm.until_logged("lost the engine").await;
+        docker::docker(&["wait", &vm.container(1)]).await;
+        let _gate = Gate::open_to_all(vm.dir());
+        expect(&vm.finish(agent).await, &json!({"cause": cause, "exit_code": code}));
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_never_comes_back_is_reported() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo x >> /shared/starts; sleep 100", json!({}));
+    let gate = Gate::open_to_all(vm.dir());
+    let mut command = vm.command();
+    command.args(["--docker-host", &gate.host(), "--engine-patience", "2s"]);
+    let mut agent = vm.spawn(command);
+    vm.until_running().await;
+    drop(gate);
+    assert_eq!(agent.wait().await, 0, "{}", agent.log());
+    let report: Value = serde_json::from_slice(&vm.cloud.accepted()[0].body).unwrap();
+    expect(&report, &json!({"cause": "ENGINE_UNAVAILABLE", "exit_code": null}));
+    docker::remove(&vm.container(1)).await;
+}
+
+/// An engine that answers nothing any more must not cost a preempted VM its report: of its 30 seconds some are left.
+#[tokio::test]
+async fn a_frozen_engine_does_not_keep_the_report_back() {
+    if !docker::is_there().await {
+        return;
+    }
+    join_all(["json-file", "local"].map(async |driver| {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job("echo x | tee /shared/starts; sleep 100", json!({"container": {"log_driver": driver}}));
+        let frozen = Arc::new(AtomicBool::new(false));
+        let is_frozen = Arc::clone(&frozen);
+        let decide = move |_, _: &str| if is_frozen.load(Ordering::Relaxed) { Fate::HoldBefore } else { Fate::Pass };
+        let gate = Gate::open(vm.dir(), decide);
+        let mut agent = vm.start_through(&gate);
+        vm.until_running().await;
+        frozen.store(true, Ordering::Relaxed);
+        let notice = Instant::now();
+        vm.cloud.set("instance/preempted", "TRUE");
+        let callback = vm.cloud.next_accepted(e2e::DEADLINE).await.expect("a callback");
+        assert!(notice.elapsed() < Duration::from_secs(29), "{driver}: {:?}", notice.elapsed());
+        let report: Value = serde_json::from_slice(&callback.body).unwrap();
+        expect(&report, &json!({"cause": "PREEMPTED", "exit_code": null, "logs": {"tail": "x\n"}}));
+        agent.kill9().await;
+        docker::remove(&vm.container(1)).await;
+    }))
+    .await;
+}
+
+/// What an engine answers in trouble, at which call, and what that is for the job.
+#[tokio::test]
+async fn what_an_engine_answers_in_trouble_has_its_cause() {
+    const FULL: &str = "write /var/lib/docker/overlay2/x: no space left on device";
+    let cases = [
+        ("/containers/create", 500, FULL, "DISK_FULL"),
+        ("/start", 500, FULL, "DISK_FULL"),
+        ("/images/create", 500, FULL, "DISK_FULL"),
+        ("/containers/create", 500, "something is odd", "CREATE_FAILED"),
+        ("/containers/create", 400, "invalid mount config", "CREATE_FAILED"),
+        ("/start", 500, "OCI runtime create failed", "START_FAILED"),
+        ("/images/create", 404, "manifest unknown", "IMAGE_NOT_FOUND"),
+        ("/images/create", 500, "Get https://r/v2/: unauthorized: authentication required", "IMAGE_DENIED"),
+        ("/images/create", 404, "pull access denied for x, repository does not exist", "IMAGE_DENIED"),
+    ];
+    for (call, status, message, cause) in cases {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job(
+            "echo x >> /shared/starts",
+            json!({"container": {"pull": if call.contains("images") { "always" } else { "never" }}}),
+        );
+        let gate = Gate::open_but_for(vm.dir(), call, Fate::Refuse(status, message));
+        let report = vm.finish(vm.start_through(&gate)).await;
+        expect(&report, &json!({"cause": cause, "exit_code": null, "message": format!("~{message}")}));
+        assert_eq!(vm.starts(), 0, "{call} {status}");
+    }
+}
+
+/// One call that fails for a moment does not cost the job.
+#[tokio::test]
+async fn an_engine_that_stumbles_once_loses_no_job() {
+    for call in ["/version", "/wait", "/events"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job("echo x >> /shared/starts; sleep 1; exit 7", json!({}));
+        let gate = Gate::open_but_for_once(vm.dir(), call, Fate::Refuse(500, "a stumble"));
+        expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+        assert_eq!(vm.starts(), 1, "{call}");
+    }
+}

@@ -1,0 +1,106 @@
+//! What happens at each of the agent's calls to the engine: it crashes, before the engine hears of it or after; the engine
+//! hangs, and the job is to be stopped. The job runs once, and the report tells the truth.
+
+use e2e::{Agent, Fate, Gate, Vm, docker, expect};
+use futures_util::future::join_all;
+use serde_json::json;
+
+const JOB: &str = "echo x >> /shared/starts; echo out; echo err >&2; printf last; exit 7";
+
+/// Runs the agent until its call with this number, which then hangs. Without so many calls it runs to its end.
+async fn hang_at(number: usize, fate: Fate, vm: &Vm) -> (Agent, Option<(Gate, String)>) {
+    let mut gate = Gate::open(vm.dir(), move |at, _| if at == number { fate } else { Fate::Pass });
+    let mut agent = vm.start_through(&gate);
+    let call = tokio::select! {
+        call = gate.stopped() => Some(call),
+        status = agent.wait() => {
+            assert_eq!(status, 0, "{}", agent.log());
+            None
+        }
+    };
+    (agent, call.map(|call| (gate, call)))
+}
+
+/// Crashes at the call with this number, recovers, and returns the call; `None` if there are fewer calls.
+async fn crash_at(number: usize, fate: Fate) -> Option<String> {
+    let vm = Vm::with_docker().await?;
+    vm.set_job(JOB, json!({}));
+    let (mut agent, held) = hang_at(number, fate, &vm).await;
+    let call = held.map(|(_, call)| format!("{fate:?} {call}"));
+    let report = if call.is_some() {
+        agent.kill9().await;
+        vm.run().await
+    } else {
+        vm.report().await
+    };
+    assert_eq!(vm.starts(), 1, "starts of the job, with a crash at {call:?}");
+    expect(
+        &report,
+        &json!({"cause": "EXIT_CODE", "exit_code": 7, "job": {"attempt": 1},
+                "logs": {"stdout_bytes": 8, "stderr_bytes": 4, "head": "~out\n", "tail": "~last"}}),
+    );
+    call
+}
+
+async fn crash_at_every_call(fate: Fate) {
+    let mut calls = Vec::new();
+    while let Some(call) = crash_at(calls.len(), fate).await {
+        calls.push(call);
+    }
+    if docker::is_there().await {
+        for call in ["/containers/create", "/start", "/wait", "DELETE"] {
+            assert!(calls.iter().any(|made| made.contains(call)), "{call} is not among {calls:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_before_any_call_to_the_engine_runs_the_job_once() {
+    crash_at_every_call(Fate::HoldBefore).await;
+}
+
+#[tokio::test]
+async fn a_crash_after_any_call_to_the_engine_runs_the_job_once() {
+    crash_at_every_call(Fate::HoldAfter).await;
+}
+
+/// Whatever the engine hangs on, a cancelled job ends, is reported, and leaves nothing behind.
+async fn stop_at(number: usize, fate: Fate) {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("sleep 3; exit 7", json!({"grace": "0s"}));
+    let (agent, held) = hang_at(number, fate, &vm).await;
+    let Some((_gate, call)) = held else { return };
+    if call.starts_with("DELETE") {
+        return docker::remove(&vm.container(1)).await; // it is all over
+    }
+    vm.cloud.set_attribute("job-cancel", "true");
+    let report = vm.finish(agent).await;
+    // It may have ended by itself before.
+    let cause = report["cause"].as_str().unwrap_or_default();
+    assert!(["CANCELLED", "EXIT_CODE"].contains(&cause), "stopped at {call}: {report:#}");
+    assert!(cause == "CANCELLED" || report["exit_code"] == 7, "stopped at {call}: {report:#}");
+}
+
+#[tokio::test]
+async fn a_stop_is_heard_whatever_the_engine_hangs_on() {
+    if !docker::is_there().await {
+        return;
+    }
+    let everywhere = (0..14).flat_map(|number| [(number, Fate::HoldBefore), (number, Fate::HoldAfter)]);
+    join_all(everywhere.map(|(number, fate)| stop_at(number, fate))).await;
+}
+
+/// The agent dies, its call lives on: when the next agent looks, the container is not there yet, and then it is.
+#[tokio::test]
+async fn a_container_that_is_made_while_the_next_agent_looks_for_it_is_its_own() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(JOB, json!({}));
+    let mut gate = Gate::open_but_for(vm.dir(), "/create", Fate::HoldAfter);
+    let mut agent = vm.start_through(&gate);
+    gate.stopped().await;
+    agent.kill9().await;
+
+    let gate = Gate::open_but_for_once(vm.dir(), "/containers/vmjob-", Fate::Refuse(404, "No such container"));
+    expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    assert_eq!(vm.starts(), 1);
+}

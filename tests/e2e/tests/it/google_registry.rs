@@ -1,0 +1,85 @@
+//! Images from Google's registries: the VM's token opens them. A real registry stands behind a door that wants the token,
+//! and the name of Google's is made to lead there; so it takes the private engine of `tests/with-docker`.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use e2e::{Registry, Vm, docker, expect, skip};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+const HOST: &str = "europe-docker.pkg.dev";
+
+/// Makes [`HOST`] this machine, for the engine and whoever else lives with it in its namespaces, where that harms nobody.
+async fn is_us() -> bool {
+    let first = fs::read("/proc/1/cmdline").unwrap_or_default();
+    if !String::from_utf8_lossy(&first).contains("with-docker") {
+        skip("the engine is not the private one of tests/with-docker (VMJOB_DOCKER=private)");
+        return false;
+    }
+    let file = format!("/tmp/vmjob-e2e-hosts.{}", std::process::id());
+    fs::write(&file, format!("127.0.0.1 localhost {HOST}\n")).unwrap();
+    let mounted = Command::new("mount").args(["--bind", &file, "/etc/hosts"]).status().await;
+    fs::remove_file(&file).unwrap();
+    mounted.unwrap().success()
+}
+
+/// The door. It asks for a password, tells which it was given, and lets everybody in who has one.
+async fn door(listener: TcpListener, registry: SocketAddr, given: UnboundedSender<String>) {
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(let_in(client, registry, given.clone()));
+    }
+}
+
+async fn let_in(mut client: TcpStream, registry: SocketAddr, given: UnboundedSender<String>) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.ok()?);
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let Some(password) = text.lines().find_map(|line| line.strip_prefix("Authorization: Basic ")) else {
+        let refusal = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"door\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return client.write_all(refusal.as_bytes()).await.ok();
+    };
+    let _ = given.send(password.to_owned());
+    let mut registry = TcpStream::connect(registry).await.ok()?;
+    registry.write_all(&head).await.ok()?;
+    copy_bidirectional(&mut client, &mut registry).await.ok().map(drop)
+}
+
+async fn decoded(mut given: UnboundedReceiver<String>) -> String {
+    let mut base64 = Command::new("base64");
+    let file = format!("/tmp/vmjob-e2e-password.{}", std::process::id());
+    fs::write(&file, given.recv().await.unwrap()).unwrap();
+    let output = base64.args(["--decode", &file]).output().await.unwrap();
+    fs::remove_file(file).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_vm_s_token_opens_google_s_registry() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let Some(registry) = Registry::start(vm.dir(), false).await else { return };
+    if !is_us().await {
+        return;
+    }
+    // The engine tries plain HTTP where a name leads to loopback.
+    let listener = TcpListener::bind("127.0.0.1:80").await.unwrap();
+    let (sender, given) = unbounded_channel();
+    let door = tokio::spawn(door(listener, registry.host.parse().unwrap(), sender));
+
+    registry.push("p/r/train:1").await;
+    let image = format!("{HOST}/p/r/train:1");
+    let report = vm.run_job("exit 7", json!({"container": {"image": image}})).await;
+    expect(&report, &json!({"exit_code": 7, "image": {"ref": image, "digest": "~sha256:"}}));
+    assert_eq!(decoded(given).await, format!("oauth2accesstoken:{}", vm.tokens()[0]));
+
+    let Some(vm) = Vm::with_docker().await else { return };
+    let missing = vm.run_job("true", json!({"container": {"image": format!("{HOST}/p/r/other:1")}})).await;
+    expect(&missing, &json!({"cause": "IMAGE_NOT_FOUND"}));
+    docker::docker(&["rmi", &image]).await;
+    door.abort();
+}

@@ -1,0 +1,109 @@
+//! Logs that the agent cannot read from the engine's file: it attaches, and comes back through the engine.
+
+use std::time::Duration;
+
+use e2e::{Vm, expect};
+use serde_json::{Value, json};
+
+const TALKS: &str = "echo up > /shared/starts; for i in $(seq 30); do echo line $i; echo err $i >&2; sleep 0.1; done; printf last; exit 7";
+
+fn with_driver(driver: &str) -> Value {
+    json!({"container": {"log_driver": driver}})
+}
+
+fn talked() -> Value {
+    json!({
+        "cause": "EXIT_CODE", "exit_code": 7,
+        "logs": {"stdout_bytes": 235, "stdout_lines": 31, "stderr_bytes": 201, "stderr_lines": 30, "tail": "~last"},
+    })
+}
+
+#[tokio::test]
+async fn any_driver_gives_every_byte() {
+    for driver in ["json-file", "local", "none"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        expect(&vm.run_job(TALKS, with_driver(driver)).await, &talked());
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_at_once_has_its_log_too() {
+    for driver in ["json-file", "local", "none"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let report = vm.run_job("echo out; echo err >&2", with_driver(driver)).await;
+        expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 4, "stderr_bytes": 4}}));
+    }
+}
+
+#[tokio::test]
+async fn a_crash_neither_loses_nor_repeats_a_byte() {
+    for driver in ["json-file", "local"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job(TALKS, with_driver(driver));
+        let mut agent = vm.start();
+        vm.until_started().await;
+        for pause_ms in [500, 700] {
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            agent.kill9().await;
+            agent = vm.start();
+        }
+        expect(&vm.finish(agent).await, &talked());
+    }
+}
+
+/// Nobody keeps the log of `none`: what was said while no agent was attached is gone, the outcome is not.
+#[tokio::test]
+async fn a_log_that_nobody_keeps_does_not_cost_the_report() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(TALKS, with_driver("none"));
+    let mut agent = vm.start();
+    vm.until_running().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    agent.kill9().await;
+    expect(&vm.run().await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+}
+
+/// The engine keeps all the files there will be, so none may be missed, however fast it renames them.
+#[tokio::test]
+async fn a_log_that_rotates_is_read_whole() {
+    let options = json!({"max-size": "20k", "max-file": "100"});
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script = "for i in $(seq 10); do seq 1000 3000; sleep 0.1; done";
+    let report = vm.run_job(script, json!({"container": {"log_options": options}})).await;
+    expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 10 * 2001 * 5, "stdout_lines": 10 * 2001}}));
+}
+
+/// A terminal is one stream.
+#[tokio::test]
+async fn a_terminal_s_output_is_stdout() {
+    for driver in ["json-file", "local"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let mut job = with_driver(driver);
+        e2e::merge(&mut job, json!({"container": {"tty": true}}));
+        let report = vm.run_job("echo out; echo err >&2; sleep 0.2; printf last", job).await;
+        expect(
+            &report,
+            &json!({"cause": "NONE", "logs": {"head": "out\r\nerr\r\nlast", "stdout_bytes": 14, "stderr_bytes": 0}}),
+        );
+    }
+}
+
+/// A job that talks faster than anybody reads is not held up, and counted all the same.
+#[tokio::test]
+async fn a_flood_is_counted() {
+    for driver in ["json-file", "local"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let report = vm.run_job("yes 0123456789abcde | head -n 1000000", with_driver(driver)).await;
+        expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 16_000_000, "stdout_lines": 1_000_000}}));
+    }
+}
+
+/// Live view off: nothing of the job on stdout but the report.
+#[tokio::test]
+async fn the_live_view_can_be_turned_off() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo secret-ish", json!({"logs": {"forward": false}}));
+    let mut agent = vm.start();
+    assert_eq!(agent.wait().await, 0);
+    assert!(agent.stdout().lines().all(|line| line.starts_with("vmjob-report ")), "{}", agent.stdout());
+}
