@@ -11,6 +11,7 @@ use crate::{
     journal::{Attempt, Phase, Record, Source},
     metadata::{Metadata, MetadataError, Vm},
     outcome::Failure,
+    stop::Notices,
 };
 
 /// What the metadata says there is to do.
@@ -24,8 +25,12 @@ pub struct Assignment {
     pub failure: Option<Failure>,
 }
 
-/// Reads the assignment, waiting for one where there is none yet.
-pub async fn read(metadata: &Metadata, patience: Duration) -> Result<Assignment, MetadataError> {
+/// Reads the assignment, waiting for one where there is none yet. `None` if the VM is to end before there is one.
+pub async fn read(
+    metadata: &Metadata,
+    patience: Duration,
+    notices: &mut Notices,
+) -> Result<Option<Assignment>, MetadataError> {
     let vm = metadata.vm(patience).await?;
     let mut changes = metadata.watch("instance/attributes/", true);
     let mut told = false;
@@ -37,8 +42,10 @@ pub async fn read(metadata: &Metadata, patience: Duration) -> Result<Assignment,
             if !std::mem::replace(&mut told, true) {
                 info!("no job yet: waiting for the attributes `callback-url` and `job-spec` or `docker-command`");
             }
-            changes.next().await;
-            continue;
+            tokio::select! {
+                _ = changes.next() => continue,
+                _ = notices.vm_end() => return Ok(None),
+            }
         }
 
         let callback_url = callback_url.map(|url| String::from_utf8_lossy(&url).trim().to_owned());
@@ -57,7 +64,7 @@ pub async fn read(metadata: &Metadata, patience: Duration) -> Result<Assignment,
         };
         let parts =
             [Some(vm.id.as_bytes()), callback_url.as_deref().map(str::as_bytes), spec.as_deref(), command.as_deref()];
-        return Ok(Assignment { claim: claim(&parts), vm, callback_url, source, failure });
+        return Ok(Some(Assignment { claim: claim(&parts), vm, callback_url, source, failure }));
     }
 }
 

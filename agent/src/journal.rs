@@ -128,6 +128,9 @@ pub struct Journal {
 }
 
 const RECORD: &str = "journal.json";
+/// Room that is kept for the journal, and given to it when the disk is full.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: usize = 256 * 1024;
 const LOGS: &str = "logs.json";
 
 impl Journal {
@@ -166,8 +169,26 @@ impl Journal {
         }
     }
 
+    /// Keeps room for the records to come, so that a job that fills the disk can still be accounted for.
+    pub fn reserve(&self) -> io::Result<()> {
+        let path = self.dir.join(RESERVE);
+        if path.exists() {
+            return Ok(());
+        }
+        fs::write(path, vec![0; RESERVE_BYTES])
+    }
+
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        self.replace(RECORD, &serde_json::to_vec_pretty(record)?)
+        let content = serde_json::to_vec_pretty(record)?;
+        match self.replace(RECORD, &content) {
+            Err(error)
+                if error.kind() == io::ErrorKind::StorageFull && fs::remove_file(self.dir.join(RESERVE)).is_ok() =>
+            {
+                warn!("the disk is full: the journal uses the room that was kept for it");
+                self.replace(RECORD, &content)
+            }
+            result => result,
+        }
     }
 
     /// What is known of the logs so far. Not synced: after a power cut the log itself is read again.

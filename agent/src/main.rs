@@ -27,7 +27,7 @@ fn run_job(config: &Config) -> ExitCode {
     match runtime.map_err(RunError::from).and_then(|runtime| runtime.block_on(run(config))) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Undelivered) => ExitCode::from(75),
-        Err(error @ RunError::Metadata(_)) => show(Err(error.to_string()), ExitCode::from(69)),
+        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), ExitCode::from(69)),
         Err(error) => show(Err(error.to_string()), ExitCode::FAILURE),
     }
 }

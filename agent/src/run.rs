@@ -11,6 +11,8 @@ use std::time::Duration;
 use hyper::Uri;
 use tracing::{info, warn};
 
+use tokio::time::{Instant, sleep};
+
 use crate::{
     claim::{self, Assignment},
     cli::Config,
@@ -22,9 +24,12 @@ use crate::{
     logs::Logs,
     metadata::{Metadata, MetadataError},
     outcome::{Failure, Outcome},
-    runtime::Engine,
+    runtime::{Engine, EngineError},
     stop::{Notices, Stop, StopReason},
 };
+
+/// Between two calls to an engine that is away.
+const ENGINE_PAUSE: Duration = Duration::from_millis(300);
 
 /// How a run ended, as the process's exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub enum RunError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error("the VM is going down, and the metadata server did not say what the job is")]
+    NoTime,
     #[error("failed to read the state of the machine: {0}")]
     Machine(#[from] std::io::Error),
 }
@@ -71,6 +78,12 @@ struct Run<'a> {
     unreadable: Option<Failure>,
     engine: Option<Engine>,
     logs: Option<Logs>,
+    /// Whether the log has been read by a stream that was there before the job started.
+    attached: bool,
+    /// Whether an earlier run of the agent began what this one carries on.
+    carried_on: bool,
+    /// Whether the disk did not take the note that the report is out.
+    is_forgetful: bool,
     guest: Option<GuestAttributes>,
 }
 
@@ -83,7 +96,9 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
     let mut leaving = notices.clone();
 
     let work = async {
-        let Some((record, unreadable)) = take_on(config, &journal, &metadata, &mut notices).await? else {
+        let Some(TakenOn { record, unreadable, carried_on }) =
+            take_on(config, &journal, &metadata, &mut notices).await?
+        else {
             return Ok(Ended::Done);
         };
         let boot_id = clock::boot_id()?;
@@ -99,6 +114,9 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             unreadable,
             engine: None,
             logs: None,
+            attached: false,
+            carried_on,
+            is_forgetful: false,
         };
         run.go().await
     };
@@ -109,14 +127,29 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
     }
 }
 
+/// A job to run, or to go on with.
+struct TakenOn {
+    record: Record,
+    /// Why it cannot be run, where that was clear on reading it.
+    unreadable: Option<Failure>,
+    carried_on: bool,
+}
+
+impl TakenOn {
+    fn carry_on(record: Record) -> Self {
+        info!(job = record.job_id, phase = ?record.phase, "carrying on");
+        Self { record, unreadable: None, carried_on: true }
+    }
+}
+
 /// The record to go on with: the journal's where it is about this job, else a new one. `None` if the agent was told to stop
-/// before there was a job.
+/// while there was no job.
 async fn take_on(
     config: &Config,
     journal: &Journal,
     metadata: &Metadata,
     notices: &mut Notices,
-) -> Result<Option<(Record, Option<Failure>)>, RunError> {
+) -> Result<Option<TakenOn>, RunError> {
     let boot_id = clock::boot_id()?;
     let known = journal.load()?;
     // The same boot is the same VM and the same job: nobody needs to be asked.
@@ -124,43 +157,42 @@ async fn take_on(
         && record.phase != Phase::Delivered
         && record.attempt.boot_id == boot_id
     {
-        info!(job = record.job_id, phase = ?record.phase, "carrying on");
-        return Ok(Some((record, None)));
+        return Ok(Some(TakenOn::carry_on(record)));
     }
 
     let delivered = known.as_ref().is_some_and(|record| record.phase == Phase::Delivered);
     let patience =
         if delivered { config.metadata_patience.min(Duration::from_secs(10)) } else { config.metadata_patience };
+    let mut no_time = notices.clone();
     let assignment = tokio::select! {
-        assignment = claim::read(metadata, patience) => assignment,
-        _ = notices.vm_end() => {
-            info!("told to stop before there was a job");
-            return Ok(None);
-        }
+        assignment = claim::read(metadata, patience, notices) => assignment,
+        () = no_time.last_moment() => return Err(RunError::NoTime),
     };
     match (known, assignment) {
-        (Some(record), Ok(assignment)) if is_same(&record, &assignment) => {
-            info!(job = record.job_id, phase = ?record.phase, "carrying on");
-            Ok(Some((record, None)))
-        }
-        (_, Ok(mut assignment)) => {
-            let failure = assignment.failure.take();
+        (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => Ok(Some(TakenOn::carry_on(record))),
+        (_, Ok(Some(mut assignment))) => {
+            let unreadable = assignment.failure.take();
             let record = assignment.into_record(&boot_id);
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");
             }
-            if failure.is_some() {
+            if unreadable.is_some() {
                 // Nothing of it can be run: should the agent die now, the metadata are read again.
-                return Ok(Some((record, failure)));
+                return Ok(Some(TakenOn { record, unreadable, carried_on: false }));
             }
-            let saved = journal.clear_logs().and_then(|()| journal.save(&record));
-            Ok(Some((record, saved.err().map(|source| journal_failure(config, source)))))
+            let saved = journal.reserve().and_then(|()| journal.clear_logs()).and_then(|()| journal.save(&record));
+            let unreadable = saved.err().map(|source| journal_failure(config, source));
+            Ok(Some(TakenOn { record, unreadable, carried_on: false }))
+        }
+        (_, Ok(None)) => {
+            info!("told to stop while there was no job");
+            Ok(None)
         }
         // Nothing is known of a new job, and the old one is done.
         (Some(record), Err(error)) if delivered => {
             warn!("{error}");
-            Ok(Some((record, None)))
+            Ok(Some(TakenOn::carry_on(record)))
         }
         (_, Err(error)) => Err(error.into()),
     }
@@ -195,13 +227,16 @@ impl Run<'_> {
                     Some(end) => {
                         self.record.delivery.end = Some(end);
                         self.record.phase = Phase::Delivered;
-                        self.save_if_possible();
+                        self.is_forgetful = self.save().map_err(|failure| warn!("{failure}")).is_err();
                         Ok(())
                     }
                     None => return Ok(Ended::Undelivered),
                 },
                 Phase::Delivered => {
-                    self.clean_up().await;
+                    // The next run would take a container that is gone for one that was lost.
+                    if !self.is_forgetful {
+                        self.clean_up().await;
+                    }
                     self.finish().await;
                     return Ok(match self.record.delivery.end {
                         Some(End::GaveUp(_)) => Ended::Undelivered,
@@ -249,7 +284,27 @@ impl Run<'_> {
         Ok(engine)
     }
 
-    /// Does `work` unless there is a reason to stop, which is written down then.
+    /// Makes a call to the engine. One that is away for a moment is waited for; `failure` says what any other error means.
+    async fn call<T>(
+        &mut self,
+        call: impl AsyncFn(&Engine) -> Result<T, EngineError>,
+        failure: impl FnOnce(EngineError) -> Failure,
+    ) -> Result<T, Failure> {
+        let end = Instant::now() + self.config.engine_patience;
+        loop {
+            let engine = self.engine().await?;
+            match call(&engine).await {
+                Err(error) if error.is_lost() && Instant::now() < end => {
+                    warn!("{error}; trying again");
+                    self.engine = None;
+                    sleep(ENGINE_PAUSE).await;
+                }
+                result => return result.map_err(failure),
+            }
+        }
+    }
+
+    /// Does `work` unless there is a reason to stop, which is written down then. `work` is dropped where it stands.
     async fn unless_stopped<T, F: Into<Failure>>(
         &mut self,
         work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
@@ -260,6 +315,21 @@ impl Run<'_> {
             reason = notices.stop() => reason,
             result = work(self) => return result.map_err(Cut::from),
         };
+        self.note_stop(reason)?;
+        Err(Cut::Stopped)
+    }
+
+    /// Does `work` whether or not there is a reason to stop; only the VM's end cuts it short.
+    async fn unless_too_late<T, F: Into<Failure>>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
+    ) -> Result<T, Cut> {
+        let mut notices = self.notices.clone();
+        tokio::select! {
+            result = work(self) => return result.map_err(Cut::from),
+            () = notices.last_moment() => {}
+        }
+        let reason = notices.stop().await;
         self.note_stop(reason)?;
         Err(Cut::Stopped)
     }

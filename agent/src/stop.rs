@@ -5,7 +5,11 @@ use std::{io, os::unix::net::UnixStream, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
+use tokio::{
+    io::AsyncReadExt,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tracing::{info, warn};
 
 use crate::metadata::Metadata;
@@ -46,6 +50,9 @@ impl StopReason {
 
 /// Of the VM's last seconds, those that are kept for the last logs and the report.
 pub const REPORT_SHARE: Duration = Duration::from_secs(10);
+
+/// How long before the VM's end the agent drops everything but the report.
+const LAST_MOMENT: Duration = Duration::from_secs(7);
 
 /// What the agent is told from outside.
 #[derive(Clone)]
@@ -109,6 +116,22 @@ impl Notices {
     /// Resolves once the VM is known to end, with the time at which it will be gone.
     pub async fn vm_end(&mut self) -> Instant {
         self.wait_for(|notice| notice.vm_end).await
+    }
+
+    /// Resolves when the VM's end is so near that only the report has a place in what is left.
+    pub async fn last_moment(&mut self) {
+        self.near_vm_end(LAST_MOMENT).await;
+    }
+
+    /// Resolves `margin` before the VM's end, which may come closer meanwhile.
+    pub async fn near_vm_end(&mut self, margin: Duration) {
+        loop {
+            let end = self.vm_end().await;
+            tokio::select! {
+                () = sleep_until(end - margin) => return,
+                Ok(()) = self.notice.changed() => {}
+            }
+        }
     }
 
     /// When the VM will be gone, as far as is known now.

@@ -16,6 +16,9 @@ pub struct Exit {
     pub error: String,
 }
 
+/// What the engine gives for the exit code of a container whose end it did not see, as it was down itself.
+const UNSEEN: i64 = 255;
+
 /// Names the cause of `exit` of this attempt. `kills`: whom the kernel killed for memory in its container.
 pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
     let code = exit.code;
@@ -29,6 +32,13 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
         (stop.reason.cause(), format!("{}; the job ended {how}", stop.reason.sentence()), stop.reason.fix())
     } else if exit.error.contains("no space left on device") {
         (Cause::DiskFull, format!("the disk is full: {}", exit.error), Some(super::failure::FIX_DISK.into()))
+    } else if attempt.engine_lost && code == UNSEEN {
+        let message = "the Docker daemon crashed, and nobody saw how the job ended";
+        return Outcome {
+            evidence: evidence(exit, attempt, kills),
+            exit_code: None,
+            ..Outcome::new(Cause::EngineRestarted, message)
+        };
     } else if attempt.engine_lost && ended_from_outside {
         (Cause::EngineRestarted, format!("the Docker daemon went down and took the job with it; it ended {how}"), None)
     } else if code == 0 {
@@ -192,6 +202,7 @@ mod tests {
             (exit(1, true, ""), &alone, Cause::ExitCode, None),
             (exit(137, false, ""), &lost, Cause::EngineRestarted, Some(9)),
             (exit(0, false, ""), &lost, Cause::None, None),
+            (exit(3, false, ""), &lost, Cause::ExitCode, None),
             (exit(0, false, ""), &lost_and_signalled, Cause::EngineRestarted, None),
             (exit(143, false, ""), &stopped(StopReason::Timeout), Cause::Timeout, Some(15)),
             (exit(0, false, ""), &stopped(StopReason::Cancelled), Cause::Cancelled, None),

@@ -60,6 +60,7 @@ impl Failure {
             Self::ImageDenied { .. } => Cause::ImageDenied,
             Self::Pull { .. } | Self::PullStalled { .. } => Cause::ImagePullFailed,
             Self::Create(_) => Cause::CreateFailed,
+            Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
             Self::Start(_) => Cause::StartFailed,
             Self::ContainerLost { .. } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,

@@ -30,3 +30,10 @@ pub struct Outcome {
     /// What to do about it.
     pub fix: Option<String>,
 }
+
+impl Outcome {
+    /// An outcome of which no more is known than this.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self { cause, exit_code: None, signal: None, message: message.into(), evidence: Vec::new(), fix: None }
+    }
+}

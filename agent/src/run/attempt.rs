@@ -15,6 +15,13 @@ use crate::{
     runtime::{ContainerNames, Engine, EngineError, Found, Inspected, Status, container_config, pull},
 };
 
+/// How long a name may be taken by a container that cannot be seen yet.
+const CREATE_PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks for what is under way in the engine.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a stop before the start waits for an engine that is not there.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
     pub(super) async fn prepare(&mut self) -> Result<(), Cut> {
@@ -30,47 +37,91 @@ impl Run<'_> {
             return Err(Failure::Agent("only containers can be run".into()).into());
         };
         self.record.attempt.image = Some(container.image.clone());
-        self.unless_stopped(async |run| run.create(&job, container).await).await
+        if self.takes_over(container).await? {
+            return Ok(());
+        }
+        self.unless_stopped(async |run| run.get_image(container).await).await?;
+        // A create that was begun is seen through: dropped here, it would go on in the engine.
+        self.unless_too_late(async |run| run.create(&job, container).await).await
+    }
+
+    /// Whether an earlier run of the agent has made the container of this very attempt: then this run carries on with it, and
+    /// a stop is for the next step.
+    async fn takes_over(&mut self, container: &Container) -> Result<bool, Cut> {
+        match self.unless_stopped(async |run| run.engine().await.map(drop)).await {
+            Err(Cut::Stopped) => self.engine = Some(self.engine_for_a_stop().await?),
+            reached => reached?,
+        }
+        let name = self.container_name();
+        self.unless_too_late(async |run| {
+            let found = run.look(&name).await?;
+            let ours = found.filter(|found| run.is_ours(found));
+            if let Some(found) = &ours {
+                run.take_over(found, container).await?;
+            }
+            Ok::<bool, Failure>(ours.is_some())
+        })
+        .await
+    }
+
+    /// An engine that is there, or soon: a stop does not wait long for it.
+    async fn engine_for_a_stop(&self) -> Result<Engine, Cut> {
+        match &self.engine {
+            Some(engine) => Ok(engine.clone()),
+            None => Engine::connect(&self.config.docker_host, STOP_PATIENCE).await.map_err(|_| Cut::Stopped),
+        }
     }
 
     async fn create(&mut self, job: &Job, container: &Container) -> Result<(), Failure> {
-        let engine = self.engine().await?;
-        let name = ContainerNames::of(&self.record, self.record.attempt.number).name;
-        match inspect(&engine, &name).await? {
-            Found::Container(found) if found.label(ContainerNames::CLAIM) == Some(&self.record.claim) => {
-                return self.take_over(&found);
-            }
-            // The remains of an earlier job with this id. One that still runs is somebody's.
-            Found::Container(found)
-                if found.label(ContainerNames::CLAIM).is_some() && found.status != Status::Running =>
-            {
-                engine.remove(&name).await.map_err(Failure::Create)?;
-            }
-            _ => {}
-        }
-
-        self.get_image(&engine, container).await?;
+        let name = self.container_name();
         let result_dir = self.make_result_dir()?;
-        let config = container_config(&self.record, job, container, &result_dir);
         self.record.attempt.boot_id.clone_from(&self.boot_id);
-        let id = match engine.create(&name, config).await {
-            // The answer was lost, or the engine was slow: is it there?
-            Err(error) if error.is_lost() => match inspect(&engine, &name).await? {
-                Found::Container(found) => found.id,
-                Found::Nothing => return Err(Failure::Create(error)),
-            },
-            created => created.map_err(Failure::Create)?,
-        };
-        info!(container = name, image = container.image, "created the container");
-        self.record.attempt.container = Some(id);
-        self.record.phase = Phase::Created;
-        self.save()
+        let end = Instant::now() + CREATE_PATIENCE;
+        loop {
+            let config = container_config(&self.record, job, container, &result_dir);
+            let engine = self.engine().await?;
+            let error = match engine.create(&name, config).await {
+                Ok(id) => {
+                    info!(container = name, image = container.image, "created the container");
+                    self.record.attempt.container = Some(id);
+                    self.record.phase = Phase::Created;
+                    return self.save();
+                }
+                Err(error) if error.is_lost() || error.is_conflict() => error,
+                Err(error) => return Err(Failure::Create(error)),
+            };
+            if error.is_lost() {
+                warn!("{error}; looking for the container");
+                self.engine = None;
+            }
+            match self.look(&name).await? {
+                Some(found) if self.is_ours(&found) => return self.take_over(&found, container).await,
+                // The remains of an earlier job with this id.
+                Some(found) if found.label(ContainerNames::CLAIM).is_some() && found.status != Status::Running => {
+                    self.call(async |engine| engine.remove(&name).await, Failure::Create).await?;
+                }
+                // The name is taken by a create that is still under way: perhaps that of an agent that died.
+                None if Instant::now() < end => sleep(LOOK_INTERVAL).await,
+                // It is somebody's.
+                _ => return Err(Failure::Create(error)),
+            }
+        }
     }
 
-    /// A container that an earlier run of the agent made for this very attempt.
-    fn take_over(&mut self, found: &Inspected) -> Result<(), Failure> {
+    fn container_name(&self) -> String {
+        ContainerNames::of(&self.record, self.record.attempt.number).name
+    }
+
+    fn is_ours(&self, found: &Inspected) -> bool {
+        found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
+    }
+
+    async fn take_over(&mut self, found: &Inspected, container: &Container) -> Result<(), Failure> {
         info!("found the container of this attempt; carrying on with it");
+        let image = &container.image;
+        let digest = self.call(async |engine| engine.image(image).await, Failure::Create).await?;
         let attempt = &mut self.record.attempt;
+        attempt.image_digest = digest.flatten();
         attempt.container = Some(found.id.clone());
         if let Some(boot_id) = found.label(ContainerNames::BOOT_ID) {
             boot_id.clone_into(&mut attempt.boot_id);
@@ -79,10 +130,19 @@ impl Run<'_> {
         self.save()
     }
 
-    async fn get_image(&mut self, engine: &Engine, container: &Container) -> Result<(), Failure> {
+    /// The container with this name or id, if there is one.
+    pub(super) async fn look(&mut self, container: &str) -> Result<Option<Box<Inspected>>, Failure> {
+        let failure = |source| Failure::Engine { doing: "look for the container", source };
+        match self.call(async |engine| engine.inspect(container).await, failure).await? {
+            Found::Container(found) => Ok(Some(found)),
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    async fn get_image(&mut self, container: &Container) -> Result<(), Failure> {
         let image = &container.image;
         let failed = |source| Failure::Pull { image: image.clone(), source };
-        let mut present = engine.image(image).await.map_err(failed)?;
+        let mut present = self.call(async |engine| engine.image(image).await, failed).await?;
         let wanted = match container.pull {
             Pull::Always => true,
             Pull::Missing => present.is_none(),
@@ -93,11 +153,12 @@ impl Run<'_> {
             info!(image, "pulling the image");
             self.record.attempt.pull_started_at = Some(clock::now());
             let began = Instant::now();
-            let pulled = pull(engine, &self.metadata, image).await;
+            let engine = self.engine().await?;
+            let pulled = pull(&engine, &self.metadata, image).await;
             self.record.attempt.pull_s = Some(seconds(began.elapsed()));
             pulled?;
             info!(image, "pulled the image in {:.1} s", began.elapsed().as_secs_f32());
-            present = engine.image(image).await.map_err(failed)?;
+            present = self.call(async |engine| engine.image(image).await, failed).await?;
         }
         self.record.attempt.image_digest = present.flatten();
         Ok(())
@@ -106,9 +167,9 @@ impl Run<'_> {
     /// The directory that the job sees as the place of `JOB_RESULT_FILE`. Whoever the job runs as may write there.
     fn make_result_dir(&self) -> Result<PathBuf, Failure> {
         let dir = self.result_dir(self.record.attempt.number);
-        let made = match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => fs::create_dir(&dir).and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))),
+        let made = match fs::create_dir(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)),
         };
         made.map(|()| dir).map_err(|source| super::journal_failure(self.config, source))
     }
@@ -120,65 +181,85 @@ impl Run<'_> {
     /// Created → Running: starts the container, unless it was started already.
     pub(super) async fn start(&mut self) -> Result<(), Cut> {
         let job = self.job()?;
-        let result = self.unless_stopped(async |run| run.start_container(&job).await).await;
-        if matches!(result, Err(Cut::Stopped)) && self.was_started().await {
-            // The start was under way as the stop came: it is for `watch` to stop it.
-            self.record.phase = Phase::Running;
-            self.save()?;
-            return Ok(());
+        let reached = self.unless_stopped(async |run| run.engine().await.map(drop)).await;
+        match reached {
+            Err(Cut::Stopped) => self.stop_unstarted(&job).await,
+            Err(failure) => Err(failure),
+            // A start that was begun is seen through, and stopped as a running job.
+            Ok(()) => self.unless_too_late(async |run| run.start_container(&job).await).await,
         }
-        result
     }
 
-    async fn was_started(&self) -> bool {
-        let (Some(engine), Some(container)) = (&self.engine, &self.record.attempt.container) else { return false };
-        match engine.inspect(container).await {
-            Ok(Found::Container(found)) => found.status != Status::Created,
-            Ok(Found::Nothing) => false,
-            // Not known: look again while watching.
-            Err(_) => true,
+    /// A stop before the start. An agent that died may have asked for the start: the container is removed, so that nothing
+    /// can run after the report, or found running.
+    async fn stop_unstarted(&mut self, job: &Job) -> Result<(), Cut> {
+        let id = self.record.attempt.container.clone().unwrap_or_default();
+        let engine = self.engine_for_a_stop().await?;
+        loop {
+            match engine.inspect(&id).await {
+                Ok(Found::Container(found)) if found.status == Status::Created => {
+                    match engine.remove_stopped(&id).await {
+                        Ok(()) => return Err(Cut::Stopped),
+                        Err(error) if error.is_lost() => return Err(Cut::Stopped),
+                        // It is being started just now.
+                        Err(_) => sleep(LOOK_INTERVAL).await,
+                    }
+                }
+                Ok(Found::Container(found)) => {
+                    self.engine = Some(engine);
+                    self.choose_log_source(job, &found).await?;
+                    return Ok(self.note_start(&found)?);
+                }
+                Ok(Found::Nothing) | Err(_) => return Err(Cut::Stopped),
+            }
         }
     }
 
     async fn start_container(&mut self, job: &Job) -> Result<(), Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
-        let engine = self.engine().await?;
         let mut tries_left = 3;
-        let found = loop {
-            let Found::Container(found) = inspect(&engine, &id).await? else {
+        loop {
+            let Some(found) = self.look(&id).await? else {
                 return Err(Failure::ContainerLost { container: id });
             };
+            self.choose_log_source(job, &found).await?;
             if found.status != Status::Created {
-                break found;
+                return self.note_start(&found);
             }
             if !found.exit.error.is_empty() {
                 return Err(Failure::Start(EngineError::Failed(found.exit.error)));
             }
+            self.make_result_dir()?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
-            self.choose_log_source(&engine, job, &id).await?;
             self.save()?;
+            let engine = self.engine().await?;
             match engine.start(&id).await {
                 Ok(()) => {}
                 // Whether it has started is for the next look to say.
                 Err(error) if error.is_lost() && tries_left > 0 => {
                     tries_left -= 1;
                     warn!("{error}; looking again");
-                    sleep(Duration::from_secs(1)).await;
+                    self.engine = None;
+                    sleep(LOOK_INTERVAL).await;
                 }
                 Err(error) => return Err(Failure::Start(error)),
             }
-        };
-        let attempt = &mut self.record.attempt;
-        if attempt.boot_id != self.boot_id {
+        }
+    }
+
+    /// The job has been started. From here on a disk that is full only makes the agent forgetful.
+    fn note_start(&mut self, found: &Inspected) -> Result<(), Failure> {
+        if self.record.attempt.boot_id != self.boot_id {
             return Err(self.rebooted());
         }
         let now_s = clock::since_boot().map(|since| since.as_secs_f64()).unwrap_or_default();
         let age_s = found.started_at.map_or(0.0, |at| jiff::Timestamp::now().duration_since(at).as_secs_f64());
+        let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
         attempt.started_since_boot_s = Some((now_s - age_s.max(0.0)).max(0.0));
         attempt.started_at = Some(found.started_at.map_or_else(clock::now, clock::rfc3339));
         self.record.phase = Phase::Running;
-        self.save()?;
+        self.save_if_possible();
         info!("the job runs");
         Ok(())
     }
@@ -188,23 +269,22 @@ impl Run<'_> {
     }
 
     /// The engine's file where it can be read; else a stream, which has to be there before the job writes its first line.
-    async fn choose_log_source(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<(), Failure> {
+    async fn choose_log_source(&mut self, job: &Job, found: &Inspected) -> Result<(), Failure> {
         let Work::Container(container) = &job.work else { return Ok(()) };
+        let failure = |source| Failure::Engine { doing: "get at the log", source };
         self.record.attempt.logs_from_file = container.log_driver == "json-file"
-            && match engine.root_dir().await.map_err(Failure::Start)? {
-                Some(root) => fs::read_dir(root.join("containers").join(id)).is_ok(),
+            && match self.call(async |engine| engine.root_dir().await, failure).await? {
+                Some(root) => fs::read_dir(root.join("containers").join(&found.id)).is_ok(),
                 None => false,
             };
-        if !self.record.attempt.logs_from_file {
-            let output = engine.attach(id).await.map_err(Failure::Start)?;
+        if !self.record.attempt.logs_from_file && found.status == Status::Created {
+            let output = self.call(async |engine| engine.attach(&found.id).await, failure).await?;
+            self.logs = None;
             self.logs(job).read_attached(output);
+            self.attached = true;
         }
         Ok(())
     }
-}
-
-async fn inspect(engine: &Engine, container: &str) -> Result<Found, Failure> {
-    engine.inspect(container).await.map_err(|source| Failure::Engine { doing: "look for the container", source })
 }
 
 /// Seconds to the millisecond, as the report gives them.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::Run;
@@ -28,6 +28,8 @@ const MAX_RESULT_BYTES: u64 = 16 * 1024;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the end waits for the guest attributes.
 const GUEST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after its agent died a create may still be under way in the engine.
+const UNSEEN_CREATE_PAUSE: Duration = Duration::from_secs(3);
 /// How long tidying up waits for the engine.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,14 +73,15 @@ impl Run<'_> {
         let number = self.record.attempt.number;
         warn!("attempt {number} of {} ended: {}; trying again", job.retry.max_attempts, outcome.message);
         self.logs = None;
-        self.remove_containers().await;
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
         self.record.earlier_attempts.push(format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message));
         self.record.attempt = Attempt { number: number + 1, boot_id: self.boot_id.clone(), ..Attempt::default() };
         self.record.phase = Phase::Claimed;
+        // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();
+        self.remove_containers().await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 
@@ -134,7 +137,7 @@ impl Run<'_> {
         let mut notices = self.notices.clone();
         let end = tokio::select! {
             end = delivery.deliver(&report, &mut progress, save) => Some(end),
-            () = async { sleep_until(notices.vm_end().await - Duration::from_secs(1)).await } => {
+            () = notices.near_vm_end(Duration::from_secs(1)) => {
                 warn!("the VM is going down with the report not delivered; the next `vmjob-agent run` carries on");
                 None
             }
@@ -185,10 +188,13 @@ impl Run<'_> {
     /// Removes the containers of all attempts so far, if the engine is there to do it.
     async fn remove_containers(&mut self) {
         let removed = timeout(CLEAN_UP_PATIENCE, async {
-            let engine = match self.engine.take() {
-                Some(engine) => engine,
-                None => Engine::connect(&self.config.docker_host, Duration::from_secs(1)).await?,
-            };
+            let known = self.record.attempt.container.is_some() || self.record.attempt.number > 1;
+            let patience = if known { CLEAN_UP_PATIENCE } else { Duration::from_secs(1) };
+            let engine = Engine::connect(&self.config.docker_host, patience).await?;
+            if self.carried_on && self.record.attempt.container.is_none() && self.record.attempt.image.is_some() {
+                // An agent that died may have asked for a container that is not there yet.
+                sleep(UNSEEN_CREATE_PAUSE).await;
+            }
             for attempt in 1..=self.record.attempt.number {
                 let name = ContainerNames::of(&self.record, attempt).name;
                 // One of the same name may be somebody else's.

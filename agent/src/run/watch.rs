@@ -28,9 +28,6 @@ const EVENTS_PAUSE: Duration = Duration::from_millis(1);
 /// How soon after it has ended its containers an engine that goes down is gone.
 const ENGINE_END_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long before the VM's end the agent stops waiting for the job to die: the rest is for the report.
-const LAST_MOMENT: Duration = Duration::from_secs(7);
-
 /// What was learnt of the container.
 enum Learnt {
     Exit(Exit, Option<Box<Inspected>>),
@@ -57,7 +54,7 @@ impl Run<'_> {
         let mut notices = self.notices.clone();
         let learnt = tokio::select! {
             learnt = self.wait_for_exit(&job) => learnt?,
-            () = async { sleep_until(notices.vm_end().await - LAST_MOMENT).await } => Learnt::Undying,
+            () = notices.last_moment() => Learnt::Undying,
         };
         self.drain_logs(&job).await;
 
@@ -167,7 +164,9 @@ impl Run<'_> {
         self.save_if_possible();
         if !self.record.attempt.logs_from_file {
             // A stream ends with the engine, and its end says nothing: it is replayed.
+            self.save_logs();
             self.logs = None;
+            self.attached = false;
         }
     }
 
@@ -200,7 +199,7 @@ impl Run<'_> {
                 biased;
                 code = &mut exit => return match code {
                     Ok(code) => {
-                        self.look_for_the_engine_s_end(&mut events).await;
+                        self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         Ok(Waited::Code(code))
                     }
                     Err(error) if error.is_not_found() => Ok(Waited::Gone),
@@ -231,7 +230,7 @@ impl Run<'_> {
 
     /// A signal that is not ours may be the engine's, which stops its containers as it goes down: then its stream of events
     /// ends soon.
-    async fn look_for_the_engine_s_end(&mut self, events: &mut Events) {
+    async fn look_for_the_engine_s_end(&mut self, engine: &Engine, id: &str, events: &mut Events) {
         let look = async {
             while let Ok(event) = events.next().await {
                 self.note_event(&event);
@@ -244,7 +243,14 @@ impl Run<'_> {
             return;
         }
         let until_gone = async { while events.next().await.is_ok() {} };
-        if is_gone || timeout(ENGINE_END_PATIENCE, until_gone).await.is_ok() {
+        let is_gone = is_gone
+            || tokio::select! {
+                () = until_gone => true,
+                // An engine that goes down takes no more calls; at best the next one answers this.
+                answer = engine.inspect(id) => answer.is_err(),
+                () = sleep(ENGINE_END_PATIENCE) => true,
+            };
+        if is_gone {
             self.engine_lost();
         }
     }
@@ -291,7 +297,7 @@ impl Run<'_> {
             return;
         }
         if !self.record.attempt.logs_from_file {
-            let output = engine.replay(id);
+            let output = engine.replay(id, true);
             self.logs(job).read_replay(output);
             return;
         }
@@ -314,6 +320,12 @@ impl Run<'_> {
             None => DRAIN_PATIENCE,
         };
         self.logs(job).drain(patience).await;
+        if !self.record.attempt.logs_from_file && !self.attached {
+            // Following, the engine keeps back a line without an end, and at times more.
+            let output = engine.replay(&id, false);
+            self.logs(job).read_replay(output);
+            self.logs(job).drain(patience).await;
+        }
         self.save_logs();
     }
 

@@ -146,6 +146,15 @@ impl Engine {
         }
     }
 
+    /// Removes a container that does not run; an error if it does.
+    pub async fn remove_stopped(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new().v(true).build();
+        match within("remove", CALL_DEADLINE, self.docker.remove_container(container, Some(options))).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
     /// The container's output from now on. To be called before the start: then nothing is missed.
     pub async fn attach(&self, container: &str) -> Result<OutputStream, EngineError> {
         let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
@@ -153,9 +162,9 @@ impl Engine {
         Ok(attached.await?.output)
     }
 
-    /// The container's output from its beginning, as far as the log driver has kept it, and on.
-    pub fn replay(&self, container: &str) -> OutputStream {
-        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
+    /// The container's output from its beginning, as far as the log driver has kept it; with `follow` also what is still to come.
+    pub fn replay(&self, container: &str, follow: bool) -> OutputStream {
+        let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).build();
         Box::pin(self.docker.logs(container, Some(options)))
     }
 

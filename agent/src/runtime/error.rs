@@ -30,6 +30,16 @@ impl EngineError {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
+    /// Whether the name is taken, or the state of the container does not allow the call.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+
+    /// Whether a start failed over what an engine that crashed in the middle of an earlier start left behind.
+    pub fn is_left_over(&self) -> bool {
+        self.message_has(&["task"]) && self.message_has(&["already exists"])
+    }
+
     /// Whether the call may not have reached the engine, or its answer was lost: the engine's state has to be looked at.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Late { .. } | Self::Unreachable(_))
