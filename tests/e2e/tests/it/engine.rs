@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Fate, Gate, Vm, docker, expect};
+use e2e::{Fate, Gate, Vm, docker, expect, until};
 use fakecloud::Config;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -113,26 +113,40 @@ async fn a_frozen_engine_does_not_keep_the_report_back() {
     if !docker::is_there().await {
         return;
     }
-    join_all(["json-file", "local"].map(async |driver| {
+    let cases = [("json-file", true), ("json-file", false), ("local", true), ("local", false)];
+    let all = cases.map(async |(driver, at_once)| {
         let Some(vm) = Vm::with_docker().await else { return };
         vm.set_job("echo x | tee /shared/starts; sleep 100", json!({"container": {"log_driver": driver}}));
         let frozen = Arc::new(AtomicBool::new(false));
-        let is_frozen = Arc::clone(&frozen);
-        let decide = move |_, _: &str| if is_frozen.load(Ordering::Relaxed) { Fate::HoldBefore } else { Fate::Pass };
-        let gate = Gate::open(vm.dir(), decide);
+        let gate = freezing_gate(&vm, at_once, Arc::clone(&frozen));
         let mut agent = vm.start_through(&gate);
         vm.until_running().await;
+        if !at_once {
+            until("the log", async || agent.stdout().contains('x').then_some(())).await;
+        }
         frozen.store(true, Ordering::Relaxed);
         let notice = Instant::now();
         vm.cloud.set("instance/preempted", "TRUE");
         let callback = vm.cloud.next_accepted(e2e::DEADLINE).await.expect("a callback");
-        assert!(notice.elapsed() < Duration::from_secs(29), "{driver}: {:?}", notice.elapsed());
+        assert!(notice.elapsed() < Duration::from_secs(29), "{driver} {at_once}: {:?}", notice.elapsed());
         let report: Value = serde_json::from_slice(&callback.body).unwrap();
-        expect(&report, &json!({"cause": "PREEMPTED", "exit_code": null, "logs": {"tail": "x\n"}}));
+        expect(&report, &json!({"cause": "PREEMPTED", "exit_code": null}));
         agent.kill9().await;
         docker::remove(&vm.container(1)).await;
-    }))
-    .await;
+    });
+    join_all(all).await;
+}
+
+/// A gate that holds all calls once `frozen` is set, or `at_once` when the agent has seen the job started.
+fn freezing_gate(vm: &Vm, at_once: bool, frozen: Arc<AtomicBool>) -> Gate {
+    let is_started = AtomicBool::new(false);
+    Gate::open(vm.dir(), move |_, call| {
+        let fate = if frozen.load(Ordering::Relaxed) { Fate::HoldBefore } else { Fate::Pass };
+        if at_once && is_started.fetch_or(call.contains("/start"), Ordering::Relaxed) {
+            frozen.store(true, Ordering::Relaxed);
+        }
+        fate
+    })
 }
 
 /// What an engine answers in trouble, at which call, and what that is for the job.
