@@ -65,6 +65,10 @@ pub struct Attempt {
     pub main_pid: Option<i64>,
     /// The boot in which the attempt was begun.
     pub boot_id: String,
+    /// Where the engine keeps its log.
+    pub log_path: Option<PathBuf>,
+    /// The signal with which its image wants to be stopped.
+    pub stop_signal: Option<String>,
     /// Whether its log is read from the engine's file; else by attaching.
     pub logs_from_file: bool,
     /// Whether the engine went away while the job ran, or as it ended.

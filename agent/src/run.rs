@@ -3,6 +3,7 @@
 
 mod attempt;
 mod finish;
+mod output;
 mod stopping;
 mod watch;
 

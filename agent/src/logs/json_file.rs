@@ -13,6 +13,7 @@ use std::{
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{Stream, entry};
@@ -46,6 +47,10 @@ const HELPING_BYTES: usize = 64 * 1024;
 const MAX_ENTRY_BYTES: usize = 1024 * 1024;
 /// A pause after catching up, so that a chatty job costs a wake-up per helping and not per line.
 const BREATHER: Duration = Duration::from_millis(20);
+
+/// How long a rotation may take, and the pause between two looks at it.
+const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
+const ROTATION_PAUSE: Duration = Duration::from_millis(2);
 
 pub(super) struct JsonFile {
     path: PathBuf,
@@ -89,7 +94,7 @@ impl JsonFile {
 
     /// Hands everything that is in the log now to `take`.
     pub(super) async fn rest(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
-        while self.read_helping(take)? || self.next_file()? {
+        while self.read_helping(take)? || self.next_file().await? {
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -103,13 +108,13 @@ impl JsonFile {
                 tokio::task::yield_now().await;
                 return Ok(());
             }
-            if self.next_file()? {
+            if self.next_file().await? {
                 continue;
             }
             if let Some(event) = self.changes.next().await {
                 event?;
             }
-            tokio::time::sleep(BREATHER).await;
+            sleep(BREATHER).await;
         }
     }
 
@@ -141,31 +146,38 @@ impl JsonFile {
         Ok(true)
     }
 
-    /// Goes on to the file that was begun after this one; false while this one is the newest.
-    fn next_file(&mut self) -> io::Result<bool> {
+    /// Goes on to the file that was begun after this one; false while this one is the newest. May be dropped while it waits.
+    async fn next_file(&mut self) -> io::Result<bool> {
         if id_at(&self.path).is_none_or(|file| file == self.place.file) {
             return Ok(false);
         }
-        // The last entries may have been written between our read and the rename.
-        if self.file.metadata()?.len() > self.place.offset + self.pending.len() as u64 {
-            return Ok(true);
-        }
-        // Another rotation in between would skip a file, so the answer is checked against a second look.
-        for _ in 0..10 {
-            let index = find(&self.path, self.place.file);
-            let next = index.map_or_else(|| oldest(&self.path), |index| index.saturating_sub(1));
-            match open_at(&self.path, next) {
-                Ok((file, place)) if find(&self.path, self.place.file) == index => {
-                    self.has_gap |= index.is_none();
-                    (self.file, self.place) = (file, place);
-                    self.pending.clear();
-                    return Ok(true);
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        let end = Instant::now() + ROTATION_PATIENCE;
+        while Instant::now() < end {
+            let this = self.file.metadata()?;
+            // The last entries may have been written between our read and the rename.
+            if this.len() > self.place.offset + self.pending.len() as u64 {
+                return Ok(true);
             }
+            let index = find(&self.path, self.place.file);
+            let next = match index {
+                Some(index) => Some(index.saturating_sub(1)),
+                // A file that has a name and is not found is being renamed.
+                None if this.nlink() > 0 => None,
+                None => Some(oldest(&self.path)),
+            };
+            // Another rotation in between would skip a file, so the answer is checked against a second look.
+            if let Some(next) = next
+                && let Ok((file, place)) = open_at(&self.path, next)
+                && find(&self.path, self.place.file) == index
+            {
+                self.has_gap |= index.is_none();
+                (self.file, self.place) = (file, place);
+                self.pending.clear();
+                return Ok(true);
+            }
+            sleep(ROTATION_PAUSE).await;
         }
-        Err(io::Error::other("the log is rotated faster than its files can be opened"))
+        Err(io::Error::other("the next file of the log cannot be found"))
     }
 }
 
@@ -189,25 +201,21 @@ fn id_at(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|metadata| FileId::from(&metadata))
 }
 
-/// How often the file was rotated; `None` if it is gone.
+/// How often the file was rotated; `None` if it is not found. Files move up while they are renamed, so looking upwards does not
+/// miss one.
 fn find(path: &Path, file: FileId) -> Option<u32> {
-    generations(path).find(|index| id_at(&rotated(path, *index)) == Some(file))
+    (0..=oldest(path) + 1).find(|index| id_at(&rotated(path, *index)) == Some(file))
 }
 
-/// The index of the oldest file that is still there.
+/// The index of the oldest file there is. In the middle of a rotation others may be missing, so they are listed, not counted.
 fn oldest(path: &Path) -> u32 {
-    generations(path).max().unwrap_or(0)
-}
-
-/// The indexes of all files of the log. In the middle of a rotation one may be missing, so they are listed, not counted.
-fn generations(path: &Path) -> impl Iterator<Item = u32> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok());
-    entries.into_iter().flatten().flatten().filter_map(move |entry| {
+    let indexes = entries.into_iter().flatten().flatten().filter_map(|entry| {
         let entry = entry.file_name();
-        let suffix = entry.to_str()?.strip_prefix(name.as_str())?;
-        if suffix.is_empty() { Some(0) } else { suffix.strip_prefix('.')?.parse().ok() }
-    })
+        entry.to_str()?.strip_prefix(name.as_str())?.strip_prefix('.')?.parse().ok()
+    });
+    indexes.max().unwrap_or(0)
 }
 
 #[cfg(test)]

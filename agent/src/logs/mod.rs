@@ -66,6 +66,8 @@ pub struct Logs {
     place: Option<Place>,
     summary: Summary,
     forward: Option<Forward>,
+    /// Whether a source broke off.
+    broke_off: bool,
 }
 
 impl Logs {
@@ -73,7 +75,7 @@ impl Logs {
     pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool) -> Self {
         let Checkpoint { mut summary, place } = checkpoint;
         summary.set_budget(summary_bytes);
-        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start) }
+        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start), broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -152,7 +154,11 @@ impl Logs {
         if let Some(forward) = self.forward {
             forward.finish();
         }
-        let lost_some = matches!(&self.source, Source::File(file) if file.has_gap());
+        let lost_some = match &self.source {
+            Source::File(file) => file.has_gap(),
+            Source::Missing => self.broke_off,
+            Source::Attached(_) | Source::Ended => false,
+        };
         self.summary.finish(lost_some)
     }
 
@@ -160,6 +166,7 @@ impl Logs {
         warn!("{problem}; unless it can be read again the report will hold the log up to here");
         self.place = self.checkpoint().place;
         self.source = Source::Missing;
+        self.broke_off = true;
     }
 }
 

@@ -256,6 +256,8 @@ impl Run<'_> {
         let age_s = found.started_at.map_or(0.0, |at| jiff::Timestamp::now().duration_since(at).as_secs_f64());
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
+        attempt.log_path.clone_from(&found.log_path);
+        attempt.stop_signal = Some(found.stop_signal.clone());
         attempt.started_since_boot_s = Some((now_s - age_s.max(0.0)).max(0.0));
         attempt.started_at = Some(found.started_at.map_or_else(clock::now, clock::rfc3339));
         self.record.phase = Phase::Running;

@@ -50,7 +50,9 @@ impl Run<'_> {
         });
         let logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
         if logs.lost_some {
-            outcome.evidence.push("part of the log was rotated away before it could be read".into());
+            outcome
+                .evidence
+                .push("part of the log could not be read: the counts are less than what the job wrote".into());
         }
         info!(cause = ?outcome.cause, "{}", outcome.message);
         let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_text();

@@ -9,7 +9,7 @@ use super::Run;
 use crate::{
     clock,
     job::Job,
-    runtime::{Engine, EngineError, Found},
+    runtime::{Engine, EngineError},
     stop::REPORT_SHARE,
 };
 
@@ -17,33 +17,48 @@ use crate::{
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the stop's clock is looked at: the VM's end may come closer meanwhile.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-const MIN_PAUSE: Duration = Duration::from_millis(10);
 
-/// How far the stop has come in this process. A restarted agent begins with TERM again: it does not know whether the first arrived.
-#[derive(Default)]
+/// How far the stop has come in this process.
 pub(super) struct Stopping {
+    /// Whether the stop was begun in this process, and not by an agent before it.
+    fresh: bool,
     termed: bool,
     killed_at: Option<Instant>,
 }
 
+/// What comes next in a stop.
+pub(super) enum Next {
+    /// To look again, at this time.
+    At(Instant),
+    /// Nothing: the container does not die.
+    Undying,
+    /// Nothing: the job had ended before it could be stopped.
+    WasOver,
+}
+
 impl Stopping {
-    /// Does what is due, and says when to look again; `None` if the container does not die.
+    pub(super) fn new(fresh: bool) -> Self {
+        Self { fresh, termed: false, killed_at: None }
+    }
+
+    /// Does what is due, and says what is next.
     pub(super) async fn next(
         &mut self,
         run: &Run<'_>,
         engine: &Engine,
         job: &Job,
         id: &str,
-    ) -> Result<Option<Instant>, EngineError> {
-        let Some(stop) = &run.record.attempt.stop else { return Ok(None) };
+    ) -> Result<Next, EngineError> {
+        let attempt = &run.record.attempt;
+        let Some(stop) = &attempt.stop else { return Ok(Next::WasOver) };
         if !self.termed {
+            // A restarted agent sends it again: it does not know whether the first one arrived.
             self.termed = true;
-            let signal = match engine.inspect(id).await? {
-                Found::Container(found) => found.stop_signal,
-                Found::Nothing => "SIGTERM".into(),
-            };
+            let signal = attempt.stop_signal.as_deref().unwrap_or("SIGTERM");
             info!(signal, "stopping the job");
-            engine.kill(id, &signal).await?;
+            if !engine.kill(id, signal).await? && self.fresh {
+                return Ok(Next::WasOver);
+            }
         }
         let now = Instant::now();
         let began_ago = clock::since_boot().unwrap_or_default().as_secs_f64() - stop.since_boot_s;
@@ -51,14 +66,15 @@ impl Stopping {
         // The VM's end may have come closer since the stop began.
         let vm_end = run.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
         let kill_at = vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - REPORT_SHARE));
-        if now >= kill_at && self.killed_at.is_none() {
+        if self.killed_at.is_none() && now >= kill_at {
             info!("the grace period is over: killing the job");
             engine.kill(id, "SIGKILL").await?;
             self.killed_at = Some(now);
         }
-        match self.killed_at {
-            Some(at) if now > at + KILL_PATIENCE => Ok(None),
-            _ => Ok(Some(now + STOP_CHECK_INTERVAL.min(kill_at.saturating_duration_since(now).max(MIN_PAUSE)))),
-        }
+        Ok(match self.killed_at {
+            Some(at) if now > at + KILL_PATIENCE => Next::Undying,
+            Some(_) => Next::At(now + STOP_CHECK_INTERVAL),
+            None => Next::At(kill_at.min(now + STOP_CHECK_INTERVAL)),
+        })
     }
 }

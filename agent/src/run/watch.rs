@@ -6,12 +6,15 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::{Cut, Run, attempt::seconds, stopping::Stopping};
+use super::{
+    Cut, Run,
+    attempt::seconds,
+    stopping::{Next, Stopping},
+};
 use crate::{
     clock,
     job::{Job, Work},
     journal::Attempt,
-    logs::{Checkpoint, Logs},
     outcome::{Cause, Exit, Failure, Outcome, classify, oom_kills},
     runtime::{Engine, EngineError, Event, Events, Found, Inspected, Meter, Status},
     stop::StopReason,
@@ -21,8 +24,8 @@ use crate::{
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
 const ENGINE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
-/// How long the end of the log may take after the job has ended.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the engine's books may lag behind its wait.
+const BOOKS_PAUSE: Duration = Duration::from_millis(100);
 /// How long the engine's events may lag behind the end of the job.
 const EVENTS_PAUSE: Duration = Duration::from_millis(1);
 /// How soon after it has ended its containers an engine that goes down is gone.
@@ -139,7 +142,8 @@ impl Run<'_> {
                     info!(exit_code = found.exit.code, "the job has ended");
                     return Ok(Learnt::Exit(found.exit.clone(), Some(found)));
                 }
-                Ok(Found::Container(_)) => sleep(Duration::from_secs(1)).await,
+                // What the wait saw is not in the engine's books yet.
+                Ok(Found::Container(_)) => sleep(BOOKS_PAUSE).await,
                 Ok(Found::Nothing) => {
                     return Ok(match waited {
                         // A forced removal kills first, and the wait sees that; any other exit was the job's own.
@@ -173,7 +177,7 @@ impl Run<'_> {
     /// Waits for the exit and does everything else that is to be done meanwhile.
     async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
         self.look_after_reconnecting(engine, id).await?;
-        self.open_logs(engine, job, id).await;
+        self.open_logs(engine, job, id);
         let mut notices = self.notices.clone();
         let mut events = engine.events(id);
         let mut exit = Box::pin(engine.wait(id));
@@ -182,15 +186,25 @@ impl Run<'_> {
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
         let timeout_at = job.timeout.map(|timeout| self.job_started() + timeout);
-        let mut stopping = Stopping::default();
+        let mut stopping = Stopping::new(self.record.attempt.stop.is_none());
+        let mut is_over = false;
         let mut unsaved_logs = false;
         loop {
             let stops = self.record.attempt.stop.is_some();
             let wake_at = if stops {
                 match stopping.next(self, engine, job, id).await? {
-                    Some(next) => Some(next),
-                    None => return Ok(Waited::Undying),
+                    Next::At(next) => Some(next),
+                    Next::Undying => return Ok(Waited::Undying),
+                    Next::WasOver => {
+                        info!("the job had ended by itself");
+                        self.record.attempt.stop = None;
+                        self.save_if_possible();
+                        is_over = true;
+                        continue;
+                    }
                 }
+            } else if is_over {
+                None
             } else {
                 timeout_at
             };
@@ -205,8 +219,15 @@ impl Run<'_> {
                     Err(error) if error.is_not_found() => Ok(Waited::Gone),
                     Err(error) => Err(error),
                 },
-                event = events.next() => self.note_event(&event?),
-                reason = notices.stop(), if !stops => self.note_stop_anyway(reason),
+                event = events.next() => {
+                    let event = event?;
+                    self.note_event(&event);
+                    if let Event::Die(code) = event {
+                        self.look_for_the_engine_s_end(engine, id, &mut events).await;
+                        return Ok(Waited::Code(code));
+                    }
+                }
+                reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
                 () = sleep_until_some(wake_at) => if !stops {
                     self.note_stop_anyway(StopReason::Timeout);
                 },
@@ -280,60 +301,6 @@ impl Run<'_> {
     fn note_stop_anyway(&mut self, reason: StopReason) {
         if let Err(failure) = self.note_stop(reason) {
             warn!("{failure}; carrying on without");
-        }
-    }
-
-    /// The log reader, on from the last checkpoint.
-    pub(super) fn logs(&mut self, job: &Job) -> &mut Logs {
-        let journal = &self.journal;
-        self.logs.get_or_insert_with(|| {
-            let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
-            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward)
-        })
-    }
-
-    async fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
-        if self.logs.as_ref().is_some_and(|logs| !logs.wants_source()) {
-            return;
-        }
-        if !self.record.attempt.logs_from_file {
-            let output = engine.replay(id, true);
-            self.logs(job).read_replay(output);
-            return;
-        }
-        match engine.inspect(id).await {
-            Ok(Found::Container(found)) if found.log_path.is_some() => {
-                let path = found.log_path.unwrap_or_default();
-                self.logs(job).read_file(path);
-            }
-            Ok(_) => warn!("the engine names no log file"),
-            Err(error) => warn!("the engine does not name the log file: {error}"),
-        }
-    }
-
-    async fn drain_logs(&mut self, job: &Job) {
-        let Some(engine) = self.engine.clone() else { return };
-        let id = self.record.attempt.container.clone().unwrap_or_default();
-        self.open_logs(&engine, job, &id).await;
-        let patience = match self.notices.vm_end_now() {
-            Some(end) => DRAIN_PATIENCE.min(end.saturating_duration_since(Instant::now()) / 3),
-            None => DRAIN_PATIENCE,
-        };
-        self.logs(job).drain(patience).await;
-        if !self.record.attempt.logs_from_file && !self.attached {
-            // Following, the engine keeps back a line without an end, and at times more.
-            let output = engine.replay(&id, false);
-            self.logs(job).read_replay(output);
-            self.logs(job).drain(patience).await;
-        }
-        self.save_logs();
-    }
-
-    fn save_logs(&self) {
-        if let Some(logs) = &self.logs
-            && let Err(error) = self.journal.save_logs(&logs.checkpoint())
-        {
-            warn!("failed to write down how far the log was read: {error}");
         }
     }
 

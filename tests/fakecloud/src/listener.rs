@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -78,7 +79,7 @@ async fn listen(
                     connections.shutdown().await;
                     shared.change(|state| state.record(site).close_pending());
                 }
-                let (switched, result) = match switch(port, addr, down) {
+                let (switched, result) = match switch(port, addr, down).await {
                     Ok(switched) => (Some(switched), Ok(())),
                     Err(error) => (None, Err(error)),
                 };
@@ -97,16 +98,34 @@ async fn accept(port: &Port) -> io::Result<TcpStream> {
     }
 }
 
-fn switch(port: Port, addr: SocketAddr, down: bool) -> io::Result<Port> {
+async fn switch(port: Port, addr: SocketAddr, down: bool) -> io::Result<Port> {
     Ok(match (port, down) {
         (Port::Open(listener), true) => {
             drop(listener);
-            let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            socket.set_reuseaddr(true)?;
-            socket.bind(addr)?;
-            Port::Closed(socket)
+            Port::Closed(bind(addr)?)
         }
-        (Port::Closed(socket), false) => Port::Open(socket.listen(1024)?),
+        (Port::Closed(socket), false) => Port::Open(listen_again(socket, addr).await?),
         (unchanged, _) => unchanged,
     })
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+/// Connections of the time before may hold the port for a moment.
+async fn listen_again(mut socket: TcpSocket, addr: SocketAddr) -> io::Result<TcpListener> {
+    for _ in 0..100 {
+        match socket.listen(1024) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                socket = bind(addr)?;
+            }
+            listening => return listening,
+        }
+    }
+    socket.listen(1024)
 }

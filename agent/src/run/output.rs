@@ -1,0 +1,67 @@
+//! The job's output in a run: which source is read, from where on, and how far it was read.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Run;
+use crate::{
+    job::Job,
+    logs::{Checkpoint, Logs},
+    runtime::Engine,
+};
+
+/// How long the end of the log may take after the job has ended.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Run<'_> {
+    /// The log reader, on from the last checkpoint.
+    pub(super) fn logs(&mut self, job: &Job) -> &mut Logs {
+        let journal = &self.journal;
+        self.logs.get_or_insert_with(|| {
+            let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
+            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward)
+        })
+    }
+
+    pub(super) fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
+        if self.logs.as_ref().is_some_and(|logs| !logs.wants_source()) {
+            return;
+        }
+        if !self.record.attempt.logs_from_file {
+            let output = engine.replay(id, true);
+            self.logs(job).read_replay(output);
+            return;
+        }
+        if let Some(path) = self.record.attempt.log_path.clone() {
+            self.logs(job).read_file(path);
+        }
+    }
+
+    /// Takes what is left of the log, for a time that leaves the report its own.
+    pub(super) async fn drain_logs(&mut self, job: &Job) {
+        let patience = match self.notices.vm_end_now() {
+            Some(end) => DRAIN_PATIENCE.min(end.saturating_duration_since(Instant::now()) / 3),
+            None => DRAIN_PATIENCE,
+        };
+        let Some(engine) = self.engine.clone() else { return };
+        let id = self.record.attempt.container.clone().unwrap_or_default();
+        self.open_logs(&engine, job, &id);
+        self.logs(job).drain(patience).await;
+        if !self.record.attempt.logs_from_file && !self.attached {
+            // Following, the engine keeps back a line without an end, and at times more.
+            self.logs(job).read_replay(engine.replay(&id, false));
+            self.logs(job).drain(patience).await;
+        }
+        self.save_logs();
+    }
+
+    pub(super) fn save_logs(&self) {
+        if let Some(logs) = &self.logs
+            && let Err(error) = self.journal.save_logs(&logs.checkpoint())
+        {
+            warn!("failed to write down how far the log was read: {error}");
+        }
+    }
+}
