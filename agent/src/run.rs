@@ -305,32 +305,24 @@ impl Run<'_> {
         }
     }
 
-    /// Does `work` unless there is a reason to stop, which is written down then. `work` is dropped where it stands.
+    /// Does `work` unless there is a reason to stop, which is written down then. `work` has `grace` left to end, and is dropped
+    /// where it stands.
     async fn unless_stopped<T, F: Into<Failure>>(
         &mut self,
+        grace: Duration,
         work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
     ) -> Result<T, Cut> {
         let mut notices = self.notices.clone();
+        let stop = async {
+            let reason = notices.stop().await;
+            sleep(grace).await;
+            reason
+        };
         let reason = tokio::select! {
             biased;
-            reason = notices.stop() => reason,
+            reason = stop => reason,
             result = work(self) => return result.map_err(Cut::from),
         };
-        self.note_stop(reason)?;
-        Err(Cut::Stopped)
-    }
-
-    /// Does `work` whether or not there is a reason to stop; only the VM's end cuts it short.
-    async fn unless_too_late<T, F: Into<Failure>>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
-    ) -> Result<T, Cut> {
-        let mut notices = self.notices.clone();
-        tokio::select! {
-            result = work(self) => return result.map_err(Cut::from),
-            () = notices.last_moment() => {}
-        }
-        let reason = notices.stop().await;
         self.note_stop(reason)?;
         Err(Cut::Stopped)
     }

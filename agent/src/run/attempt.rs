@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Cut, Run, claim};
@@ -19,8 +19,10 @@ use crate::{
 const CREATE_PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks for what is under way in the engine.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a stop before the start waits for an engine that is not there.
+/// How long a stop before the start waits for the engine to say how things stand.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a stop waits for a create or a start that is under way.
+const CALL_GRACE: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
@@ -40,20 +42,16 @@ impl Run<'_> {
         if self.takes_over(container).await? {
             return Ok(());
         }
-        self.unless_stopped(async |run| run.get_image(container).await).await?;
+        self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
         // A create that was begun is seen through: dropped here, it would go on in the engine.
-        self.unless_too_late(async |run| run.create(&job, container).await).await
+        self.unless_stopped(CALL_GRACE, async |run| run.create(&job, container).await).await
     }
 
     /// Whether an earlier run of the agent has made the container of this very attempt: then this run carries on with it, and
     /// a stop is for the next step.
     async fn takes_over(&mut self, container: &Container) -> Result<bool, Cut> {
-        match self.unless_stopped(async |run| run.engine().await.map(drop)).await {
-            Err(Cut::Stopped) => self.engine = Some(self.engine_for_a_stop().await?),
-            reached => reached?,
-        }
         let name = self.container_name();
-        self.unless_too_late(async |run| {
+        self.unless_stopped(STOP_PATIENCE, async |run| {
             let found = run.look(&name).await?;
             let ours = found.filter(|found| run.is_ours(found));
             if let Some(found) = &ours {
@@ -62,14 +60,6 @@ impl Run<'_> {
             Ok::<bool, Failure>(ours.is_some())
         })
         .await
-    }
-
-    /// An engine that is there, or soon: a stop does not wait long for it.
-    async fn engine_for_a_stop(&self) -> Result<Engine, Cut> {
-        match &self.engine {
-            Some(engine) => Ok(engine.clone()),
-            None => Engine::connect(&self.config.docker_host, STOP_PATIENCE).await.map_err(|_| Cut::Stopped),
-        }
     }
 
     async fn create(&mut self, job: &Job, container: &Container) -> Result<(), Failure> {
@@ -181,36 +171,43 @@ impl Run<'_> {
     /// Created → Running: starts the container, unless it was started already.
     pub(super) async fn start(&mut self) -> Result<(), Cut> {
         let job = self.job()?;
-        let reached = self.unless_stopped(async |run| run.engine().await.map(drop)).await;
-        match reached {
+        match self.unless_stopped(Duration::ZERO, async |run| run.engine().await.map(drop)).await {
+            Err(Cut::Stopped) => return self.stop_unstarted(&job).await,
+            reached => reached?,
+        }
+        // A start that was begun is seen through, and stopped as a running job.
+        match self.unless_stopped(CALL_GRACE, async |run| run.start_container(&job).await).await {
             Err(Cut::Stopped) => self.stop_unstarted(&job).await,
-            Err(failure) => Err(failure),
-            // A start that was begun is seen through, and stopped as a running job.
-            Ok(()) => self.unless_too_late(async |run| run.start_container(&job).await).await,
+            started => started,
         }
     }
 
-    /// A stop before the start. An agent that died may have asked for the start: the container is removed, so that nothing
-    /// can run after the report, or found running.
+    /// A stop before the start, as far as is known. An agent that died may have asked for the start: so the container is removed,
+    /// that nothing can run after the report, or found running.
     async fn stop_unstarted(&mut self, job: &Job) -> Result<(), Cut> {
-        let id = self.record.attempt.container.clone().unwrap_or_default();
-        let engine = self.engine_for_a_stop().await?;
+        let found = timeout(STOP_PATIENCE, self.remove_or_find_started()).await;
+        match found.ok().flatten() {
+            Some(found) => {
+                self.choose_log_source(job, &found).await?;
+                Ok(self.note_start(&found)?)
+            }
+            None => Err(Cut::Stopped),
+        }
+    }
+
+    async fn remove_or_find_started(&mut self) -> Option<Box<Inspected>> {
+        let id = self.record.attempt.container.clone()?;
+        let engine = Engine::connect(&self.config.docker_host, STOP_PATIENCE).await.ok()?;
+        self.engine = Some(engine.clone());
         loop {
             match engine.inspect(&id).await {
-                Ok(Found::Container(found)) if found.status == Status::Created => {
-                    match engine.remove_stopped(&id).await {
-                        Ok(()) => return Err(Cut::Stopped),
-                        Err(error) if error.is_lost() => return Err(Cut::Stopped),
-                        // It is being started just now.
-                        Err(_) => sleep(LOOK_INTERVAL).await,
-                    }
-                }
-                Ok(Found::Container(found)) => {
-                    self.engine = Some(engine);
-                    self.choose_log_source(job, &found).await?;
-                    return Ok(self.note_start(&found)?);
-                }
-                Ok(Found::Nothing) | Err(_) => return Err(Cut::Stopped),
+                Ok(Found::Container(found)) if found.status != Status::Created => return Some(found),
+                Ok(Found::Container(_)) => match engine.remove_stopped(&id).await {
+                    // It is being started just now.
+                    Err(error) if !error.is_lost() => sleep(LOOK_INTERVAL).await,
+                    _ => return None,
+                },
+                Ok(Found::Nothing) | Err(_) => return None,
             }
         }
     }
@@ -218,11 +215,14 @@ impl Run<'_> {
     async fn start_container(&mut self, job: &Job) -> Result<(), Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
         let mut tries_left = 3;
+        let mut knows_log = false;
         loop {
             let Some(found) = self.look(&id).await? else {
                 return Err(Failure::ContainerLost { container: id });
             };
-            self.choose_log_source(job, &found).await?;
+            if !std::mem::replace(&mut knows_log, true) {
+                self.choose_log_source(job, &found).await?;
+            }
             if found.status != Status::Created {
                 return self.note_start(&found);
             }
