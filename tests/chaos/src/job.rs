@@ -65,9 +65,10 @@ impl Job {
         let log_driver = draw.pick(&["json-file", "json-file", "json-file", "local"]);
         let mut chunks: Vec<Chunk> = (0..draw.between(0, 3)).map(|_| Chunk::draw(draw)).collect();
         if log_driver == "local" {
-            // Docker splits lines at 16 KiB, and what it replays of such a line from this driver has lost its end.
+            // Docker splits lines at 16 KiB, and what it replays of such a line from this driver has lost its end. Three chunks
+            // without an end may make one line.
             for chunk in &mut chunks {
-                chunk.line_bytes = chunk.line_bytes.min(16_000);
+                chunk.line_bytes = chunk.line_bytes.min(5_000);
             }
         }
         Self {

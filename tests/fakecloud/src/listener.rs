@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::connection;
 use crate::http::Wire;
@@ -102,9 +103,12 @@ async fn switch(port: Port, addr: SocketAddr, down: bool) -> io::Result<Port> {
     Ok(match (port, down) {
         (Port::Open(listener), true) => {
             drop(listener);
-            Port::Closed(bind(addr)?)
+            Port::Closed(when_free(|| bind(addr)).await?)
         }
-        (Port::Closed(socket), false) => Port::Open(listen_again(socket, addr).await?),
+        (Port::Closed(socket), false) => {
+            drop(socket);
+            Port::Open(when_free(|| bind(addr)?.listen(1024)).await?)
+        }
         (unchanged, _) => unchanged,
     })
 }
@@ -116,16 +120,13 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Connections of the time before may hold the port for a moment.
-async fn listen_again(mut socket: TcpSocket, addr: SocketAddr) -> io::Result<TcpListener> {
+/// A child process that is being started holds our sockets from its fork to its exec: so a port may be taken for a moment.
+async fn when_free<T>(take: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..100 {
-        match socket.listen(1024) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                socket = bind(addr)?;
-            }
-            listening => return listening,
+        match take() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(Duration::from_millis(20)).await,
+            taken => return taken,
         }
     }
-    socket.listen(1024)
+    take()
 }
