@@ -8,13 +8,15 @@ E2E_THREADS ?= 8
 TEST_DOCKER ?= $(or $(VMJOB_DOCKER),$(if $(filter 0,$(shell id -u)),private))
 # How many lives the chaos runner lives in `make test`.
 LIVES ?= 300
+# Where the VMs will find the agent: filled into the user-data by `make dist`.
+AGENT_URL ?= https://example.com/vmjob-agent
 
 # What the end-to-end tests, the benchmarks and the demo run: the static binaries, as they ship.
 export VMJOB_AGENT ?= $(BIN)/vmjob-agent
 export FAKECLOUD ?= $(BIN)/fakecloud
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench chaos build lint deny ci setup clean
+.PHONY: help demo test bench chaos build dist lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +55,14 @@ build: ## the static binaries: target/x86_64-unknown-linux-musl/release/{vmjob-a
 	$(CARGO) build --locked --release --target $(MUSL) -p vmjob-agent
 	$(CARGO) build --locked --release --target $(MUSL) -p fakecloud
 
+dist: build ## what goes to a VM, with its checksum: dist/ (AGENT_URL=… is filled into the user-data)
+	rm -rf dist && mkdir dist
+	cp $(BIN)/vmjob-agent $(BIN)/fakecloud packaging/systemd/vmjob-agent.service dist/
+	cd dist && sha256sum vmjob-agent >vmjob-agent.sha256
+	sed -e "s|AGENT_SHA256=0*$$|AGENT_SHA256=$$(cut -d' ' -f1 dist/vmjob-agent.sha256)|" \
+	  -e "s|AGENT_URL=.*|AGENT_URL=$(AGENT_URL)|" cloud-init/cos.yaml >dist/cos.yaml
+	@ls -l dist
+
 lint: ## rustfmt, clippy, shellcheck, and cargo-deny where it is installed
 	@tests/setup.sh build lint
 	$(CARGO) fmt --all --check
@@ -70,5 +80,5 @@ ci: ## what CI runs: lint, then every test, none skipped
 setup: ## get this machine ready: C toolchain, Rust target, Docker, the parts of others that tests use
 	@tests/setup.sh build docker parts lint
 
-clean: ## remove target/, with all that the set-up put there
-	rm -rf target
+clean: ## remove target/, with all that the set-up put there, and dist/
+	rm -rf target dist
