@@ -59,6 +59,7 @@ fn tls_config() -> ClientConfig {
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    // The versions are rustls's own choice, and ring has cipher suites for all of them.
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring supports the default protocol versions")

@@ -166,6 +166,7 @@ pub fn without_logs(report: &str) -> Option<String> {
 }
 
 fn to_text(value: &impl Serialize) -> String {
+    // Only a map key that is no string, or a `Serialize` that fails by itself, could make this fail: there is neither.
     serde_json::to_string(value).expect("JSON values with string keys always serialize")
 }
 
