@@ -39,7 +39,7 @@ packages() {
         || die "apt-get could not install $*"
 }
 
-# Puts one file of a Debian package into target/third-party, without installing the package.
+# Puts one file of a Debian package into target/third-party, without installing the package; a tool or a library.
 fetch() { # PACKAGE PATH NAME
     local dir
     dir=$(mktemp -d)
@@ -49,7 +49,7 @@ fetch() { # PACKAGE PATH NAME
         say "fetched $3 from the package $1"
     fi
     rm -rf "$dir"
-    [ -x "$third_party/$3" ]
+    [ -s "$third_party/$3" ]
 }
 
 need_build() {
@@ -120,6 +120,12 @@ need_parts() {
         say 'registry: docker-registry is there'
     else
         missing 'registry: no docker-registry (Debian package of that name)'
+    fi
+    local library=libfaketimeMT.so.1
+    if [ -s "$third_party/$library" ] || fetch libfaketime "usr/lib/$(gcc -print-multiarch)/faketime/$library" $library; then
+        say "clock: $library is there"
+    else
+        missing "clock: no $library (Debian package libfaketime)"
     fi
     if [ -x tests/fakecloud/third-party.sh ]; then
         tests/fakecloud/third-party.sh "$third_party" || missing 'third parties: tests/fakecloud/third-party.sh failed'

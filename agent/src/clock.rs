@@ -26,6 +26,16 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// When process `pid` was started, as time since boot, to a hundredth of a second; `None` if there is none. The 22nd field of
+/// `/proc/PID/stat`, in ticks that are a hundredth of a second for programs on every machine (`proc(5)`, `USER_HZ`).
+pub fn process_start(pid: i64) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, with anything in it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: u64 = fields.split(' ').nth(19)?.parse().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
 /// Time since boot, suspend included, to a hundredth of a second (`/proc/uptime`, `proc(5)`).
 pub fn since_boot() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/uptime")?;
@@ -33,4 +43,21 @@ pub fn since_boot() -> io::Result<Duration> {
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/uptime holds no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_starts_between_boot_and_now() {
+        let before = since_boot().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let start = process_start(child.id().into()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let tick = Duration::from_millis(10);
+        assert!(before <= start + tick && start <= since_boot().unwrap() + tick, "{before:?} {start:?}");
+        assert_eq!(process_start(child.id().into()), None);
+    }
 }

@@ -78,7 +78,7 @@ pub struct Attempt {
     pub pull_started_at: Option<String>,
     pub pull_s: Option<f64>,
     pub started_at: Option<String>,
-    /// Seconds since boot when the job started: the timeout's clock.
+    /// Seconds since boot when the job started, or just before: the timeout's clock.
     pub started_since_boot_s: Option<f64>,
     pub finished_at: Option<String>,
     pub run_s: Option<f64>,

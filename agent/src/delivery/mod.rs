@@ -197,14 +197,17 @@ fn answered(answer: &Answer) -> String {
     }
 }
 
-/// `Retry-After` in either form: seconds, or a date (RFC 9110, 10.2.3).
+/// `Retry-After` in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
+/// is told: the VM's may be wrong.
 fn retry_after(answer: &Answer) -> Option<Duration> {
-    let text = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let header = |name| answer.headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |text| jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp());
+    let text = header(header::RETRY_AFTER)?;
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Duration::try_from(at.duration_since(Timestamp::now())).ok()
+    let now = header(header::DATE).and_then(date).unwrap_or_else(Timestamp::now);
+    Duration::try_from(date(text)?.duration_since(now)).ok()
 }
 
 #[cfg(test)]
@@ -221,14 +224,17 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_in_both_forms() {
-        let wait = |text: &str| {
+        let wait = |text: &str, date: Option<&str>| {
             let mut headers = hyper::HeaderMap::new();
             headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            headers.extend(date.map(|date| (header::DATE, date.parse().unwrap())));
             retry_after(&Answer { status: hyper::StatusCode::OK, headers, body: Ok(Bytes::new()) })
         };
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert!(wait("Fri, 31 Dec 2100 23:59:59 GMT").unwrap() > Duration::from_hours(24));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), None);
-        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("7", None), Some(Duration::from_secs(7)));
+        assert!(wait("Fri, 31 Dec 2100 23:59:59 GMT", None).unwrap() > Duration::from_hours(24));
+        let in_seven = wait("Fri, 31 Dec 2100 23:59:59 GMT", Some("Fri, 31 Dec 2100 23:59:52 GMT"));
+        assert_eq!(in_seven, Some(Duration::from_secs(7)), "by the sender's clock");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", None), None);
+        assert_eq!(wait("soon", None), None);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
+use jiff::Timestamp;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -231,6 +232,7 @@ impl Run<'_> {
             }
             self.make_result_dir()?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
+            self.record.attempt.started_since_boot_s = clock::since_boot().ok().map(|since| since.as_secs_f64());
             self.save()?;
             let engine = self.engine().await?;
             match engine.start(&id).await {
@@ -252,13 +254,13 @@ impl Run<'_> {
         if self.record.attempt.boot_id != self.boot_id {
             return Err(self.rebooted());
         }
-        let now_s = clock::since_boot().map(|since| since.as_secs_f64()).unwrap_or_default();
-        let age_s = found.started_at.map_or(0.0, |at| jiff::Timestamp::now().duration_since(at).as_secs_f64());
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());
-        attempt.started_since_boot_s = Some((now_s - age_s.max(0.0)).max(0.0));
+        if let Some(started) = started_since_boot(found) {
+            attempt.started_since_boot_s = Some(started.as_secs_f64());
+        }
         attempt.started_at = Some(found.started_at.map_or_else(clock::now, clock::rfc3339));
         self.record.phase = Phase::Running;
         self.save_if_possible();
@@ -287,6 +289,14 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// When the job started, as time since boot; `None` of a job that has ended. The kernel knows when the process was made, and the
+/// engine, a moment later, when the job's command took it over; but the engine's clock may have jumped since.
+fn started_since_boot(found: &Inspected) -> Option<Duration> {
+    let (now, made) = (clock::since_boot().ok()?, clock::process_start(found.pid?)?);
+    let age = found.started_at.and_then(|at| Duration::try_from(Timestamp::now().duration_since(at)).ok());
+    Some(age.and_then(|age| now.checked_sub(age)).map_or(made, |started| started.max(made)))
 }
 
 /// Seconds to the millisecond, as the report gives them.

@@ -20,6 +20,8 @@ pub struct Launch {
     pub dir: PathBuf,
     /// The boot id that the agent is to see, where it is not the machine's.
     pub boot_id: Option<String>,
+    /// The library that gives the agent a wall clock of its own, where the schedule sets it. The binary has to be a dynamic one.
+    pub libfaketime: Option<PathBuf>,
 }
 
 /// One process of the agent, ended or not.
@@ -62,6 +64,17 @@ impl Launch {
         self.dir.join("events")
     }
 
+    /// Sets the wall clock that the agent sees to so many s off the true time.
+    pub fn set_clock(&self, off_s: i64) -> io::Result<()> {
+        let new = self.dir.join("clock.new");
+        fs::write(&new, format!("{off_s:+}\n"))?;
+        fs::rename(new, self.clock())
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.dir.join("clock")
+    }
+
     pub fn start(&self) -> io::Result<Child> {
         let mut command = match &self.boot_id {
             None => Command::new(&self.binary),
@@ -78,8 +91,15 @@ impl Launch {
                 command
             }
         };
+        command.env_clear();
+        if let Some(library) = &self.libfaketime {
+            // `faketime(1)`: the file is read at each look at the clock; monotonic clocks are left alone, as by a real jump.
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", self.clock())
+                .envs(["FAKETIME_NO_CACHE", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"].map(|name| (name, "1")));
+        }
         command
-            .env_clear()
             .envs(
                 ["PATH", "DOCKER_HOST", "RUST_LOG"]
                     .into_iter()

@@ -20,7 +20,7 @@ Options:
   --lives N         how many lives; default 100
   --seed S          the seed, a number; default the time of day (and printed)
   --jobs J          how many lives at once; default 6 (they mostly wait)
-  --kinds A,B,…     which kinds of lives, in turn; default all but engine
+  --kinds A,B,…     which kinds of lives, in turn; default all that the environment allows but engine
   --life I          live only life number I of the seed, and tell its story
   --json FILE       also write the summary as JSON
   --keep            keep what each life wrote, below the temporary directory
@@ -36,10 +36,12 @@ Kinds:
   journal   the journal is torn, emptied or removed while the agent is dead
   disk      the state directory's file system is full for a while, or for good
   mix       several of these at once
+  clock     the wall clock jumps by seconds to years
   engine    the Docker daemon is restarted, killed or frozen. It needs a daemon of its own:
             VMJOB_DOCKER=private tests/with-docker chaos --kinds engine --jobs 1
 
 Environment: VMJOB_AGENT is the binary under test; DOCKER_HOST the engine. It needs root (mounts, other boot ids).
+Kind clock needs VMJOB_AGENT_DYNAMIC, the same linked dynamically, and LIBFAKETIME, the path of libfaketimeMT.so.1.
 
 Exit status: 0 all invariants hold · 1 some broke · 2 bad usage or no engine
 ";
@@ -60,7 +62,33 @@ pub struct Options {
     pub life: Option<u64>,
     pub json: Option<PathBuf>,
     pub keep: bool,
+    pub agent: Agent,
+}
+
+/// The agent under test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// The one that ships.
+    pub binary: PathBuf,
+    pub clocked: Option<Clocked>,
+}
+
+/// An agent whose clock can be set. No library comes between a static binary and its clock, so it is a dynamic one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clocked {
     pub agent: PathBuf,
+    pub libfaketime: PathBuf,
+}
+
+impl Agent {
+    fn from_env() -> Self {
+        let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let clocked = path("VMJOB_AGENT_DYNAMIC")
+            .zip(path("LIBFAKETIME"))
+            .filter(|(agent, library)| agent.exists() && library.exists())
+            .map(|(agent, libfaketime)| Clocked { agent, libfaketime });
+        Self { binary: path("VMJOB_AGENT").unwrap_or_default(), clocked }
+    }
 }
 
 /// Reads a command line.
@@ -69,8 +97,9 @@ pub struct Options {
 /// One sentence about what is wrong.
 pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Engine).collect();
-    let agent = env::var_os("VMJOB_AGENT").unwrap_or_default().into();
+    let agent = Agent::from_env();
+    let is_usual = |kind: &Kind| *kind != Kind::Engine && (*kind != Kind::Clock || agent.clocked.is_some());
+    let kinds = Kind::ALL.into_iter().filter(is_usual).collect();
     let mut options = Options { lives: 100, seed, jobs: 6, kinds, life: None, json: None, keep: false, agent };
     while let Some(arg) = parser.next()? {
         match arg {
@@ -85,8 +114,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    if options.agent.as_os_str().is_empty() {
+    if options.agent.binary.as_os_str().is_empty() {
         return Err("VMJOB_AGENT names no binary to test".into());
+    }
+    if options.agent.clocked.is_none() && options.kinds.contains(&Kind::Clock) {
+        return Err("kind clock needs VMJOB_AGENT_DYNAMIC and LIBFAKETIME, and the files they name".into());
     }
     Ok(Command::Run(options))
 }

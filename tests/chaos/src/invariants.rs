@@ -124,6 +124,13 @@ fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, r
     let unseen = matches!(cause, "VM_REBOOTED" | "CONTAINER_LOST");
     claim("an unseen exit has none", !unseen || exit_code.is_none(), format!("{cause} with {exit_code:?}"));
 
+    if let Some(run_s) = report["durations_s"]["run"].as_f64()
+        && let Some(started) = evidence.event(&format!("vmjob-{}-{attempt}", plan.job.id), "start")
+        && let Some(post) = evidence.bodies().next()
+    {
+        let most_s = post.wall.duration_since(started.at).unwrap_or_default().as_secs_f64() + 0.1;
+        claim("a run no longer than it was", (0.0..=most_s).contains(&run_s), format!("{run_s} s of {most_s} s"));
+    }
     let latest = evidence.diary.last().map_or(1, |entry| entry.attempt);
     claim("reports the last attempt", attempt >= latest, format!("attempt {attempt}, attempt {latest} has run"));
     if let (Some(post), Some(died)) =

@@ -18,6 +18,7 @@ pub enum Kind {
     Journal,
     Disk,
     Mix,
+    Clock,
     Engine,
 }
 
@@ -32,7 +33,7 @@ pub struct Plan {
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kill9,
         Self::Delivery,
         Self::Metadata,
@@ -42,6 +43,7 @@ impl Kind {
         Self::Journal,
         Self::Disk,
         Self::Mix,
+        Self::Clock,
         Self::Engine,
     ];
 
@@ -56,6 +58,7 @@ impl Kind {
             Self::Journal => "journal",
             Self::Disk => "disk",
             Self::Mix => "mix",
+            Self::Clock => "clock",
             Self::Engine => "engine",
         }
     }
@@ -82,6 +85,7 @@ impl Plan {
             Kind::Journal => journal(draw, &mut job, &mut schedule),
             Kind::Disk => disk(draw, &mut schedule),
             Kind::Mix => mix(draw, &mut job, &mut schedule),
+            Kind::Clock => clock(draw, &mut job, &mut schedule),
             Kind::Engine => engine(draw, &mut job, &mut schedule),
         }
         Self { seed, number, kind, job, schedule }
@@ -366,6 +370,28 @@ fn mix(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
         schedule.steps.push(step(moment(draw), fall(draw)));
     }
     schedule.steps.extend(kills(draw, 3));
+}
+
+/// The wall clock jumps, as when the time is first had from the network in the middle of a boot. No deadline may go by it.
+fn clock(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    if draw.chance(60) {
+        // Seldom by the right clock, at once by a wrong one.
+        job.timeout_ms = Some(draw.between(500, 20_000));
+    }
+    schedule.callback = draw.pick(&["", "", "503", "503+retry-after=1", "503*3", "401,reset-after"]).into();
+    for number in 0..draw.between(1, 3) {
+        let when = match draw.between(0, 3) {
+            _ if number > 0 => When::Then(draw.between(0, 700)),
+            0 => When::Start(0),
+            1 => When::Phase(Phase::Created, draw.between(0, 100)),
+            _ => moment(draw),
+        };
+        let off_s = draw.pick(&[-400_000_000, -86_400, -3600, -5, 0, 5, 3600, 86_400, 400_000_000]);
+        schedule.steps.push(step(when, What::ClockJump(off_s)));
+    }
+    if draw.chance(50) {
+        schedule.steps.extend(kills(draw, 2));
+    }
 }
 
 fn engine(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {

@@ -13,6 +13,7 @@ use tokio::{process::Child, task::JoinSet, time::sleep};
 
 use crate::{
     agent::{Ending, Launch, Run},
+    cli::Agent,
     diary, docker, engine,
     evidence::{self, Evidence, Fired},
     job::DIARY,
@@ -59,9 +60,20 @@ pub(crate) struct Life<'a> {
 }
 
 /// Lives `plan` in `dir`, which is to be empty, and cleans up after it.
-pub async fn live(plan: &Plan, agent: &Path, dir: &Path) -> io::Result<Evidence> {
-    let launch = Launch { binary: agent.to_owned(), metadata_host: String::new(), dir: dir.to_owned(), boot_id: None };
+pub async fn live(plan: &Plan, agent: &Agent, dir: &Path) -> io::Result<Evidence> {
+    let (binary, libfaketime) = match &agent.clocked {
+        Some(clocked) if plan.kind == Kind::Clock => (&clocked.agent, Some(clocked.libfaketime.clone())),
+        _ => (&agent.binary, None),
+    };
+    let launch = Launch {
+        binary: binary.clone(),
+        metadata_host: String::new(),
+        dir: dir.to_owned(),
+        boot_id: None,
+        libfaketime,
+    };
     fs::create_dir_all(launch.state_dir())?;
+    launch.set_clock(0)?;
     fs::create_dir_all(dir.join("evidence"))?;
     if let Some(kib) = plan.schedule.disk_kib {
         world::mount(&launch.state_dir(), kib).await?;

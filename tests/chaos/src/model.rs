@@ -148,7 +148,10 @@ fn cause_of_code(code: i64) -> &'static str {
 }
 
 fn ran_out(plan: &Plan, evidence: &Evidence, name: &str, died: Option<&Event>) -> bool {
-    let (Some(timeout_ms), Some(started)) = (plan.job.timeout_ms, evidence.event(name, "start")) else { return false };
+    // By a clock that jumps nobody can tell the start from the making of the process, which comes before it.
+    let jumps = evidence.fired(|what| matches!(what, What::ClockJump(_))).next().is_some();
+    let start = evidence.event(name, if jumps { "create" } else { "start" });
+    let (Some(timeout_ms), Some(started)) = (plan.job.timeout_ms, start) else { return false };
     let ran = died.and_then(|died| died.at.duration_since(started.at).ok());
     ran.is_none_or(|ran| ran + CLOCKS >= Duration::from_millis(timeout_ms))
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    cli::Options,
+    cli::{Agent, Options},
     docker::docker,
     engine,
     invariants::check,
@@ -64,7 +64,7 @@ pub async fn run(options: &Options) -> io::Result<Summary> {
 
 async fn live_and_judge(
     plan: Plan,
-    agent: PathBuf,
+    agent: Agent,
     dir: PathBuf,
     keep: bool,
     told: bool,

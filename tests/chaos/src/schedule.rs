@@ -84,6 +84,8 @@ pub enum What {
     DiskFull,
     DiskRoom,
     Engine(Engine),
+    /// The wall clock that the agent sees jumps to so many s off the true time.
+    ClockJump(i64),
 }
 
 #[derive(Debug, Clone, Copy)]

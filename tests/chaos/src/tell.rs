@@ -42,7 +42,13 @@ pub fn tell(plan: &Plan, evidence: &Evidence, broken: &[Broken], dir: &Path) -> 
         without(evidence.report().unwrap_or_default(), "logs", &["head", "tail", "errors"])
     ));
     lines.push(format!("journal: {}", without(evidence.journal.clone(), "source", &["job-spec"])));
-    let launch = Launch { binary: "".into(), metadata_host: String::new(), dir: dir.to_owned(), boot_id: None };
+    let launch = Launch {
+        binary: "".into(),
+        metadata_host: String::new(),
+        dir: dir.to_owned(),
+        boot_id: None,
+        libfaketime: None,
+    };
     let log = fs::read_to_string(launch.log()).unwrap_or_default();
     let log: Vec<&str> = log.lines().collect();
     lines.push("the agent's log:".into());

@@ -61,6 +61,7 @@ impl Life<'_> {
             What::ContainerRemove => return self.to_container(&["rm", "--force"]).await,
             What::DiskFull => fill(&self.launch.state_dir())?,
             What::DiskRoom => fs::remove_file(self.launch.state_dir().join(BALLAST))?,
+            What::ClockJump(off_s) => self.launch.set_clock(off_s)?,
             What::Engine(how) => {
                 let log = self.launch.dir.join("dockerd.log");
                 self.trouble.spawn(async move { engine::trouble(how, &log).await });
