@@ -11,11 +11,11 @@ use crate::job::{Parsed, parse_docker_command, parse_spec};
 /// More than the largest job; what is longer is refused by the reader with its own words.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
 
-/// Reads a job from `file`, or from stdin, and returns what it resolves to as JSON, and the warnings.
+/// Reads a job from `file`, or from stdin, and returns what it resolves to as JSON; the warnings go to stderr.
 ///
 /// # Errors
 /// What is wrong, a line a problem.
-pub fn check(file: Option<&Path>) -> Result<(String, Vec<String>), String> {
+pub fn check(file: Option<&Path>) -> Result<String, String> {
     let mut text = Vec::new();
     let read = match file {
         Some(path) => File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES).read_to_end(&mut text)),
@@ -27,5 +27,11 @@ pub fn check(file: Option<&Path>) -> Result<(String, Vec<String>), String> {
     let parsed = if is_command { parse_docker_command(&text) } else { parse_spec(&text) };
     let Parsed { job, warnings } = parsed.map_err(|error| error.to_string())?;
     let unsupported: Vec<String> = job.unsupported().iter().map(ToString::to_string).collect();
-    if unsupported.is_empty() { Ok((format!("{:#}", job.to_json()), warnings)) } else { Err(unsupported.join("\n")) }
+    if !unsupported.is_empty() {
+        return Err(unsupported.join("\n"));
+    }
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(format!("{:#}", job.to_json()))
 }

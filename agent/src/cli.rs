@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::prelude::*;
 
-use crate::job::parse_duration;
+use crate::{install::Install, job::parse_duration};
 
 pub const HELP: &str = "\
 vmjob-agent: runs the job of this VM and reports how it ended
@@ -16,6 +16,8 @@ Commands:
                   (the default; started again after a crash or a reboot it carries on where it was)
   check [FILE]    read a job from FILE or stdin: a job-spec (JSON) or a `docker run …` line; print what
                   would run, or what is wrong with it
+  install         copy this binary to where VMs keep it, write its systemd unit, start it at each boot
+                  (also what the binary does when it is the target of `startup-script-url`)
   status          print what the journal says about the job, as JSON
 
 Metadata attributes read by `run`:
@@ -35,6 +37,9 @@ Options:                                                                        
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
+  --now                        `install`: start the unit now; a running agent hands its job over
+  --prefix DIR                 `install`: the binary goes to DIR/bin; default /usr, and on
+                               Container-Optimized OS /var/lib/google/vmjob
   -h, --help                   this text
   -V, --version                the version
   RUST_LOG sets what is logged: error, warn, info (the default), debug
@@ -50,6 +55,9 @@ pub enum Command {
     Run(Config),
     /// `None` stands for stdin.
     Check(Option<PathBuf>),
+    Install(Install),
+    /// Started by Google's script runner: to install and start itself, or to report why it cannot.
+    StartupScript(Config),
     Status(Config),
     Help,
     Version,
@@ -68,6 +76,8 @@ pub struct Config {
     pub engine_patience: Duration,
     /// How long to wait for a metadata server that does not answer.
     pub metadata_patience: Duration,
+    /// Why no new job can be run, if so: it is reported.
+    pub cannot_run: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +95,8 @@ pub struct Cli {
     pub log_filter: String,
 }
 
-const COMMANDS: [&str; 3] = ["run", "check", "status"];
-const OPTIONS: [&str; 10] = [
+const COMMANDS: [&str; 4] = ["run", "check", "install", "status"];
+const OPTIONS: [&str; 12] = [
     "metadata-host",
     "docker-host",
     "state-dir",
@@ -95,9 +105,15 @@ const OPTIONS: [&str; 10] = [
     "log-format",
     "engine-patience",
     "metadata-patience",
+    "now",
+    "prefix",
     "help",
     "version",
 ];
+
+/// The name that Google's script runner gives to what it has fetched from `startup-script-url`. Source:
+/// <https://github.com/GoogleCloudPlatform/guest-agent>, `google_metadata_script_runner`, `setupAndRunScript`.
+const STARTUP_SCRIPT: &str = "startup-script-url";
 
 impl Cli {
     /// Reads this process's arguments and environment.
@@ -105,7 +121,16 @@ impl Cli {
     /// # Errors
     /// One sentence about what is wrong.
     pub fn from_env() -> Result<Self, String> {
-        Self::parse(env::args_os().skip(1), |name| env::var(name).ok().filter(|value| !value.is_empty()))
+        let args: Vec<_> = env::args_os().skip(1).collect();
+        let is_startup_script =
+            args.is_empty() && env::current_exe().is_ok_and(|exe| exe.file_name() == Some(STARTUP_SCRIPT.as_ref()));
+        let mut cli = Self::parse(args, |name| env::var(name).ok().filter(|value| !value.is_empty()))?;
+        if let Command::Run(config) = &cli.command
+            && is_startup_script
+        {
+            cli.command = Command::StartupScript(config.clone());
+        }
+        Ok(cli)
     }
 
     fn parse(
@@ -127,6 +152,7 @@ impl Cli {
         let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
         let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
         let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
+        let mut install = Install::default();
         let mut command = None;
         let mut file = None;
 
@@ -149,6 +175,8 @@ impl Cli {
                 Long("log-format") => log_format = text(&mut parser)?,
                 Long("engine-patience") => engine_patience = text(&mut parser)?,
                 Long("metadata-patience") => metadata_patience = text(&mut parser)?,
+                Long("now") => install.now = true,
+                Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
                 Value(word) if command.as_deref() == Some("check") && file.is_none() => {
                     file = Some(PathBuf::from(word));
@@ -172,6 +200,7 @@ impl Cli {
             docker_host,
             state_dir,
             callback_allow,
+            cannot_run: None,
             compute_endpoint: format!("{}/", compute_endpoint.trim_end_matches('/')),
         };
         let log_format = match log_format.as_str() {
@@ -179,7 +208,11 @@ impl Cli {
             "json" => LogFormat::Json,
             other => return Err(format!("--log-format {other:?} is not known: use text or json")),
         };
+        if install != Install::default() && command.as_deref() != Some("install") {
+            return Err("--now and --prefix belong to `install`".into());
+        }
         let command = match command.as_deref() {
+            Some("install") => Command::Install(install),
             None | Some("run") => Command::Run(config),
             Some("check") => Command::Check(file.filter(|path| path.as_os_str() != "-")),
             Some("status") => Command::Status(config),

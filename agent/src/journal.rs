@@ -71,6 +71,8 @@ pub struct Attempt {
     pub stop_signal: Option<String>,
     /// Whether its log is read from the engine's file; else by attaching.
     pub logs_from_file: bool,
+    /// The daemon that started it, or has been seen with it running since.
+    pub daemon: Option<String>,
     /// Whether the engine went away while the job ran, or as it ended.
     pub engine_lost: bool,
     /// Whether the engine said that somebody sent the job a signal.

@@ -1,10 +1,11 @@
 //! The binary: reads the command line, sets up logging, does what was asked, says how it went.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use vmjob_agent::{
     check::check,
     cli::{Cli, Command, Config, HELP},
+    install::{Install, install},
     logging,
     run::{Ended, RunError, run},
     status::status,
@@ -14,11 +15,17 @@ fn main() -> ExitCode {
     let cli = Cli::from_env().and_then(|cli| logging::init(cli.log_format, &cli.log_filter).map(|()| cli));
     match cli.map(|cli| cli.command) {
         Ok(Command::Run(config)) => run_job(&config),
-        Ok(Command::Check(file)) => check_job(file.as_deref()),
-        Ok(Command::Status(config)) => show(status(&config.state_dir), ExitCode::FAILURE),
-        Ok(Command::Help) => show(Ok(HELP.trim_end().into()), ExitCode::FAILURE),
-        Ok(Command::Version) => show(Ok(concat!("vmjob-agent ", env!("CARGO_PKG_VERSION")).into()), ExitCode::FAILURE),
-        Err(problem) => show(Err(format!("{problem}\nTry `vmjob-agent --help`.")), ExitCode::from(2)),
+        Ok(Command::StartupScript(config)) => match install(&Install::NOW) {
+            Ok(done) => show(Ok(done), 1),
+            // Whoever waits for the job can still be told.
+            Err(error) => run_job(&Config { cannot_run: Some(error.to_string()), ..config }),
+        },
+        Ok(Command::Install(wanted)) => show(install(&wanted).map_err(|error| error.to_string()), 1),
+        Ok(Command::Check(file)) => show(check(file.as_deref()), 2),
+        Ok(Command::Status(config)) => show(status(&config.state_dir), 1),
+        Ok(Command::Help) => show(Ok(HELP.trim_end().into()), 1),
+        Ok(Command::Version) => show(Ok(concat!("vmjob-agent ", env!("CARGO_PKG_VERSION")).into()), 1),
+        Err(problem) => show(Err(format!("{problem}\nTry `vmjob-agent --help`.")), 2),
     }
 }
 
@@ -27,23 +34,13 @@ fn run_job(config: &Config) -> ExitCode {
     match runtime.map_err(RunError::from).and_then(|runtime| runtime.block_on(run(config))) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Undelivered) => ExitCode::from(75),
-        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), ExitCode::from(69)),
-        Err(error) => show(Err(error.to_string()), ExitCode::FAILURE),
+        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), 69),
+        Err(error) => show(Err(error.to_string()), 1),
     }
 }
 
-fn check_job(file: Option<&Path>) -> ExitCode {
-    let checked = check(file).map(|(job, warnings)| {
-        for warning in warnings {
-            eprintln!("warning: {warning}");
-        }
-        job
-    });
-    show(checked, ExitCode::from(2))
-}
-
-/// Prints what was asked for, or why it cannot be had.
-fn show(text: Result<String, String>, failure: ExitCode) -> ExitCode {
+/// Prints what was asked for, or why it cannot be had, which `failure` then tells.
+fn show(text: Result<String, String>, failure: u8) -> ExitCode {
     match text {
         Ok(text) => {
             println!("{text}");
@@ -51,7 +48,7 @@ fn show(text: Result<String, String>, failure: ExitCode) -> ExitCode {
         }
         Err(problem) => {
             eprintln!("vmjob-agent: {problem}");
-            failure
+            ExitCode::from(failure)
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     metadata::{Metadata, MetadataError},
     outcome::{Failure, Outcome},
     runtime::{Engine, EngineError},
+    service::ServiceManager,
     stop::{Notices, Stop, StopReason},
 };
 
@@ -86,6 +87,7 @@ struct Run<'a> {
     /// Whether the disk did not take the note that the report is out.
     is_forgetful: bool,
     guest: Option<GuestAttributes>,
+    service: &'a ServiceManager,
 }
 
 /// Runs the job of this VM, or goes on with it.
@@ -96,6 +98,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
     let mut notices = Notices::listen(&metadata)?;
     let mut leaving = notices.clone();
 
+    let service = ServiceManager::from_env();
     let work = async {
         let Some(TakenOn { record, unreadable, carried_on }) =
             take_on(config, &journal, &metadata, &mut notices).await?
@@ -106,6 +109,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
         let mut run = Run {
             config,
             guest: Some(GuestAttributes::start(&metadata)),
+            service: &service,
             http,
             metadata,
             notices,
@@ -123,6 +127,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
     };
     tokio::select! {
         ended = work => ended,
+        never = service.keep_told() => match never {},
         // Dropping a step in its middle is what a crash would do, so it is safe.
         () = leaving.handover() => Ok(Ended::Done),
     }
@@ -172,7 +177,8 @@ async fn take_on(
     match (known, assignment) {
         (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => Ok(Some(TakenOn::carry_on(record))),
         (_, Ok(Some(mut assignment))) => {
-            let unreadable = assignment.failure.take();
+            let cannot_run = config.cannot_run.clone().map(Failure::Agent);
+            let unreadable = assignment.failure.take().or(cannot_run);
             let record = assignment.into_record(&boot_id);
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {

@@ -256,6 +256,7 @@ impl Run<'_> {
         }
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
+        attempt.daemon = self.engine.as_ref().and_then(Engine::daemon);
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());
         if let Some(started) = started_since_boot(found) {

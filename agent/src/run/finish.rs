@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::Run;
+use super::{ENGINE_PAUSE, Run};
 use crate::{
     cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
@@ -19,7 +19,7 @@ use crate::{
     logs::LogSummary,
     on_finish::{Compute, carry_out},
     outcome::{Cause, Outcome, Report},
-    runtime::{ContainerNames, Engine, Found, RESULT_FILE},
+    runtime::{ContainerNames, Engine, EngineError, Found, RESULT_FILE},
 };
 
 /// The largest result a job may leave, in bytes.
@@ -152,6 +152,7 @@ impl Run<'_> {
         if let Some(guest) = &self.guest {
             guest.set_state(self.record.phase);
         }
+        self.service.status(&format!("job {}: {}", self.record.job_id, self.record.phase.name()));
     }
 
     /// The last step: lets the VM go, if the job wants that, whether or not anybody took the report.
@@ -187,33 +188,40 @@ impl Run<'_> {
         }
     }
 
-    /// Removes the containers of all attempts so far, if the engine is there to do it.
+    /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.
     async fn remove_containers(&mut self) {
         let removed = timeout(CLEAN_UP_PATIENCE, async {
-            let known = self.record.attempt.container.is_some() || self.record.attempt.number > 1;
-            let patience = if known { CLEAN_UP_PATIENCE } else { Duration::from_secs(1) };
-            let engine = Engine::connect(&self.config.docker_host, patience).await?;
             if self.carried_on && self.record.attempt.container.is_none() && self.record.attempt.image.is_some() {
                 // An agent that died may have asked for a container that is not there yet.
                 sleep(UNSEEN_CREATE_PAUSE).await;
             }
-            for attempt in 1..=self.record.attempt.number {
-                let name = ContainerNames::of(&self.record, attempt).name;
-                // One of the same name may be somebody else's.
-                if let Found::Container(found) = engine.inspect(&name).await?
-                    && found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
-                {
-                    engine.remove(&found.id).await?;
+            let known = self.record.attempt.container.is_some() || self.record.attempt.number > 1;
+            loop {
+                match self.try_to_remove_containers().await {
+                    Err(error) if known && error.is_lost() => sleep(ENGINE_PAUSE).await,
+                    result => return result,
                 }
             }
-            self.engine = Some(engine);
-            Ok::<(), crate::runtime::EngineError>(())
         });
         match removed.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!("the job's container may have been left behind: {error}"),
-            Err(_) => warn!("the job's container may have been left behind: the engine is too slow"),
+            Err(_) => warn!("the job's container may have been left behind: the engine is too slow, or away"),
         }
+    }
+
+    async fn try_to_remove_containers(&self) -> Result<(), EngineError> {
+        let engine = Engine::connect(&self.config.docker_host, Duration::from_secs(1)).await?;
+        for attempt in 1..=self.record.attempt.number {
+            let name = ContainerNames::of(&self.record, attempt).name;
+            // One of the same name may be somebody else's.
+            if let Found::Container(found) = engine.inspect(&name).await?
+                && found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
+            {
+                engine.remove(&found.id).await?;
+            }
+        }
+        Ok(())
     }
 }
 

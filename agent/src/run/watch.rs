@@ -176,7 +176,7 @@ impl Run<'_> {
 
     /// Waits for the exit and does everything else that is to be done meanwhile.
     async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
-        self.look_after_reconnecting(engine, id).await?;
+        self.look_after_connecting(engine, id).await?;
         self.open_logs(engine, job, id);
         let mut notices = self.notices.clone();
         let mut events = engine.events(id);
@@ -285,16 +285,21 @@ impl Run<'_> {
         }
     }
 
-    /// A job that runs on after the engine was away has not been taken down by it.
-    async fn look_after_reconnecting(&mut self, engine: &Engine, id: &str) -> Result<(), EngineError> {
-        if self.record.attempt.engine_lost
-            && let Found::Container(found) = engine.inspect(id).await?
-            && found.status == Status::Running
-        {
-            info!("the engine is back, and the job runs on");
-            self.record.attempt.engine_lost = false;
-            self.save_if_possible();
+    /// A job that runs on after the engine was away has not been taken down by it. A daemon that was started anew while no agent
+    /// was there has been away.
+    async fn look_after_connecting(&mut self, engine: &Engine, id: &str) -> Result<(), EngineError> {
+        let daemon = engine.daemon();
+        let is_another = self.record.attempt.daemon.is_some() && daemon != self.record.attempt.daemon;
+        if !is_another && !self.record.attempt.engine_lost {
+            return Ok(());
         }
+        let runs_on = matches!(engine.inspect(id).await?, Found::Container(found) if found.status == Status::Running);
+        if runs_on {
+            info!("the engine is back, and the job runs on");
+            self.record.attempt.daemon = daemon;
+        }
+        self.record.attempt.engine_lost = !runs_on;
+        self.save_if_possible();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! Source: <https://docs.docker.com/reference/api/engine/>.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,6 +30,7 @@ use super::{
     inspect::{ContainerAnswer, ErrorAnswer, Found, ImageAnswer, InfoAnswer},
 };
 use crate::{
+    clock,
     http::{UnixError, chain, send_unix},
     logs::OutputStream,
     retry::Delays,
@@ -180,6 +182,13 @@ impl Engine {
     /// The directory below which the engine keeps its containers' logs.
     pub async fn root_dir(&self) -> Result<Option<PathBuf>, EngineError> {
         Ok(self.get::<InfoAnswer>("info", "/info").await?.docker_root_dir)
+    }
+
+    /// Which process the daemon is, with its start since boot: another one is a daemon that was started anew. `None` where there is
+    /// no pid file beside its socket, as `dockerd --pidfile` has it by default.
+    pub fn daemon(&self) -> Option<String> {
+        let pid: i64 = fs::read_to_string(self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
+        Some(format!("{pid} from {:.2} s", clock::process_start(pid)?.as_secs_f64()))
     }
 
     /// One look-up, at the negotiated version of the API.

@@ -414,7 +414,14 @@ fn engine(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
         };
         schedule.steps.push(step(when, What::Engine(what)));
     }
-    if draw.chance(30) {
-        schedule.steps.push(step(When::Then(draw.between(0, 1000)), kill(draw)));
+    match draw.between(0, 9) {
+        0..=2 => schedule.steps.push(step(When::Then(draw.between(0, 1000)), kill(draw))),
+        // Nobody is there to see what becomes of the job.
+        3..=5 => {
+            let when = When::Phase(Phase::Running, draw.between(0, 1000));
+            let pause_ms = draw.between(500, 6000);
+            schedule.steps.insert(0, step(when, What::Kill { pause_ms, damage: None }));
+        }
+        _ => {}
     }
 }

@@ -31,6 +31,7 @@ async fn help_teaches_and_version_names() {
         let words = [
             "run",
             "check",
+            "install",
             "status",
             "callback-url",
             "job-spec",

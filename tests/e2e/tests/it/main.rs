@@ -17,4 +17,5 @@ mod metadata;
 mod on_finish;
 mod reboots;
 mod restarts;
+mod service;
 mod stops;

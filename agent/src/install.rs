@@ -1,0 +1,218 @@
+//! Puts the agent on a machine: the binary where it may be executed, its unit, and, if asked, the start. Safe to do again, at each
+//! boot: what is there already is left alone, and a job that runs goes on.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+const UNIT: &str = "vmjob-agent.service";
+const UNIT_DIR: &str = "/etc/systemd/system";
+const UNIT_TEXT: &str = include_str!("../../packaging/systemd/vmjob-agent.service");
+/// Where the unit's text expects the binary.
+const USUAL_BINARY: &str = "/usr/bin/vmjob-agent";
+/// On Container-Optimized OS: what is there may be executed, and is there after a reboot.
+/// Source: <https://cloud.google.com/container-optimized-os/docs/concepts/disks-and-filesystem>.
+const COS_BINARY: &str = "/var/lib/google/vmjob/vmjob-agent";
+/// A call of `systemctl`: it only has to ask.
+const SYSTEMCTL_DEADLINE: Duration = Duration::from_secs(30);
+/// How soon an agent that was told to hand over has ended.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What to install.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Install {
+    /// Start it now too; else it starts with the next boot.
+    pub now: bool,
+    /// The binary goes into `bin/` below this.
+    pub prefix: Option<PathBuf>,
+}
+
+impl Install {
+    /// Where VMs expect it, and at once.
+    pub const NOW: Self = Self { now: true, prefix: None };
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error("failed to write {path}: {source}; is the file system read-only, or are you not root?")]
+    Write { path: String, source: io::Error },
+    #[error("failed to read the running binary: {0}")]
+    Read(io::Error),
+    #[error("`systemctl {call}` failed: {problem}")]
+    Systemctl { call: String, problem: String },
+    #[error("the agent that runs did not hand over within {} s", HANDOVER_PATIENCE.as_secs())]
+    Handover,
+}
+
+/// Installs this program as it is, and says what was done.
+///
+/// # Errors
+/// What could not be done, and what may be in the way.
+pub fn install(install: &Install) -> Result<String, InstallError> {
+    let is_cos = is_cos(&fs::read_to_string("/etc/os-release").unwrap_or_default());
+    let binary = binary_path(install.prefix.as_deref(), is_cos);
+    let own = fs::read("/proc/self/exe").map_err(InstallError::Read)?;
+    let is_new = write_if_changed(&binary, &own, 0o755)?;
+    let unit = Path::new(UNIT_DIR).join(UNIT);
+    let is_unit_new = write_if_changed(&unit, unit_text(&binary).as_bytes(), 0o644)?;
+    if !Path::new("/run/systemd/system").exists() {
+        warn!("systemd does not run here: the unit starts with the next boot that systemd makes");
+    } else if is_unit_new {
+        systemctl(&["daemon-reload"])?;
+    }
+    // Where /etc is empty after a boot, an enabled unit is forgotten: whatever called this calls it again.
+    if !is_cos {
+        systemctl(&["enable", "--quiet", UNIT])?;
+    }
+    if install.now {
+        start(is_new || is_unit_new)?;
+    } else if is_cos {
+        warn!("on Container-Optimized OS the unit is gone after a reboot: install with --now at each boot");
+    }
+    let done = match (is_new || is_unit_new, install.now) {
+        (true, true) => "installed and started",
+        (true, false) => "installed",
+        (false, true) => "was there already; started",
+        (false, false) => "was there already",
+    };
+    Ok(format!("{}: {done}; `journalctl -u {UNIT}` shows what it does", binary.display()))
+}
+
+fn binary_path(prefix: Option<&Path>, is_cos: bool) -> PathBuf {
+    match prefix {
+        Some(prefix) => prefix.join("bin/vmjob-agent"),
+        None if is_cos => COS_BINARY.into(),
+        None => USUAL_BINARY.into(),
+    }
+}
+
+/// `os-release(5)`.
+fn is_cos(os_release: &str) -> bool {
+    os_release.lines().any(|line| matches!(line.trim(), "ID=cos" | "ID=\"cos\""))
+}
+
+fn unit_text(binary: &Path) -> String {
+    UNIT_TEXT.replace(USUAL_BINARY, &binary.display().to_string())
+}
+
+/// Starts the unit. A running agent goes on, unless it is another than the installed one: then that takes over from it.
+fn start(changed: bool) -> Result<(), InstallError> {
+    if changed && is_active()? {
+        info!("handing over to the new agent; the job goes on");
+        systemctl(&["kill", "--kill-who=main", "--signal=HUP", UNIT])?;
+        let end = Instant::now() + HANDOVER_PATIENCE;
+        while is_active()? {
+            if Instant::now() > end {
+                return Err(InstallError::Handover);
+            }
+            sleep(LOOK_INTERVAL);
+        }
+    }
+    // Without waiting: it may be called from a unit that ours is ordered after.
+    systemctl(&["start", "--no-block", UNIT])
+}
+
+fn is_active() -> Result<bool, InstallError> {
+    let call = ["is-active", "--quiet", UNIT];
+    Ok(run(&call)?.status.success())
+}
+
+fn systemctl(call: &[&str]) -> Result<(), InstallError> {
+    let output = run(call)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(InstallError::Systemctl { call: call.join(" "), problem: format!("{}: {}", output.status, text.trim()) })
+}
+
+fn run(call: &[&str]) -> Result<Output, InstallError> {
+    let mut command = Command::new("systemctl");
+    command.args(call).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = command.spawn().and_then(|child| wait(child, SYSTEMCTL_DEADLINE));
+    output.map_err(|error| InstallError::Systemctl { call: call.join(" "), problem: error.to_string() })
+}
+
+/// Waits for a child that says little.
+fn wait(mut child: Child, patience: Duration) -> io::Result<Output> {
+    let end = Instant::now() + patience;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::other(format!("no answer within {} s", patience.as_secs())));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output()
+}
+
+/// Writes the file whole or not at all; false if it was so already.
+fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> Result<bool, InstallError> {
+    let failed = |source| InstallError::Write { path: path.display().to_string(), source };
+    let is_same = fs::read(path).is_ok_and(|there| there == content)
+        && fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == mode);
+    if is_same {
+        return Ok(false);
+    }
+    write(path, content, mode).map_err(failed)?;
+    Ok(true)
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(dir)?;
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
+    let written = file
+        .set_permissions(fs::Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(content))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| File::open(dir)?.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_goes_where_it_may_be_executed() {
+        let cases = [
+            (None, false, "/usr/bin/vmjob-agent"),
+            (None, true, "/var/lib/google/vmjob/vmjob-agent"),
+            (Some("/opt/vmjob"), false, "/opt/vmjob/bin/vmjob-agent"),
+            (Some("/mnt/stateful"), true, "/mnt/stateful/bin/vmjob-agent"),
+        ];
+        for (prefix, is_cos, path) in cases {
+            assert_eq!(binary_path(prefix.map(Path::new), is_cos), Path::new(path));
+        }
+    }
+
+    #[test]
+    fn cos_is_known_by_its_os_release() {
+        assert!(is_cos("NAME=\"Container-Optimized OS\"\nID=cos\n"));
+        assert!(!is_cos("ID=debian\nID_LIKE=cos\n"));
+    }
+
+    #[test]
+    fn the_unit_starts_the_installed_binary() {
+        let text = unit_text(Path::new("/opt/bin/vmjob-agent"));
+        assert!(text.contains("ExecStart=/opt/bin/vmjob-agent run\n"), "{text}");
+        assert!(!text.contains(USUAL_BINARY));
+    }
+}

@@ -1,0 +1,79 @@
+//! What the agent tells systemd of itself: that it is there, what it does, that it is alive. Nothing where it was not started by
+//! systemd. Source: `sd_notify(3)`, `sd_watchdog_enabled(3)`.
+
+use std::{
+    convert::Infallible,
+    env,
+    ffi::OsStr,
+    io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    process,
+    time::Duration,
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+
+/// The service manager's end, if there is one.
+#[derive(Debug, Default)]
+pub struct ServiceManager {
+    socket: Option<UnixDatagram>,
+    /// How long it goes without a sign of life before it takes the agent for dead.
+    watchdog: Option<Duration>,
+}
+
+impl ServiceManager {
+    /// The one that started this process.
+    pub fn from_env() -> Self {
+        let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
+        let socket = connect(name.as_bytes());
+        let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
+        let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
+        Self {
+            socket: socket.inspect_err(|error| warn!("failed to reach the service manager: {error}")).ok(),
+            watchdog: number("WATCHDOG_USEC").filter(|_| is_for_us).map(Duration::from_micros),
+        }
+    }
+
+    /// Tells it what the agent is at; it is shown by `systemctl status`.
+    pub fn status(&self, text: &str) {
+        self.tell(&format!("STATUS={text}"));
+    }
+
+    /// Tells it that the agent has begun, and from then on that it is alive, for as long as this is polled.
+    pub async fn keep_told(&self) -> Infallible {
+        self.tell("READY=1");
+        let Some(watchdog) = self.watchdog else { return std::future::pending().await };
+        let mut ticks = interval(watchdog / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tell("WATCHDOG=1");
+        }
+    }
+
+    /// A service manager that does not listen is no reason to do anything else.
+    fn tell(&self, text: &str) {
+        if let Some(socket) = &self.socket {
+            let _ = socket.send(text.as_bytes());
+        }
+    }
+}
+
+/// A name that begins with `@` is in Linux's abstract namespace.
+fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    // It is never waited for: a message that does not fit is lost.
+    socket.set_nonblocking(true)?;
+    match name.strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(OsStr::from_bytes(name))?,
+    }
+    Ok(socket)
+}
