@@ -69,6 +69,8 @@ pub struct Config {
     /// `unix://PATH`.
     pub docker_host: String,
     pub state_dir: PathBuf,
+    /// Used where nothing can be written to `state_dir`.
+    pub spare_dir: PathBuf,
     pub callback_allow: Vec<String>,
     /// The Compute Engine API's base URL, ending in a slash.
     pub compute_endpoint: String,
@@ -140,9 +142,11 @@ impl Cli {
         let setting = |name: &str, default: &str| environment(name).unwrap_or_else(|| default.to_owned());
         let mut metadata_host = setting("GCE_METADATA_HOST", "169.254.169.254");
         let mut docker_host = setting("DOCKER_HOST", "unix:///var/run/docker.sock");
-        // systemd gives a unit with several state directories all of them, with colons between.
-        let state_directory = setting("STATE_DIRECTORY", "/var/lib/vmjob");
-        let mut state_dir = PathBuf::from(state_directory.split(':').next().unwrap_or_default());
+        // systemd gives a unit with several of them all, with colons between.
+        let directory = |name: &str, default: &str| {
+            PathBuf::from(setting(name, default).split(':').next().unwrap_or_default().to_owned())
+        };
+        let mut state_dir = directory("STATE_DIRECTORY", "/var/lib/vmjob");
         let mut callback_allow: Vec<String> = setting("VMJOB_CALLBACK_ALLOW", "")
             .split(',')
             .map(|host| host.trim().to_owned())
@@ -201,6 +205,7 @@ impl Cli {
             state_dir,
             callback_allow,
             cannot_run: None,
+            spare_dir: directory("RUNTIME_DIRECTORY", "/run/vmjob"),
             compute_endpoint: format!("{}/", compute_endpoint.trim_end_matches('/')),
         };
         let log_format = match log_format.as_str() {

@@ -121,6 +121,8 @@ impl Record {
 pub enum JournalError {
     #[error("failed to open the state directory {dir}: {source}")]
     Open { dir: PathBuf, source: io::Error },
+    #[error("{problem}; nor is there room for it elsewhere")]
+    Nowhere { problem: String },
     #[error("another vmjob-agent is using the state directory {dir}")]
     InUse { dir: PathBuf },
     #[error("failed to read {path}: {source}")]
@@ -153,6 +155,24 @@ impl Journal {
             Ok(()) => Ok(Self { dir, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(JournalError::InUse { dir }),
             Err(TryLockError::Error(source)) => Err(JournalError::Open { dir, source }),
+        }
+    }
+
+    /// Opens `dir`; where nothing can be written there, as on a file system that was mounted read-only after an error, `spare`, with
+    /// the record that `dir` has. What is there is forgotten with the next boot, so no new job may be run: why not comes along.
+    pub fn open_somewhere(dir: &Path, spare: &Path) -> Result<(Self, Option<JournalError>), JournalError> {
+        match Self::open(dir) {
+            Ok(journal) => Ok((journal, None)),
+            Err(problem @ JournalError::Open { .. }) => {
+                let journal = Self::open(spare).map_err(|_| JournalError::Nowhere { problem: problem.to_string() })?;
+                warn!("{problem}; using {} instead", spare.display());
+                if !spare.join(RECORD).exists() {
+                    // There is none, or none that can be had.
+                    let _ = fs::copy(dir.join(RECORD), spare.join(RECORD));
+                }
+                Ok((journal, Some(problem)))
+            }
+            Err(other) => Err(other),
         }
     }
 

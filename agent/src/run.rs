@@ -92,7 +92,8 @@ struct Run<'a> {
 
 /// Runs the job of this VM, or goes on with it.
 pub async fn run(config: &Config) -> Result<Ended, RunError> {
-    let journal = Journal::open(&config.state_dir)?;
+    let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
+    let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());
     let http = Http::default();
     let metadata = Metadata::new(http.clone(), &config.metadata_host);
     let mut notices = Notices::listen(&metadata)?;
@@ -101,7 +102,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
     let service = ServiceManager::from_env();
     let work = async {
         let Some(TakenOn { record, unreadable, carried_on }) =
-            take_on(config, &journal, &metadata, &mut notices).await?
+            take_on(config, &journal, &metadata, &mut notices, cannot_run).await?
         else {
             return Ok(Ended::Done);
         };
@@ -155,6 +156,7 @@ async fn take_on(
     journal: &Journal,
     metadata: &Metadata,
     notices: &mut Notices,
+    cannot_run: Option<String>,
 ) -> Result<Option<TakenOn>, RunError> {
     let boot_id = clock::boot_id()?;
     let known = journal.load()?;
@@ -177,8 +179,7 @@ async fn take_on(
     match (known, assignment) {
         (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => Ok(Some(TakenOn::carry_on(record))),
         (_, Ok(Some(mut assignment))) => {
-            let cannot_run = config.cannot_run.clone().map(Failure::Agent);
-            let unreadable = assignment.failure.take().or(cannot_run);
+            let unreadable = assignment.failure.take().or(cannot_run.map(Failure::Agent));
             let record = assignment.into_record(&boot_id);
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {

@@ -244,6 +244,8 @@ impl Run<'_> {
                     self.engine = None;
                     sleep(LOOK_INTERVAL).await;
                 }
+                // Somebody is removing it.
+                Err(error) if error.is_conflict() => return Err(Failure::ContainerLost { container: id }),
                 Err(error) => return Err(Failure::Start(error)),
             }
         }

@@ -69,6 +69,10 @@ impl Vm {
         &self.dir
     }
 
+    fn spare_dir(&self) -> PathBuf {
+        self.dir.join("spare")
+    }
+
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
     }
@@ -128,7 +132,8 @@ impl Vm {
         command
             .args(["run", "--metadata-host", &self.cloud.metadata_host(), "--callback-allow", "127.0.0.1"])
             .arg("--state-dir")
-            .arg(self.state_dir());
+            .arg(self.state_dir())
+            .env("RUNTIME_DIRECTORY", self.spare_dir());
         if !self.has_docker {
             command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "100ms"]);
         }
@@ -246,7 +251,9 @@ impl Vm {
     }
 
     pub fn journal_file(&self) -> PathBuf {
-        self.state_dir().join("journal.json")
+        // Written where the state directory cannot be.
+        let spare = self.spare_dir().join("journal.json");
+        if spare.exists() { spare } else { self.state_dir().join("journal.json") }
     }
 
     /// The persisted phase; empty while there is none.
