@@ -108,6 +108,10 @@ fn causes(
             _ => {}
         }
     }
+    // Removed before its end was on record: no agent may have been there to see it.
+    if evidence.fired(|what| what == What::ContainerRemove).any(|fired| fired.ok && fired.phase < Some(Phase::Exited)) {
+        causes.insert("CONTAINER_LOST");
+    }
     let attempt = entry.map_or(0, |entry| entry.attempt);
     if evidence.fired(|what| matches!(what, What::Reboot { .. })).any(|reboot| took(reboot, attempt)) {
         // Nobody saw the end: whatever the engine says now is a guess. Only a stop that was under way counts.
