@@ -59,6 +59,10 @@ pub enum Command {
     /// Started by Google's script runner: to install and start itself, or to report why it cannot.
     StartupScript(Config),
     Status(Config),
+    /// Not for people: what runs a job without a container, from the directory that says which.
+    Shim(PathBuf),
+    /// Not for people: becomes the job.
+    ShimExec(PathBuf),
     Help,
     Version,
 }
@@ -182,7 +186,7 @@ impl Cli {
                 Long("now") => install.now = true,
                 Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
-                Value(word) if command.as_deref() == Some("check") && file.is_none() => {
+                Value(word) if matches!(command.as_deref(), Some("check" | "shim" | "shim-exec")) && file.is_none() => {
                     file = Some(PathBuf::from(word));
                 }
                 Value(word) => return Err(format!("unexpected argument {:?}", word.to_string_lossy())),
@@ -221,6 +225,8 @@ impl Cli {
             None | Some("run") => Command::Run(config),
             Some("check") => Command::Check(file.filter(|path| path.as_os_str() != "-")),
             Some("status") => Command::Status(config),
+            Some("shim") => Command::Shim(file.ok_or("which directory?")?),
+            Some("shim-exec") => Command::ShimExec(file.ok_or("which directory?")?),
             Some("help") => Command::Help,
             Some("version") => Command::Version,
             Some(other) => return Err(unknown(&format!("command {other:?}"), other, &COMMANDS, "")),

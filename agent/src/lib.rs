@@ -21,5 +21,6 @@ pub mod retry;
 pub mod run;
 pub mod runtime;
 pub mod service;
+pub mod shim;
 pub mod status;
 pub mod stop;

@@ -8,6 +8,7 @@ use vmjob_agent::{
     install::{Install, install},
     logging,
     run::{Ended, RunError, run},
+    shim,
     status::status,
 };
 
@@ -21,6 +22,9 @@ fn main() -> ExitCode {
             Err(error) => run_job(&Config { cannot_run: Some(error.to_string()), ..config }),
         },
         Ok(Command::Install(wanted)) => show(install(&wanted).map_err(|error| error.to_string()), 1),
+        Ok(Command::Shim(dir)) => show(shim::run(&dir).map(|()| String::new()).map_err(|error| error.to_string()), 1),
+        // It does not come back from this but with an error.
+        Ok(Command::ShimExec(dir)) => show(Err(shim::exec(&dir).to_string()), 127),
         Ok(Command::Check(file)) => show(check(file.as_deref()), 2),
         Ok(Command::Status(config)) => show(status(&config.state_dir), 1),
         Ok(Command::Help) => show(Ok(HELP.trim_end().into()), 1),

@@ -20,12 +20,12 @@ use crate::{
     clock,
     delivery::{self, End, GuestAttributes},
     http::Http,
-    job::{CallbackAuth, Job},
+    job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
     logs::Logs,
     metadata::{Metadata, MetadataError},
     outcome::{Failure, Outcome},
-    runtime::{Engine, EngineError},
+    runtime::{DockerEngine, Engine, EngineError, Processes},
     service::ServiceManager,
     stop::{Notices, Stop, StopReason},
 };
@@ -283,13 +283,21 @@ impl Run<'_> {
             return Ok(engine.clone());
         }
         let (host, patience) = (&self.config.docker_host, self.config.engine_patience);
-        let engine = Engine::connect(host, patience).await.map_err(|source| Failure::EngineUnavailable {
+        let engine = self.connect(patience).await.map_err(|source| Failure::EngineUnavailable {
             host: host.clone(),
             waited_s: patience.as_secs(),
             source,
         })?;
         self.engine = Some(engine.clone());
         Ok(engine)
+    }
+
+    /// What runs jobs of this kind; the Docker engine where there is no telling.
+    async fn connect(&self, patience: Duration) -> Result<Engine, EngineError> {
+        match self.job() {
+            Ok(Job { work: Work::Process(_), .. }) => Ok(Engine::Processes(Processes::below(self.journal.dir()))),
+            _ => Ok(Engine::Docker(DockerEngine::connect(&self.config.docker_host, patience).await?)),
+        }
     }
 
     /// Makes a call to the engine. One that is away for a moment is waited for; `failure` says what any other error means.
@@ -322,7 +330,10 @@ impl Run<'_> {
         let mut notices = self.notices.clone();
         let stop = async {
             let reason = notices.stop().await;
-            sleep(grace).await;
+            // Even a sleep of nothing would let work that is done at once pass.
+            if !grace.is_zero() {
+                sleep(grace).await;
+            }
             reason
         };
         let reason = tokio::select! {

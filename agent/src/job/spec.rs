@@ -258,7 +258,7 @@ mod tests {
             parse(spec).unwrap().job.unsupported().into_iter().map(|error| error.place).collect::<Vec<_>>()
         };
         assert_eq!(places(&full()), ["container.secret_env", "inputs", "outputs", "logs.upload", "metadata_server"]);
-        assert_eq!(places(&json!({"process": {"command": ["/x"]}})), ["process"]);
+        assert_eq!(places(&json!({"process": {"command": ["/x"]}})), [""; 0]);
         assert_eq!(places(&json!({"container": {"image": "a"}})), [""; 0]);
         assert_eq!(
             parse(&full()).unwrap().job.unsupported()[4].to_string(),

@@ -239,6 +239,14 @@ pub enum OnFinish {
 }
 
 impl Job {
+    /// The image of its container, if it has one.
+    pub fn image(&self) -> Option<&str> {
+        match &self.work {
+            Work::Container(container) => Some(&container.image),
+            Work::Process(_) => None,
+        }
+    }
+
     /// This work with every other setting at its default.
     pub fn new(work: Work) -> Self {
         Self {

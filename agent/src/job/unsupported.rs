@@ -9,13 +9,12 @@ use super::types::{Job, MetadataServer, Work};
 impl Job {
     /// The fields that this version cannot honour; a job that has any must not start.
     pub fn unsupported(&self) -> Vec<JobError> {
-        let (process, secrets) = match &self.work {
-            Work::Container(container) => (false, ("container.secret_env", &container.secret_env)),
-            Work::Process(process) => (true, ("process.secret_env", &process.secret_env)),
+        let (place, secrets) = match &self.work {
+            Work::Container(container) => ("container.secret_env", &container.secret_env),
+            Work::Process(process) => ("process.secret_env", &process.secret_env),
         };
         let used = [
-            (process, "process"),
-            (!secrets.1.is_empty(), secrets.0),
+            (!secrets.is_empty(), place),
             (!self.inputs.is_empty(), "inputs"),
             (!self.outputs.is_empty(), "outputs"),
             (self.logs.upload.is_some(), "logs.upload"),

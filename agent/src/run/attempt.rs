@@ -13,7 +13,7 @@ use crate::{
     job::{Container, Job, Pull, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Engine, EngineError, Found, Inspected, Status, container_config, pull},
+    runtime::{ContainerNames, Engine, EngineError, Found, Inspected, Status, pull},
 };
 
 /// How long a name may be taken by a container that cannot be seen yet.
@@ -36,44 +36,42 @@ impl Run<'_> {
         }
         let job = self.job()?;
         self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
-        let Work::Container(container) = &job.work else {
-            return Err(Failure::Agent("only containers can be run".into()).into());
-        };
-        self.record.attempt.image = Some(container.image.clone());
-        if self.takes_over(container).await? {
+        self.record.attempt.image = job.image().map(str::to_owned);
+        if self.takes_over().await? {
             return Ok(());
         }
-        self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
+        if let Work::Container(container) = &job.work {
+            self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
+        }
         // A create that was begun is seen through: dropped here, it would go on in the engine.
-        self.unless_stopped(CALL_GRACE, async |run| run.create(&job, container).await).await
+        self.unless_stopped(CALL_GRACE, async |run| run.create(&job).await).await
     }
 
     /// Whether an earlier run of the agent has made the container of this very attempt: then this run carries on with it, and
     /// a stop is for the next step.
-    async fn takes_over(&mut self, container: &Container) -> Result<bool, Cut> {
+    async fn takes_over(&mut self) -> Result<bool, Cut> {
         let name = self.container_name();
         self.unless_stopped(STOP_PATIENCE, async |run| {
             let found = run.look(&name).await?;
             let ours = found.filter(|found| run.is_ours(found));
             if let Some(found) = &ours {
-                run.take_over(found, container).await?;
+                run.take_over(found).await?;
             }
             Ok::<bool, Failure>(ours.is_some())
         })
         .await
     }
 
-    async fn create(&mut self, job: &Job, container: &Container) -> Result<(), Failure> {
+    async fn create(&mut self, job: &Job) -> Result<(), Failure> {
         let name = self.container_name();
         let result_dir = self.make_result_dir()?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
-            let config = container_config(&self.record, job, container, &result_dir);
             let engine = self.engine().await?;
-            let error = match engine.create(&name, config).await {
+            let error = match engine.create(&name, &self.record, job, &result_dir).await {
                 Ok(id) => {
-                    info!(container = name, image = container.image, "created the container");
+                    info!(name, image = job.image(), "created the container");
                     self.record.attempt.container = Some(id);
                     self.record.phase = Phase::Created;
                     return self.save();
@@ -86,7 +84,7 @@ impl Run<'_> {
                 self.engine = None;
             }
             match self.look(&name).await? {
-                Some(found) if self.is_ours(&found) => return self.take_over(&found, container).await,
+                Some(found) if self.is_ours(&found) => return self.take_over(&found).await,
                 // The remains of an earlier job with this id.
                 Some(found) if found.label(ContainerNames::CLAIM).is_some() && found.status != Status::Running => {
                     self.call(async |engine| engine.remove(&name).await, Failure::Create).await?;
@@ -107,10 +105,12 @@ impl Run<'_> {
         found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
     }
 
-    async fn take_over(&mut self, found: &Inspected, container: &Container) -> Result<(), Failure> {
+    async fn take_over(&mut self, found: &Inspected) -> Result<(), Failure> {
         info!("found the container of this attempt; carrying on with it");
-        let image = &container.image;
-        let digest = self.call(async |engine| engine.image(image).await, Failure::Create).await?;
+        let digest = match self.record.attempt.image.clone() {
+            Some(image) => self.call(async |engine| engine.image(&image).await, Failure::Create).await?,
+            None => None,
+        };
         let attempt = &mut self.record.attempt;
         attempt.image_digest = digest.flatten();
         attempt.container = Some(found.id.clone());
@@ -144,10 +144,11 @@ impl Run<'_> {
             info!(image, "pulling the image");
             self.record.attempt.pull_started_at = Some(clock::now());
             let began = Instant::now();
-            let engine = self.engine().await?;
-            let pulled = pull(&engine, &self.metadata, image).await;
-            self.record.attempt.pull_s = Some(seconds(began.elapsed()));
-            pulled?;
+            if let Engine::Docker(docker) = self.engine().await? {
+                let pulled = pull(&docker, &self.metadata, image).await;
+                self.record.attempt.pull_s = Some(seconds(began.elapsed()));
+                pulled?;
+            }
             info!(image, "pulled the image in {:.1} s", began.elapsed().as_secs_f32());
             present = self.call(async |engine| engine.image(image).await, failed).await?;
         }
@@ -162,6 +163,13 @@ impl Run<'_> {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
             _ => fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)),
         };
+        // Without a container it gets there by its way through the state directory, in which it sees nothing else.
+        let made = made.and_then(|()| match self.job() {
+            Ok(Job { work: Work::Process(_), .. }) => {
+                fs::set_permissions(self.journal.dir(), fs::Permissions::from_mode(0o711))
+            }
+            _ => Ok(()),
+        });
         made.map(|()| dir).map_err(|source| super::journal_failure(self.config, source))
     }
 
@@ -198,7 +206,7 @@ impl Run<'_> {
 
     async fn remove_or_find_started(&mut self) -> Option<Box<Inspected>> {
         let id = self.record.attempt.container.clone()?;
-        let engine = Engine::connect(&self.config.docker_host, STOP_PATIENCE).await.ok()?;
+        let engine = self.connect(STOP_PATIENCE).await.ok()?;
         self.engine = Some(engine.clone());
         loop {
             match engine.inspect(&id).await {
@@ -277,13 +285,13 @@ impl Run<'_> {
 
     /// The engine's file where it can be read; else a stream, which has to be there before the job writes its first line.
     async fn choose_log_source(&mut self, job: &Job, found: &Inspected) -> Result<(), Failure> {
-        let Work::Container(container) = &job.work else { return Ok(()) };
         let failure = |source| Failure::Engine { doing: "get at the log", source };
-        self.record.attempt.logs_from_file = container.log_driver == "json-file"
-            && match self.call(async |engine| engine.root_dir().await, failure).await? {
-                Some(root) => fs::read_dir(root.join("containers").join(&found.id)).is_ok(),
-                None => false,
-            };
+        let is_file = match &job.work {
+            Work::Container(container) => container.log_driver == "json-file",
+            Work::Process(_) => true,
+        };
+        self.record.attempt.logs_from_file =
+            is_file && self.call(async |engine| engine.has_log_file(&found.id).await, failure).await?;
         if !self.record.attempt.logs_from_file && found.status == Status::Created {
             let output = self.call(async |engine| engine.attach(&found.id).await, failure).await?;
             self.logs = None;

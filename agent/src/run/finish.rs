@@ -19,7 +19,7 @@ use crate::{
     logs::LogSummary,
     on_finish::{Compute, carry_out},
     outcome::{Cause, Outcome, Report},
-    runtime::{ContainerNames, Engine, EngineError, Found, RESULT_FILE},
+    runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
 };
 
 /// The largest result a job may leave, in bytes.
@@ -211,7 +211,7 @@ impl Run<'_> {
     }
 
     async fn try_to_remove_containers(&self) -> Result<(), EngineError> {
-        let engine = Engine::connect(&self.config.docker_host, Duration::from_secs(1)).await?;
+        let engine = self.connect(Duration::from_secs(1)).await?;
         for attempt in 1..=self.record.attempt.number {
             let name = ContainerNames::of(&self.record, attempt).name;
             // One of the same name may be somebody else's.

@@ -142,6 +142,7 @@ impl Run<'_> {
                     info!(exit_code = found.exit.code, "the job has ended");
                     return Ok(Learnt::Exit(found.exit.clone(), Some(found)));
                 }
+                Ok(Found::Container(found)) if found.status == Status::Lost => return Ok(Learnt::Gone),
                 // What the wait saw is not in the engine's books yet.
                 Ok(Found::Container(_)) => sleep(BOOKS_PAUSE).await,
                 Ok(Found::Nothing) => {

@@ -1,16 +1,18 @@
 //! From the job to the engine's container configuration: field by field, nothing guessed.
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerCreate>.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions,
     MountType, ResourcesUlimits,
 };
 
+use super::process::has_service_manager;
 use crate::{
-    job::{Container, Gpus, Job, MountKind},
+    job::{Container, Gpus, Job, MountKind, Process},
     journal::Record,
+    shim::ProcessSpec,
 };
 
 /// Where the job finds the directory of its result file.
@@ -35,23 +37,15 @@ impl ContainerNames {
 
 /// The configuration of the container for the record's current attempt. `result_dir` is the host's directory in which the
 /// job's result is to appear.
-pub fn container_config(record: &Record, job: &Job, container: &Container, result_dir: &Path) -> ContainerCreateBody {
-    let attempt = record.attempt.number;
-    let mut env: Vec<String> = container.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    env.extend([
-        format!("JOB_ID={}", record.job_id),
-        format!("JOB_ATTEMPT={attempt}"),
-        format!("JOB_TASK_INDEX={}", job.task_index),
-        format!("JOB_TASK_COUNT={}", job.task_count),
-        format!("JOB_RESULT_FILE={RESULT_DIR}/{RESULT_FILE}"),
-    ]);
-    let mut labels: HashMap<String, String> = container.labels.clone().into_iter().collect();
-    labels.extend([
-        (ContainerNames::CLAIM.to_owned(), record.claim.clone()),
-        (ContainerNames::BOOT_ID.to_owned(), record.attempt.boot_id.clone()),
-        ("vmjob.id".to_owned(), record.job_id.clone()),
-        ("vmjob.attempt".to_owned(), attempt.to_string()),
-    ]);
+pub(super) fn container_config(
+    record: &Record,
+    job: &Job,
+    container: &Container,
+    result_dir: &Path,
+) -> ContainerCreateBody {
+    let env = container.env.clone().into_iter().chain(job_env(record, job, Path::new(RESULT_DIR)));
+    let env = env.map(|(name, value)| format!("{name}={value}")).collect();
+    let labels = container.labels.clone().into_iter().chain(labels(record)).collect();
     ContainerCreateBody {
         image: Some(container.image.clone()),
         entrypoint: container.entrypoint.clone(),
@@ -67,6 +61,47 @@ pub fn container_config(record: &Record, job: &Job, container: &Container, resul
         host_config: Some(host_config(container, result_dir)),
         ..ContainerCreateBody::default()
     }
+}
+
+/// As [`container_config`], for a job without a container.
+pub(super) fn process_spec(
+    name: &str,
+    record: &Record,
+    job: &Job,
+    process: &Process,
+    result_dir: &Path,
+) -> ProcessSpec {
+    ProcessSpec {
+        name: name.to_owned(),
+        command: process.command.clone(),
+        env: process.env.clone().into_iter().chain(job_env(record, job, result_dir)).collect(),
+        workdir: process.workdir.clone(),
+        user: process.user.clone(),
+        labels: labels(record).into(),
+        has_own_group: has_service_manager(),
+    }
+}
+
+/// What every job is told of itself.
+fn job_env(record: &Record, job: &Job, result_dir: &Path) -> [(String, String); 5] {
+    [
+        ("JOB_ID", record.job_id.clone()),
+        ("JOB_ATTEMPT", record.attempt.number.to_string()),
+        ("JOB_TASK_INDEX", job.task_index.to_string()),
+        ("JOB_TASK_COUNT", job.task_count.to_string()),
+        ("JOB_RESULT_FILE", result_dir.join(RESULT_FILE).display().to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
+fn labels(record: &Record) -> [(String, String); 4] {
+    [
+        (ContainerNames::CLAIM, record.claim.clone()),
+        (ContainerNames::BOOT_ID, record.attempt.boot_id.clone()),
+        ("vmjob.id", record.job_id.clone()),
+        ("vmjob.attempt", record.attempt.number.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 fn host_config(container: &Container, result_dir: &Path) -> HostConfig {

@@ -4,9 +4,9 @@
 use std::{collections::HashMap, pin::Pin, time::Duration};
 
 use bollard::{models::EventMessage, query_parameters::EventsOptionsBuilder};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 
-use super::{Engine, EngineError};
+use super::{EngineError, docker::DockerEngine};
 
 /// Longer than any job: a stream is quiet for as long as nothing happens.
 pub(super) const NO_DEADLINE: Duration = Duration::from_hours(24 * 366);
@@ -28,7 +28,7 @@ pub struct Events {
     supported: bool,
 }
 
-impl Engine {
+impl DockerEngine {
     pub fn events(&self, container: &str) -> Events {
         let filters = HashMap::from([("container", vec![container]), ("event", vec!["kill", "die", "oom"])]);
         let options = EventsOptionsBuilder::new().filters(&filters).build();
@@ -38,6 +38,11 @@ impl Engine {
 }
 
 impl Events {
+    /// Of what has none.
+    pub(super) fn none() -> Self {
+        Self { messages: Box::pin(stream::empty()), supported: false }
+    }
+
     /// The next event; an error when the engine has gone away. An engine that has no events is simply quiet.
     pub async fn next(&mut self) -> Result<Event, EngineError> {
         while self.supported {

@@ -15,6 +15,8 @@ pub enum Status {
     Created,
     Running,
     Exited,
+    /// It was started and does not run, and nobody knows how it ended.
+    Lost,
 }
 
 /// What the engine knows of a container.
@@ -31,7 +33,7 @@ pub struct Inspected {
     pub log_path: Option<PathBuf>,
     /// The signal with which this image wants to be stopped.
     pub stop_signal: String,
-    labels: HashMap<String, String>,
+    pub(super) labels: HashMap<String, String>,
 }
 
 /// What a look for a container finds.
@@ -43,6 +45,16 @@ pub enum Found {
 impl Inspected {
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.get(key).map(String::as_str)
+    }
+}
+
+impl From<Inspected> for Found {
+    /// One that is being removed and never ran is as good as gone: the exit code 0 that the engine gives it is nobody's.
+    fn from(inspected: Inspected) -> Self {
+        match (inspected.status, inspected.started_at) {
+            (Status::Exited, None) => Self::Nothing,
+            _ => Self::Container(Box::new(inspected)),
+        }
     }
 }
 
@@ -129,4 +141,30 @@ pub(super) struct InfoAnswer {
 #[derive(Deserialize)]
 pub(super) struct ErrorAnswer {
     pub(super) message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_of_a_container_that_never_ran_is_no_exit() {
+        let zero = "0001-01-01T00:00:00Z";
+        let found = |status: &str, started: &str| {
+            let answer = serde_json::json!({
+                "Id": "c", "Config": {"StopSignal": null, "Labels": null},
+                "State": {"Status": status, "ExitCode": 0, "StartedAt": started, "FinishedAt": zero},
+            });
+            let answer: ContainerAnswer = serde_json::from_value(answer).unwrap();
+            match Found::from(Inspected::from(answer)) {
+                Found::Container(found) => Some(found.status),
+                Found::Nothing => None,
+            }
+        };
+        assert_eq!(found("removing", zero), None);
+        assert_eq!(found("dead", zero), None);
+        assert_eq!(found("created", zero), Some(Status::Created));
+        assert_eq!(found("running", "2026-01-01T00:00:00Z"), Some(Status::Running));
+        assert_eq!(found("removing", "2026-01-01T00:00:00Z"), Some(Status::Exited));
+    }
 }

@@ -1,20 +1,24 @@
-//! The Docker engine, as far as a job needs it: containers go in by their configuration, what became of them comes out.
-//! Every call has a deadline, except the wait for the job.
+//! What runs jobs: the Docker engine, or a shim of our own. A job goes in, what became of it comes out. Every call has a deadline,
+//! except the wait for the job.
 
 mod config;
+mod docker;
 mod engine;
 mod error;
 mod events;
 mod inspect;
+mod process;
 mod pull;
 mod usage;
 
 pub use self::{
-    config::{ContainerNames, RESULT_FILE, container_config},
+    config::{ContainerNames, RESULT_FILE},
+    docker::DockerEngine,
     engine::Engine,
     error::EngineError,
     events::{Event, Events},
     inspect::{Found, Inspected, Status},
+    process::Processes,
     pull::{pull, registry_wants_token},
     usage::{Meter, Usage},
 };

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Engine, EngineError};
+use super::{DockerEngine, EngineError};
 use crate::{metadata::Metadata, outcome::Failure, retry::Delays};
 
 /// Until the registry's first answer.
@@ -27,7 +27,7 @@ pub fn registry_wants_token(image: &str) -> bool {
 }
 
 /// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not.
-pub async fn pull(engine: &Engine, metadata: &Metadata, image: &str) -> Result<(), Failure> {
+pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str) -> Result<(), Failure> {
     let end = Instant::now() + PULL_DEADLINE;
     let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
     for tried in 1.. {
@@ -44,7 +44,7 @@ pub async fn pull(engine: &Engine, metadata: &Metadata, image: &str) -> Result<(
     Ok(())
 }
 
-async fn try_pull(engine: &Engine, metadata: &Metadata, image: &str, end: Instant) -> Result<(), Failure> {
+async fn try_pull(engine: &DockerEngine, metadata: &Metadata, image: &str, end: Instant) -> Result<(), Failure> {
     let stalled = |problem: String| Failure::PullStalled { image: image.to_owned(), problem };
     let credentials = if registry_wants_token(image) {
         // A fresh token for each try; without one the registry may still serve a public image.

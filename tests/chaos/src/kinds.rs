@@ -249,8 +249,8 @@ fn stops(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
     // An endless job has to be stopped by something that comes for certain.
     let certain = When::Phase(Phase::Claimed, draw.between(0, 1500));
     if !(job.endless && job.timeout_ms.is_some() && draw.chance(50)) {
-        let what =
-            if job.endless { draw.pick(&[What::Preempt, What::Cancel, What::Signal(Told::Term)]) } else { stop(draw) };
+        // A signal is forgotten if its agent is killed before it could write it down.
+        let what = if job.endless { draw.pick(&[What::Preempt, What::Cancel]) } else { stop(draw) };
         let when = if job.endless || draw.chance(50) { certain } else { moment(draw) };
         schedule.steps.push(step(when, what));
     }

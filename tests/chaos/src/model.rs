@@ -113,7 +113,7 @@ fn causes(
         causes.insert("CONTAINER_LOST");
     }
     let attempt = entry.map_or(0, |entry| entry.attempt);
-    if evidence.fired(|what| matches!(what, What::Reboot { .. })).any(|reboot| took(reboot, attempt)) {
+    if evidence.fired(|what| matches!(what, What::Reboot { .. })).any(|reboot| took(evidence, name, reboot, attempt)) {
         // Nobody saw the end: whatever the engine says now is a guess. Only a stop that was under way counts.
         causes.insert("VM_REBOOTED");
         for guess in ["NONE", "EXIT_CODE", "SIGNAL", "OOM_KILLED"] {
@@ -123,9 +123,14 @@ fn causes(
     causes
 }
 
-/// A reboot between the start of this attempt and the moment its end was on record.
-fn took(reboot: &Fired, attempt: u64) -> bool {
-    attempt > 0 && reboot.job_starts as u64 >= attempt && reboot.phase < Some(Phase::Exited)
+/// A reboot between the start of this attempt and the moment its end was on record. A start that was under way may only come once
+/// the machine has gone down, as the engine did not.
+fn took(evidence: &Evidence, name: &str, reboot: &Fired, attempt: u64) -> bool {
+    let is_back = evidence.runs.iter().map(|run| run.started).find(|started| *started > reboot.at);
+    let was_under_way = evidence
+        .event(name, "start")
+        .is_some_and(|start| start.at >= reboot.at && is_back.is_none_or(|is_back| start.at <= is_back));
+    attempt > 0 && (reboot.job_starts as u64 >= attempt || was_under_way) && reboot.phase < Some(Phase::Exited)
 }
 
 fn exit_codes(evidence: &Evidence, entry: Option<&Entry>, died: Option<&Event>) -> Vec<i64> {

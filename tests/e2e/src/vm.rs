@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fakecloud::{Answer, Config, FakeCloud};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
@@ -19,13 +20,32 @@ pub struct Vm {
     pub cloud: FakeCloud,
     id: String,
     dir: PathBuf,
-    has_docker: bool,
+    kind: Kind,
     runs: Cell<u32>,
     /// The boot that this VM pretends to be in, if not the machine's own.
     boot: Cell<u32>,
 }
 
+/// What runs the VM's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Docker,
+    Process,
+    /// An engine that cannot be reached.
+    Nothing,
+}
+
 impl Vm {
+    /// A VM for each kind of job that can be run here: what is promised of a container holds of a process.
+    pub async fn of_each_kind() -> Vec<Self> {
+        let mut vms = Vec::from_iter(Self::with_docker().await);
+        // Only root has control groups to give.
+        if rustix::process::geteuid().is_root() {
+            vms.push(Self::start_cloud(Config::default(), Kind::Process).await);
+        }
+        vms
+    }
+
     /// A VM whose job runs on Docker; `None`, and the test is skipped, where there is none.
     pub async fn with_docker() -> Option<Self> {
         Self::with_docker_and(Config::default()).await
@@ -34,15 +54,15 @@ impl Vm {
     /// The same in another cloud.
     pub async fn with_docker_and(config: Config) -> Option<Self> {
         docker::is_there().await.then_some(())?;
-        Some(Self::start_cloud(config, true).await)
+        Some(Self::start_cloud(config, Kind::Docker).await)
     }
 
     /// A VM without an engine, for what never gets as far.
     pub async fn without_docker(config: Config) -> Self {
-        Self::start_cloud(config, false).await
+        Self::start_cloud(config, Kind::Nothing).await
     }
 
-    async fn start_cloud(config: Config, has_docker: bool) -> Self {
+    async fn start_cloud(config: Config, kind: Kind) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
@@ -51,7 +71,7 @@ impl Vm {
         let dir = PathBuf::from(format!("/tmp/vmjob-e2e.{}.{instance_id:x}", process::id()));
         fs::create_dir_all(dir.join("shared")).expect("/tmp is writable");
         let cloud = FakeCloud::start(Config { instance_id, ..config }).await.expect("the fake cloud starts");
-        Self { cloud, id: instance_id.to_string(), dir, has_docker, runs: Cell::new(0), boot: Cell::new(0) }
+        Self { cloud, id: instance_id.to_string(), dir, kind, runs: Cell::new(0), boot: Cell::new(0) }
     }
 
     /// The id of the instance, and of a job that has none of its own.
@@ -79,17 +99,65 @@ impl Vm {
 
     /// A job that runs `script` in a shell, with [`Vm::shared`] as `/shared`; `changes` are merged over it.
     pub fn job(&self, script: &str, changes: Value) -> Value {
-        let mut job = json!({
-            "container": {
-                "image": docker::IMAGE,
-                "args": ["sh", "-c", script],
-                "network": "none",
-                "mounts": [{"type": "bind", "source": self.dir.join("shared"), "target": "/shared"}],
-            },
-            "grace": "1s",
-        });
+        let shared = self.dir.join("shared");
+        let mut job = if self.kind == Kind::Process {
+            let script = script.replace("/shared", &shared.to_string_lossy());
+            json!({"process": {"command": ["sh", "-c", script]}, "grace": "1s"})
+        } else {
+            json!({
+                "container": {
+                    "image": docker::IMAGE,
+                    "args": ["sh", "-c", script],
+                    "network": "none",
+                    "mounts": [{"type": "bind", "source": shared, "target": "/shared"}],
+                },
+                "grace": "1s",
+            })
+        };
         merge(&mut job, changes);
         job
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where the shim of a job without a container keeps what it knows.
+    pub fn process_state(&self) -> Value {
+        let text = fs::read(self.state_dir().join(self.container(1)).join("state.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Kills the job behind the agent's back, as a power cut does.
+    pub async fn kill_job(&self) {
+        if self.kind == Kind::Process {
+            let pid = self.process_state()["pid"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+            if let Some(pid) = pid {
+                // The shim first, which could still write something down.
+                for victim in parent_of(pid).into_iter().chain([pid]) {
+                    let _ = kill_process(victim, Signal::KILL);
+                }
+            }
+        } else if !docker::containers(&self.container(1)).await.is_empty() {
+            docker::run(&["kill", &self.container(1)]).await;
+        }
+    }
+
+    /// Waits for the job's end, with no agent there to see it.
+    pub async fn until_job_ended(&self) {
+        if self.kind == Kind::Process {
+            until("the end of the job", async || self.process_state()["ended"].is_object().then_some(())).await;
+        } else {
+            docker::docker(&["wait", &self.container(1)]).await;
+        }
+    }
+
+    pub async fn job_runs(&self) -> bool {
+        if self.kind == Kind::Process {
+            let state = self.process_state();
+            return state["pid"].is_number() && state["ended"].is_null();
+        }
+        docker::docker(&["inspect", "-f", "{{.State.Status}}", &self.container(1)]).await == "running"
     }
 
     pub fn set_job(&self, script: &str, changes: Value) {
@@ -134,7 +202,7 @@ impl Vm {
             .arg("--state-dir")
             .arg(self.state_dir())
             .env("RUNTIME_DIRECTORY", self.spare_dir());
-        if !self.has_docker {
+        if self.kind != Kind::Docker {
             command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "100ms"]);
         }
         command
@@ -226,10 +294,14 @@ impl Vm {
 
     /// Asserts that nothing is left that should not be: no container, and no token anywhere.
     pub async fn check_remains(&self) {
-        if self.has_docker {
-            let left = docker::containers(&format!("vmjob-{}-", self.id)).await;
-            assert!(left.is_empty(), "{left:?} were left behind");
-        }
+        let left = match self.kind {
+            Kind::Docker => docker::containers(&format!("vmjob-{}-", self.id)).await,
+            Kind::Process => {
+                (1..=3).map(|attempt| self.container(attempt)).filter(|name| is_left(self, name)).collect()
+            }
+            Kind::Nothing => Vec::new(),
+        };
+        assert!(left.is_empty(), "{left:?} were left behind");
         let tokens: Vec<String> = self.tokens();
         for path in files(&self.dir) {
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
@@ -284,7 +356,7 @@ impl Drop for Vm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the agent's log\n{}--- the journal\n{:#}", self.logs(), self.journal());
-            if self.has_docker {
+            if self.kind == Kind::Docker {
                 docker::remove_all(&format!("vmjob-{}-", self.id));
             }
         }
@@ -293,6 +365,18 @@ impl Drop for Vm {
 }
 
 /// Puts `changes` over `value`, objects field by field.
+/// Whether the directory or a control group of a job without a container is still there.
+fn is_left(vm: &Vm, name: &str) -> bool {
+    let groups = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpuacct"];
+    vm.state_dir().join(name).exists() || groups.iter().any(|root| Path::new(root).join(name).exists())
+}
+
+/// The parent of a process (`proc(5)`, the fourth field of its `stat`).
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    Pid::from_raw(stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?)
+}
+
 pub fn merge(value: &mut Value, changes: Value) {
     match (value, changes) {
         (Value::Object(value), Value::Object(changes)) => {

@@ -14,22 +14,23 @@ fn writes(vm: &Vm) -> Vec<Recorded> {
 
 #[tokio::test]
 async fn guest_attributes_hold_state_heartbeat_and_report() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
-    vm.set_job("echo up > /shared/starts; sleep 2; exit 7", json!({}));
-    let agent = vm.start();
-    let state = |vm: &Vm| vm.cloud.guest_attributes().get("vmjob/state").cloned().unwrap_or_default();
-    vm.until_started().await;
-    e2e::until("the state", async || (state(&vm) == b"RUNNING").then_some(())).await;
-    let report = vm.finish(agent).await;
-    let attributes = vm.cloud.guest_attributes();
-    assert_eq!(attributes.keys().collect::<Vec<_>>(), ["vmjob/heartbeat", "vmjob/report", "vmjob/state"]);
-    assert_eq!(attributes["vmjob/state"], b"DELIVERED");
-    let heartbeat = String::from_utf8_lossy(&attributes["vmjob/heartbeat"]);
-    assert!(heartbeat.parse::<jiff::Timestamp>().is_ok(), "{heartbeat}");
-    let there: Value = serde_json::from_slice(&attributes["vmjob/report"]).unwrap();
-    assert_eq!(there, report);
-    assert!(writes(&vm).len() <= 10, "{:#?}", writes(&vm));
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
+        vm.set_job("echo up > /shared/starts; sleep 2; exit 7", json!({}));
+        let agent = vm.start();
+        let state = |vm: &Vm| vm.cloud.guest_attributes().get("vmjob/state").cloned().unwrap_or_default();
+        vm.until_started().await;
+        e2e::until("the state", async || (state(&vm) == b"RUNNING").then_some(())).await;
+        let report = vm.finish(agent).await;
+        let attributes = vm.cloud.guest_attributes();
+        assert_eq!(attributes.keys().collect::<Vec<_>>(), ["vmjob/heartbeat", "vmjob/report", "vmjob/state"]);
+        assert_eq!(attributes["vmjob/state"], b"DELIVERED");
+        let heartbeat = String::from_utf8_lossy(&attributes["vmjob/heartbeat"]);
+        assert!(heartbeat.parse::<jiff::Timestamp>().is_ok(), "{heartbeat}");
+        let there: Value = serde_json::from_slice(&attributes["vmjob/report"]).unwrap();
+        assert_eq!(there, report);
+        assert!(writes(&vm).len() <= 10, "{:#?}", writes(&vm));
+    }
 }
 
 #[tokio::test]
@@ -47,16 +48,18 @@ async fn a_report_that_nobody_takes_is_still_there() {
 /// Off is the default: one refusal is enough to know.
 #[tokio::test]
 async fn a_vm_without_guest_attributes_is_left_alone() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.run_job("sleep 1", json!({})).await;
-    let writes = writes(&vm);
-    assert!(writes.len() <= 1 && writes.iter().all(|write| write.answer == Answer::Status(403)), "{writes:#?}");
+    for vm in Vm::of_each_kind().await {
+        vm.run_job("sleep 1", json!({})).await;
+        let writes = writes(&vm);
+        assert!(writes.len() <= 1 && writes.iter().all(|write| write.answer == Answer::Status(403)), "{writes:#?}");
+    }
 }
 
 #[tokio::test]
 async fn guest_attributes_in_trouble_cost_nothing() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
-    vm.cloud.script_metadata("instance/guest-attributes/", "hang,503,reset,429*100".parse().unwrap());
-    expect(&vm.run_job("exit 7", json!({})).await, &json!({"exit_code": 7}));
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
+        vm.cloud.script_metadata("instance/guest-attributes/", "hang,503,reset,429*100".parse().unwrap());
+        expect(&vm.run_job("exit 7", json!({})).await, &json!({"exit_code": 7}));
+    }
 }

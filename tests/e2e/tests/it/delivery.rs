@@ -235,16 +235,17 @@ async fn the_token_goes_to_no_stranger() {
 
 #[tokio::test]
 async fn a_job_without_a_callback_runs_all_the_same() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.cloud.remove_attribute("callback-url");
-    vm.set_job("echo hello", json!({}));
-    let mut agent = vm.start();
-    assert_eq!(agent.wait().await, 0, "{}", agent.log());
-    assert!(agent.log().contains("callback-url"), "a warning: {}", agent.log());
-    let report: Value = serde_json::from_str(&vm.written_report()).unwrap();
-    expect(&report, &json!({"cause": "NONE", "logs": {"tail": "hello\n"}}));
-    vm.check_remains().await;
-    assert!(tries(&vm).is_empty());
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.remove_attribute("callback-url");
+        vm.set_job("echo hello", json!({}));
+        let mut agent = vm.start();
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        assert!(agent.log().contains("callback-url"), "a warning: {}", agent.log());
+        let report: Value = serde_json::from_str(&vm.written_report()).unwrap();
+        expect(&report, &json!({"cause": "NONE", "logs": {"tail": "hello\n"}}));
+        vm.check_remains().await;
+        assert!(tries(&vm).is_empty());
+    }
 }
 
 #[tokio::test]

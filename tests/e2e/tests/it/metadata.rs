@@ -33,40 +33,43 @@ async fn a_metadata_server_in_trouble_costs_time_only() {
 
 #[tokio::test]
 async fn a_metadata_server_that_comes_up_late_is_waited_for() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("exit 7", json!({}));
-    vm.cloud.metadata_down(true).await.unwrap();
-    let mut agent = vm.start();
-    vm.until_logged("still trying").await;
-    assert!(agent.ended().is_none());
-    vm.cloud.metadata_down(false).await.unwrap();
-    expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("exit 7", json!({}));
+        vm.cloud.metadata_down(true).await.unwrap();
+        let mut agent = vm.start();
+        vm.until_logged("still trying").await;
+        assert!(agent.ended().is_none());
+        vm.cloud.metadata_down(false).await.unwrap();
+        expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
+    }
 }
 
 #[tokio::test]
 async fn a_metadata_server_that_goes_away_does_not_disturb_the_job() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo up > /shared/starts; sleep 1; exit 7", json!({}));
-    let agent = vm.start();
-    vm.until_started().await;
-    vm.cloud.metadata_down(true).await.unwrap();
-    vm.until_logged("the report is not out yet").await;
-    vm.cloud.metadata_down(false).await.unwrap();
-    expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("echo up > /shared/starts; sleep 1; exit 7", json!({}));
+        let agent = vm.start();
+        vm.until_started().await;
+        vm.cloud.metadata_down(true).await.unwrap();
+        vm.until_logged("the report is not out yet").await;
+        vm.cloud.metadata_down(false).await.unwrap();
+        expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
+    }
 }
 
 /// A cancellation gets through although the watch was cut off in between.
 #[tokio::test]
 async fn a_watch_that_was_cut_off_is_taken_up_again() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo up > /shared/starts; sleep 100", json!({"grace": "0s"}));
-    let agent = vm.start();
-    vm.until_started().await;
-    vm.cloud.metadata_down(true).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    vm.cloud.metadata_down(false).await.unwrap();
-    vm.cloud.set_attribute("job-cancel", "true");
-    expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED"}));
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("echo up > /shared/starts; sleep 100", json!({"grace": "0s"}));
+        let agent = vm.start();
+        vm.until_started().await;
+        vm.cloud.metadata_down(true).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        vm.cloud.metadata_down(false).await.unwrap();
+        vm.cloud.set_attribute("job-cancel", "true");
+        expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED"}));
+    }
 }
 
 #[tokio::test]
@@ -84,27 +87,29 @@ async fn without_a_metadata_server_it_says_so() {
 /// Values are asked for as the real server wants it.
 #[tokio::test]
 async fn requests_are_such_as_google_s_server_takes() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.run_job("true", json!({})).await;
-    for request in vm.cloud.metadata_requests() {
-        assert_eq!(request.header("metadata-flavor"), Some("Google"), "{request:?}");
-        assert_eq!(request.header("x-forwarded-for"), None, "{request:?}");
-        assert!(!request.path.contains("//"), "{request:?}");
+    for vm in Vm::of_each_kind().await {
+        vm.run_job("true", json!({})).await;
+        for request in vm.cloud.metadata_requests() {
+            assert_eq!(request.header("metadata-flavor"), Some("Google"), "{request:?}");
+            assert_eq!(request.header("x-forwarded-for"), None, "{request:?}");
+            assert!(!request.path.contains("//"), "{request:?}");
+        }
     }
 }
 
 /// The VM may be there before its job is.
 #[tokio::test]
 async fn a_job_that_comes_later_is_waited_for() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    let url = vm.cloud.callback_url();
-    vm.cloud.remove_attribute("callback-url");
-    let agent = vm.start();
-    vm.until_logged("no job yet").await;
-    vm.set_job("exit 7", json!({}));
-    vm.cloud.set_attribute("callback-url", url);
-    let mut agent = agent;
-    assert_eq!(agent.wait().await, 0, "{}", agent.log());
-    let report: serde_json::Value = serde_json::from_str(&vm.written_report()).unwrap();
-    expect(&report, &json!({"exit_code": 7}));
+    for vm in Vm::of_each_kind().await {
+        let url = vm.cloud.callback_url();
+        vm.cloud.remove_attribute("callback-url");
+        let agent = vm.start();
+        vm.until_logged("no job yet").await;
+        vm.set_job("exit 7", json!({}));
+        vm.cloud.set_attribute("callback-url", url);
+        let mut agent = agent;
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        let report: serde_json::Value = serde_json::from_str(&vm.written_report()).unwrap();
+        expect(&report, &json!({"exit_code": 7}));
+    }
 }

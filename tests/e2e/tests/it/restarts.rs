@@ -20,91 +20,96 @@ fn talked() -> Value {
 
 #[tokio::test]
 async fn killed_again_and_again_it_still_tells_the_truth() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(TALKS, json!({}));
-    for pause_ms in [0, 20, 100, 300, 700, 50, 900] {
-        let mut agent = vm.start();
-        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        agent.kill9().await;
+    for vm in Vm::of_each_kind().await {
+        vm.set_job(TALKS, json!({}));
+        for pause_ms in [0, 20, 100, 300, 700, 50, 900] {
+            let mut agent = vm.start();
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            agent.kill9().await;
+        }
+        expect(&vm.run().await, &talked());
+        assert_eq!(vm.starts(), 1);
     }
-    expect(&vm.run().await, &talked());
-    assert_eq!(vm.starts(), 1);
 }
 
 #[tokio::test]
 async fn a_job_that_ends_while_no_agent_runs_is_reported_whole() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(TALKS, json!({}));
-    let mut agent = vm.start();
-    vm.until_running().await;
-    agent.kill9().await;
-    docker::docker(&["wait", &vm.container(1)]).await;
-    expect(&vm.run().await, &talked());
-    assert_eq!(vm.starts(), 1);
+    for vm in Vm::of_each_kind().await {
+        vm.set_job(TALKS, json!({}));
+        let mut agent = vm.start();
+        vm.until_running().await;
+        agent.kill9().await;
+        vm.until_job_ended().await;
+        expect(&vm.run().await, &talked());
+        assert_eq!(vm.starts(), 1);
+    }
 }
 
 #[tokio::test]
 async fn a_hangup_leaves_the_job_to_the_next_run() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(TALKS, json!({}));
-    let mut agent = vm.start();
-    vm.until_running().await;
-    agent.signal(Signal::HUP);
-    assert_eq!(agent.wait().await, 0, "{}", agent.log());
-    assert_eq!(vm.phase(), "RUNNING");
-    let state = docker::docker(&["inspect", "-f", "{{.State.Status}}", &vm.container(1)]).await;
-    assert_eq!(state, "running");
-    assert!(vm.cloud.callback_requests().is_empty());
-    expect(&vm.run().await, &talked());
-    assert_eq!(vm.starts(), 1);
+    for vm in Vm::of_each_kind().await {
+        vm.set_job(TALKS, json!({}));
+        let mut agent = vm.start();
+        vm.until_running().await;
+        agent.signal(Signal::HUP);
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        assert_eq!(vm.phase(), "RUNNING");
+        assert!(vm.job_runs().await);
+        assert!(vm.cloud.callback_requests().is_empty());
+        expect(&vm.run().await, &talked());
+        assert_eq!(vm.starts(), 1);
+    }
 }
 
 /// With a fresh 8 s the job would run for 14.
 #[tokio::test]
 async fn a_restart_does_not_reset_the_timeout() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo up > /shared/starts; sleep 100", json!({"timeout": "8s", "grace": "0s"}));
-    let mut agent = vm.start();
-    vm.until_running().await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    agent.kill9().await;
-    let report = vm.run().await;
-    expect(&report, &json!({"cause": "TIMEOUT", "exit_code": 137}));
-    let run_s = report["durations_s"]["run"].as_f64().unwrap();
-    assert!((8.0..13.0).contains(&run_s), "{run_s}");
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("trap '' TERM; echo up > /shared/starts; sleep 100", json!({"timeout": "8s", "grace": "0s"}));
+        let mut agent = vm.start();
+        vm.until_running().await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        agent.kill9().await;
+        let report = vm.run().await;
+        expect(&report, &json!({"cause": "TIMEOUT", "exit_code": 137}));
+        let run_s = report["durations_s"]["run"].as_f64().unwrap();
+        assert!((8.0..13.0).contains(&run_s), "{run_s}");
+    }
 }
 
 #[tokio::test]
 async fn started_again_after_delivery_it_does_nothing() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.run_job("echo x >> /shared/starts", json!({})).await;
-    let journal = fs::read(vm.journal_file()).unwrap();
-    for cloud_is_there in [true, false] {
-        if !cloud_is_there {
-            vm.cloud.metadata_down(true).await.unwrap();
-            vm.cloud.callback_down(true).await.unwrap();
+    for vm in Vm::of_each_kind().await {
+        vm.run_job("echo x >> /shared/starts", json!({})).await;
+        let journal = fs::read(vm.journal_file()).unwrap();
+        for cloud_is_there in [true, false] {
+            if !cloud_is_there {
+                vm.cloud.metadata_down(true).await.unwrap();
+                vm.cloud.callback_down(true).await.unwrap();
+            }
+            let mut agent = vm.start();
+            assert_eq!(agent.wait().await, 0, "{cloud_is_there}: {}", agent.log());
+            assert_eq!(vm.starts(), 1);
+            assert_eq!(vm.cloud.callback_requests().len(), 1);
+            assert_eq!(fs::read(vm.journal_file()).unwrap(), journal);
+            vm.check_remains().await;
         }
-        let mut agent = vm.start();
-        assert_eq!(agent.wait().await, 0, "{cloud_is_there}: {}", agent.log());
-        assert_eq!(vm.starts(), 1);
-        assert_eq!(vm.cloud.callback_requests().len(), 1);
-        assert_eq!(fs::read(vm.journal_file()).unwrap(), journal);
-        vm.check_remains().await;
     }
 }
 
 /// A new job in the same VM is another one: a new callback URL comes with it.
 #[tokio::test]
 async fn a_new_job_after_a_delivered_one_is_run() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.run_job("echo x >> /shared/starts", json!({})).await;
-    vm.cloud.consume_callback();
-    vm.set_job("echo x >> /shared/starts; exit 5", json!({}));
-    let mut agent = vm.start();
-    assert_eq!(agent.wait().await, 0, "{}", agent.log());
-    assert_eq!(vm.starts(), 2);
-    let last: Value = serde_json::from_slice(&vm.cloud.accepted().last().unwrap().body).unwrap();
-    expect(&last, &json!({"cause": "EXIT_CODE", "exit_code": 5}));
+    for vm in Vm::of_each_kind().await {
+        vm.run_job("echo x >> /shared/starts", json!({})).await;
+        vm.cloud.consume_callback();
+        vm.set_job("echo x >> /shared/starts; exit 5", json!({}));
+        let mut agent = vm.start();
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        assert_eq!(vm.starts(), 2);
+        let last: Value = serde_json::from_slice(&vm.cloud.accepted().last().unwrap().body).unwrap();
+        expect(&last, &json!({"cause": "EXIT_CODE", "exit_code": 5}));
+    }
 }
 
 /// What becomes of the journal while the agent is dead.
@@ -145,15 +150,16 @@ async fn a_broken_journal_does_not_run_the_job_again() {
 
 #[tokio::test]
 async fn a_second_agent_on_the_same_state_refuses() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo x >> /shared/starts; sleep 2", json!({}));
-    let agent = vm.start();
-    vm.until_started().await;
-    let mut second = vm.start();
-    assert_eq!(second.wait().await, 1, "{}", second.log());
-    assert!(second.log().contains("another vmjob-agent"), "{}", second.log());
-    expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
-    assert_eq!(vm.starts(), 1);
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("echo x >> /shared/starts; sleep 2", json!({}));
+        let agent = vm.start();
+        vm.until_started().await;
+        let mut second = vm.start();
+        assert_eq!(second.wait().await, 1, "{}", second.log());
+        assert!(second.log().contains("another vmjob-agent"), "{}", second.log());
+        expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
+        assert_eq!(vm.starts(), 1);
+    }
 }
 
 /// The job that is under way stays the job; only `job-cancel` is heard.
@@ -237,15 +243,17 @@ async fn a_crash_in_the_middle_of_delivering_delivers_once() {
 /// While the metadata server hangs, nothing is claimed yet.
 #[tokio::test]
 async fn a_crash_before_the_job_is_known_costs_nothing() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo x >> /shared/starts; exit 7", json!({}));
-    vm.cloud.script_metadata("instance/attributes/job-spec", "hang".parse().unwrap());
-    let mut agent = vm.start();
-    let asked =
-        async || vm.cloud.metadata_requests().iter().any(|request| request.path.ends_with("job-spec")).then_some(());
-    until("the question", asked).await;
-    agent.kill9().await;
-    assert_eq!(vm.phase(), "");
-    expect(&vm.run().await, &json!({"exit_code": 7}));
-    assert_eq!(vm.starts(), 1);
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("echo x >> /shared/starts; exit 7", json!({}));
+        vm.cloud.script_metadata("instance/attributes/job-spec", "hang".parse().unwrap());
+        let mut agent = vm.start();
+        let asked = async || {
+            vm.cloud.metadata_requests().iter().any(|request| request.path.ends_with("job-spec")).then_some(())
+        };
+        until("the question", asked).await;
+        agent.kill9().await;
+        assert_eq!(vm.phase(), "");
+        expect(&vm.run().await, &json!({"exit_code": 7}));
+        assert_eq!(vm.starts(), 1);
+    }
 }

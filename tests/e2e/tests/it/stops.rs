@@ -95,17 +95,18 @@ async fn a_success_after_a_stop_is_still_the_stop() {
 
 #[tokio::test]
 async fn the_first_reason_wins() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(
-        "trap 'echo term >> /shared/terms' TERM; echo up > /shared/starts; while :; do sleep 0.1; done",
-        json!({"grace": "3s"}),
-    );
-    let agent = vm.start();
-    vm.until_started().await;
-    cancel(&vm, &agent);
-    vm.until_shared("terms").await;
-    terminate(&vm, &agent);
-    expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": 137}));
+    for vm in Vm::of_each_kind().await {
+        vm.set_job(
+            "trap 'echo term >> /shared/terms' TERM; echo up > /shared/starts; while :; do sleep 0.1; done",
+            json!({"grace": "3s"}),
+        );
+        let agent = vm.start();
+        vm.until_started().await;
+        cancel(&vm, &agent);
+        vm.until_shared("terms").await;
+        terminate(&vm, &agent);
+        expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": 137}));
+    }
 }
 
 /// Whatever the grace, what is left of a Spot VM's 30 seconds is for the report.
@@ -139,40 +140,43 @@ async fn a_stop_is_heard_while_the_engine_is_waited_for() {
 
 #[tokio::test]
 async fn a_job_cancelled_before_its_start_does_not_run() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.cloud.set_attribute("job-cancel", "TRUE");
-    // The watch and the job race; held up, the job loses.
-    vm.cloud.script_metadata("instance/machine-type", "pass+delay=1s".parse().unwrap());
-    let report = vm.run_job("echo x > /shared/ran", json!({})).await;
-    expect(&report, &json!({"cause": "CANCELLED", "exit_code": null, "durations_s": {"run": null}}));
-    assert_eq!(vm.shared("ran"), "");
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute("job-cancel", "TRUE");
+        // The watch and the job race; held up, the job loses.
+        vm.cloud.script_metadata("instance/machine-type", "pass+delay=1s".parse().unwrap());
+        let report = vm.run_job("echo x > /shared/ran", json!({})).await;
+        expect(&report, &json!({"cause": "CANCELLED", "exit_code": null, "durations_s": {"run": null}}));
+        assert_eq!(vm.shared("ran"), "");
+    }
 }
 
 /// Only `true` cancels.
 #[tokio::test]
 async fn another_value_of_job_cancel_is_none() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.cloud.set_attribute("job-cancel", "false");
-    vm.set_job("echo up > /shared/starts; sleep 1", json!({}));
-    let agent = vm.start();
-    vm.until_started().await;
-    vm.cloud.set_attribute("job-cancel", "");
-    expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute("job-cancel", "false");
+        vm.set_job("echo up > /shared/starts; sleep 1", json!({}));
+        let agent = vm.start();
+        vm.until_started().await;
+        vm.cloud.set_attribute("job-cancel", "");
+        expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
+    }
 }
 
 /// Who ended the job is written down before it is ended: a restarted agent knows.
 #[tokio::test]
 async fn a_stop_survives_a_crash() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(
-        "trap 'echo term > /shared/term' TERM; echo up > /shared/starts; while :; do sleep 0.1; done",
-        json!({"grace": "5s"}),
-    );
-    let mut agent = vm.start();
-    vm.until_started().await;
-    cancel(&vm, &agent);
-    vm.until_shared("term").await;
-    agent.kill9().await;
-    vm.cloud.remove_attribute("job-cancel");
-    expect(&vm.run().await, &json!({"cause": "CANCELLED", "exit_code": 137}));
+    for vm in Vm::of_each_kind().await {
+        vm.set_job(
+            "trap 'echo term > /shared/term' TERM; echo up > /shared/starts; while :; do sleep 0.1; done",
+            json!({"grace": "5s"}),
+        );
+        let mut agent = vm.start();
+        vm.until_started().await;
+        cancel(&vm, &agent);
+        vm.until_shared("term").await;
+        agent.kill9().await;
+        vm.cloud.remove_attribute("job-cancel");
+        expect(&vm.run().await, &json!({"cause": "CANCELLED", "exit_code": 137}));
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct ServeOptions {
     pub(crate) callback_port: u16,
     pub(crate) attributes: BTreeMap<String, Vec<u8>>,
     pub(crate) values: Vec<(String, String)>,
+    /// Whether further values come on stdin.
+    pub(crate) control: bool,
     pub(crate) service_account: bool,
     pub(crate) scopes: Option<Vec<String>>,
     pub(crate) callback_script: Script,
@@ -67,6 +69,7 @@ fn parse_serve(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
         callback_port: 0,
         attributes: BTreeMap::new(),
         values: Vec::new(),
+        control: false,
         service_account: true,
         scopes: None,
         callback_script: Script::default(),
@@ -88,6 +91,7 @@ fn parse_serve(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
                 options.attributes.insert(key, value);
             }
             Long("set") => options.values.push(pair(parser, "--set PATH=VALUE")?),
+            Long("control") => options.control = true,
             Long("no-service-account") => options.service_account = false,
             Long("scopes") => {
                 let scopes = parser.value()?.string()?;

@@ -58,6 +58,7 @@ Options:
   --attribute KEY=VALUE     a custom metadata attribute of the instance; repeatable
   --attribute-file KEY=PATH the same, its value from a file
   --set PATH=VALUE          any other value, as in instance/preempted=TRUE; repeatable
+  --control                 go on setting values: one PATH=VALUE a line on stdin
   --no-service-account      a VM without a service account
   --scopes SCOPE,SCOPE      the VM's OAuth scopes (default: cloud-platform)
   --script-callback STEPS   what to do with the next callbacks

@@ -1,10 +1,11 @@
 //! `fakecloud serve`: the two servers, and a log of what they are asked, until a signal comes.
 
-use std::io;
+use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
 
 use fakecloud::{Answer, Config, Event, FakeCloud, ServiceAccount, Site};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::args::ServeOptions;
 use super::print;
@@ -22,10 +23,15 @@ pub(crate) async fn serve(options: ServeOptions) -> io::Result<u8> {
     }
     cloud.script_callback(options.callback_script);
     let mut events = cloud.events();
+    let mut changes = options.control.then(control);
     print(&format!("metadata {}\ncallback {}\n", cloud.metadata_host(), cloud.callback_url()))?;
     loop {
         tokio::select! {
             _ = signals.next() => return Ok(0),
+            Some(line) = next_change(&mut changes) => match line.split_once('=') {
+                Some((path, value)) if !path.is_empty() => cloud.set(path, value),
+                _ => eprintln!("fakecloud: `{line}` is no PATH=VALUE"),
+            },
             event = events.recv() => match event {
                 Ok(event) => {
                     print(&describe(&event))?;
@@ -49,6 +55,28 @@ fn config(options: &ServeOptions) -> Config {
         attributes: options.attributes.clone(),
         service_account: options.service_account.then_some(ServiceAccount { scopes, ..account }),
         ..Config::default()
+    }
+}
+
+/// The lines of stdin, as they come. Their end ends nothing.
+fn control() -> UnboundedReceiver<String> {
+    let (sender, lines) = unbounded_channel();
+    // Reading stdin blocks; the thread ends with the process.
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// `None`, at once, when there are no more; pending where none are to come.
+async fn next_change(changes: &mut Option<UnboundedReceiver<String>>) -> Option<String> {
+    match changes {
+        Some(lines) => lines.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::raw::{parse, request};
@@ -50,6 +50,37 @@ async fn help_goes_to_stdout() {
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}");
         assert!(output.stdout.starts_with(b"fakecloud"), "{arguments:?}");
     }
+}
+
+#[tokio::test]
+async fn serve_takes_changes_from_stdin_and_outlives_its_end() {
+    let mut child = fakecloud();
+    let child = child.args(["serve", "--control"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let metadata = lines.next_line().await.unwrap().unwrap().strip_prefix("metadata ").unwrap().parse().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"nonsense\ninstance/preempted=TRUE\ninstance/attributes/job-cancel=a=b\n").await.unwrap();
+    drop(stdin);
+    // The wait ends with the change, whichever comes first.
+    let query = "instance/preempted?wait_for_change=true&last_etag=0&timeout_sec=10";
+    for (path, value) in [(query, "TRUE"), ("instance/attributes/job-cancel", "a=b")] {
+        let mut seen = String::new();
+        for _ in 0..100 {
+            let request = request("GET", &format!("/computeMetadata/v1/{path}"), &[("Metadata-Flavor", "Google")], b"");
+            seen = parse(&crate::raw::exchange(metadata, &request).await.unwrap()).text();
+            if seen == value {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(seen, value);
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    signal(&child, Signal::TERM);
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "fakecloud: `nonsense` is no PATH=VALUE\n");
 }
 
 #[tokio::test]

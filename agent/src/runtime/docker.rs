@@ -1,0 +1,255 @@
+//! The client of the engine's API over its unix socket: one method a call, each with its deadline.
+//! Source: <https://docs.docker.com/reference/api/engine/>.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bollard::{
+    API_DEFAULT_VERSION, BollardRequest, Docker,
+    errors::Error,
+    models::ContainerCreateBody,
+    query_parameters::{
+        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    },
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, Response, body::Incoming, header::HeaderValue};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{
+    EngineError,
+    events::NO_DEADLINE,
+    inspect::{ContainerAnswer, ErrorAnswer, Found, ImageAnswer, InfoAnswer, Inspected},
+};
+use crate::{
+    clock,
+    http::{UnixError, chain, send_unix},
+    logs::OutputStream,
+    retry::Delays,
+};
+
+/// An answer that is looked at as a whole: a container with thousands of labels and mounts is a few hundred KB.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// An ordinary call: the engine only has to look something up.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Creating and starting prepare file systems and networks, on slow disks at boot.
+const START_DEADLINE: Duration = Duration::from_mins(5);
+
+/// A connection to an engine whose API version has been negotiated. Each call opens a connection of its own.
+#[derive(Clone)]
+pub struct DockerEngine {
+    pub(super) docker: Docker,
+    socket: PathBuf,
+}
+
+impl DockerEngine {
+    /// Connects to the engine at `host` (`unix://PATH`) and negotiates the version; goes on trying for `patience`, for at
+    /// boot Docker may not be up yet.
+    pub async fn connect(host: &str, patience: Duration) -> Result<Self, EngineError> {
+        let end = Instant::now() + patience;
+        for (tried, delay) in Delays::new(Duration::from_millis(100), Duration::from_secs(3)).enumerate() {
+            let left = end.saturating_duration_since(Instant::now());
+            match Self::connect_once(host, CALL_DEADLINE.min(left.max(Duration::from_secs(1)))).await {
+                Ok(engine) => return Ok(engine),
+                Err(error) if Instant::now() + delay >= end => return Err(error),
+                Err(error) if tried == 3 => {
+                    info!("waiting for the Docker daemon at {host} for up to {} s: {error}", patience.as_secs());
+                }
+                Err(_) => {}
+            }
+            sleep(delay).await;
+        }
+        unreachable!("the delays never end")
+    }
+
+    async fn connect_once(host: &str, deadline: Duration) -> Result<Self, EngineError> {
+        let socket = PathBuf::from(host.strip_prefix("unix://").unwrap_or(host));
+        let path = socket.clone();
+        let transport = move |request: BollardRequest| {
+            let path = path.clone();
+            async move { send(&path, request).await }
+        };
+        let docker = Docker::connect_with_custom_transport(
+            transport,
+            Some("http://localhost"),
+            CALL_DEADLINE.as_secs(),
+            API_DEFAULT_VERSION,
+        )?;
+        let docker = within("version", deadline, docker.negotiate_version()).await?;
+        Ok(Self { docker, socket })
+    }
+
+    pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<String, EngineError> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let slow = self.docker.clone().with_timeout(START_DEADLINE);
+        let created = within("create", START_DEADLINE, slow.create_container(Some(options), config)).await?;
+        for warning in created.warnings {
+            warn!("the engine says: {warning}");
+        }
+        Ok(created.id)
+    }
+
+    pub async fn start(&self, container: &str) -> Result<(), EngineError> {
+        let slow = self.docker.clone().with_timeout(START_DEADLINE);
+        within("start", START_DEADLINE, slow.start_container(container, None)).await
+    }
+
+    /// What the engine knows of the container with this name or id.
+    pub async fn inspect(&self, container: &str) -> Result<Found, EngineError> {
+        match self.get::<ContainerAnswer>("inspect", &format!("/containers/{container}/json")).await {
+            Ok(answer) => Ok(Inspected::from(answer).into()),
+            Err(error) if error.is_not_found() => Ok(Found::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the container, which was started, runs no more: the exit code as the engine gives it. This call
+    /// alone has no deadline.
+    pub async fn wait(&self, container: &str) -> Result<i64, EngineError> {
+        // `next-exit` would hang for ever on a container that has exited already, and one that was started can only be
+        // running or have exited: so this works alike for a fresh container and after a restart of the agent.
+        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+        let patient = self.docker.clone().with_timeout(NO_DEADLINE);
+        match Box::pin(patient.wait_container(container, Some(options))).next().await {
+            Some(Ok(answer)) => Ok(answer.status_code),
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(EngineError::Unreachable("the wait ended without an answer".into())),
+        }
+    }
+
+    /// Sends a signal; false if the container does not run.
+    pub async fn kill(&self, container: &str, signal: &str) -> Result<bool, EngineError> {
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        match within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options))).await {
+            Ok(()) => Ok(true),
+            Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(false),
+            // Docker before 20.10.? answers 500 here.
+            Err(EngineError::Refused { message, .. }) if message.contains("is not running") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the container and its anonymous volumes; one that is gone already is fine.
+    pub async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match within("remove", START_DEADLINE, self.docker.remove_container(container, Some(options))).await {
+            // 409: its removal is under way.
+            Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Removes a container that does not run; an error if it does.
+    pub async fn remove_stopped(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new().v(true).build();
+        match within("remove", CALL_DEADLINE, self.docker.remove_container(container, Some(options))).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The container's output from now on. To be called before the start: then nothing is missed.
+    pub async fn attach(&self, container: &str) -> Result<OutputStream, EngineError> {
+        let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
+        let attached = within("attach", CALL_DEADLINE, self.docker.attach_container(container, Some(options)));
+        Ok(attached.await?.output)
+    }
+
+    /// The container's output from its beginning, as far as the log driver has kept it; with `follow` also what is still to come.
+    pub fn replay(&self, container: &str, follow: bool) -> OutputStream {
+        let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).build();
+        Box::pin(self.docker.logs(container, Some(options)))
+    }
+
+    /// Whether the image is there, and the digest by which its registry knows it.
+    pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
+        match self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await {
+            Ok(found) => Ok(Some(found.digest(image))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the container's directory, with its json-file log, can be read here.
+    pub async fn has_log_file(&self, container: &str) -> Result<bool, EngineError> {
+        let root = self.get::<InfoAnswer>("info", "/info").await?.docker_root_dir;
+        Ok(root.is_some_and(|root| fs::read_dir(root.join("containers").join(container)).is_ok()))
+    }
+
+    /// Which process the daemon is, with its start since boot: another one is a daemon that was started anew. `None` where there is
+    /// no pid file beside its socket, as `dockerd --pidfile` has it by default.
+    pub fn daemon(&self) -> Option<String> {
+        let pid: i64 = fs::read_to_string(self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
+        Some(format!("{pid} from {:.2} s", clock::process_start(pid)?.as_secs_f64()))
+    }
+
+    /// One look-up, at the negotiated version of the API.
+    async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
+        let version = self.docker.client_version();
+        let path = format!("/v{}.{}{path}", version.major_version, version.minor_version);
+        let exchange = async {
+            let request = Request::get(path).body(Full::<Bytes>::default())?;
+            let answer = send_unix(&self.socket, request).await?;
+            let status = answer.status();
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((
+                status,
+                Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes(),
+            ))
+        };
+        let answer =
+            timeout(CALL_DEADLINE, exchange).await.map_err(|_| EngineError::Late { call, deadline: CALL_DEADLINE })?;
+        let (status, body) = answer.map_err(|error| EngineError::Unreachable(chain(&*error)))?;
+        if !status.is_success() {
+            let message = serde_json::from_slice(&body)
+                .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |ErrorAnswer { message }| message);
+            return Err(EngineError::Refused { status: status.as_u16(), message });
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| EngineError::Failed(format!("the engine's answer to `{call}` is not understood: {error}")))
+    }
+}
+
+/// What bollard sends goes through here.
+async fn send(path: &Path, mut request: BollardRequest) -> Result<Response<Incoming>, Error> {
+    // bollard encodes registry credentials with `+` and `/`; the engine wants the URL-safe alphabet.
+    if let Some(auth) = request.headers_mut().get_mut("X-Registry-Auth") {
+        let url_safe: Vec<u8> = auth
+            .as_bytes()
+            .iter()
+            .map(|byte| match byte {
+                b'+' => b'-',
+                b'/' => b'_',
+                other => *other,
+            })
+            .collect();
+        if let Ok(value) = HeaderValue::from_bytes(&url_safe) {
+            *auth = value;
+        }
+        auth.set_sensitive(true);
+    }
+    send_unix(path, request).await.map_err(|error| match error {
+        UnixError::Connect(err) => Error::IOError { err },
+        UnixError::Exchange(err) => Error::HyperResponseError { err },
+    })
+}
+
+/// Bounds a whole call: bollard's own time-out ends with the answer's headers.
+async fn within<T>(
+    call: &'static str,
+    deadline: Duration,
+    pending: impl Future<Output = Result<T, Error>>,
+) -> Result<T, EngineError> {
+    match timeout(deadline, pending).await {
+        Ok(result) => result.map_err(EngineError::from),
+        Err(_) => Err(EngineError::Late { call, deadline }),
+    }
+}

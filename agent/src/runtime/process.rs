@@ -1,0 +1,247 @@
+//! Jobs without a container, with the calls that containers have: each has a directory of its own below the state directory, and a
+//! shim that runs it (see [`crate::shim`]).
+
+use std::{
+    env, io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    EngineError,
+    inspect::{Found, Inspected, Status},
+};
+use crate::{
+    clock,
+    outcome::Exit,
+    shim::{Files, ProcessSpec, ProcessState, end_groups},
+};
+
+/// Until a shim has begun its job, on slow disks at boot.
+const START_DEADLINE: Duration = Duration::from_mins(1);
+/// Until a shim answers.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Until a shim that was told to kill its job is gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The jobs below one directory.
+#[derive(Debug, Clone)]
+pub struct Processes {
+    dir: PathBuf,
+}
+
+impl Processes {
+    pub fn below(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    fn files(&self, name: &str) -> Files {
+        Files::new(&self.dir.join(name))
+    }
+
+    pub(super) fn create(&self, spec: &ProcessSpec) -> Result<String, EngineError> {
+        match self.files(&spec.name).create(spec) {
+            Ok(()) => Ok(spec.name.clone()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(EngineError::Refused { status: 409, message: format!("{} is there already", spec.name) })
+            }
+            Err(error) => Err(failed("write down what is to run", &error)),
+        }
+    }
+
+    /// Starts the shim, unless it is there, and waits until it has begun the job.
+    pub(super) async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let files = self.files(name);
+        let spec = files.spec().map_err(|error| failed("read what is to run", &error))?;
+        if UnixStream::connect(files.socket()).await.is_err() {
+            launch(&spec, &self.dir.join(name)).await?;
+        }
+        let end = Instant::now() + START_DEADLINE;
+        loop {
+            let state = files.state().map_err(|error| failed("read the job's state", &error))?;
+            match state {
+                Some(ProcessState { error: Some(problem), .. }) => return Err(EngineError::Failed(problem)),
+                Some(state) if state.started_at.is_some() => return Ok(()),
+                _ if Instant::now() > end => {
+                    return Err(EngineError::Late { call: "start", deadline: START_DEADLINE });
+                }
+                _ => sleep(LOOK_INTERVAL).await,
+            }
+        }
+    }
+
+    pub(super) async fn inspect(&self, name: &str) -> Result<Found, EngineError> {
+        let files = self.files(name);
+        let spec = match files.spec() {
+            Ok(spec) => spec,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(failed("read what is to run", &error)),
+        };
+        // Asked before the state is read: a shim writes the end down before it goes.
+        let has_shim = UnixStream::connect(files.socket()).await.is_ok();
+        let state = files.state().map_err(|error| failed("read the job's state", &error))?;
+        let status = match &state {
+            None => Status::Created,
+            Some(state) if state.error.is_some() => Status::Created,
+            Some(state) if state.ended.is_some() => Status::Exited,
+            Some(_) if has_shim => Status::Running,
+            Some(_) => Status::Lost,
+        };
+        let ended = state.as_ref().and_then(|state| state.ended.clone());
+        let started_at = state.as_ref().and_then(|state| state.started_at.as_deref());
+        Ok(Found::Container(Box::new(Inspected {
+            id: spec.name,
+            pid: state.as_ref().map(|state| state.pid).filter(|_| status == Status::Running),
+            status,
+            exit: Exit {
+                code: ended.as_ref().map_or(0, |ended| ended.code),
+                oom_killed: ended.as_ref().is_some_and(|ended| ended.oom_killed),
+                error: state.as_ref().and_then(|state| state.error.clone()).unwrap_or_default(),
+            },
+            started_at: started_at.and_then(clock::parse),
+            finished_at: ended.as_ref().and_then(|ended| clock::parse(&ended.finished_at)),
+            log_path: Some(files.log()),
+            stop_signal: "SIGTERM".into(),
+            labels: spec.labels.into_iter().collect(),
+        })))
+    }
+
+    /// Waits for the job's end: the exit code. This call alone has no deadline.
+    pub(super) async fn wait(&self, name: &str) -> Result<i64, EngineError> {
+        let files = self.files(name);
+        if let Ok(mut shim) = UnixStream::connect(files.socket()).await {
+            // It says nothing unasked, and goes when the job has ended.
+            let _ = shim.read(&mut [0]).await;
+        }
+        match files.state() {
+            Ok(Some(ProcessState { ended: Some(ended), .. })) => Ok(ended.code),
+            Ok(_) => Err(EngineError::Refused { status: 404, message: "the job's shim is gone".into() }),
+            Err(error) => Err(failed("read the job's state", &error)),
+        }
+    }
+
+    /// Sends a signal; false if the job does not run.
+    pub(super) async fn kill(&self, name: &str, signal: &str) -> Result<bool, EngineError> {
+        let Ok(shim) = UnixStream::connect(self.files(name).socket()).await else { return Ok(false) };
+        let exchange = async {
+            let mut shim = BufReader::new(shim);
+            shim.write_all(format!("{signal}\n").as_bytes()).await?;
+            let mut answer = String::new();
+            shim.read_line(&mut answer).await.map(|_| answer)
+        };
+        match timeout(CALL_DEADLINE, exchange).await {
+            Ok(Ok(answer)) => Ok(answer == "sent\n"),
+            // It went as the job ended.
+            Ok(Err(_)) => Ok(false),
+            Err(_) => Err(EngineError::Late { call: "kill", deadline: CALL_DEADLINE }),
+        }
+    }
+
+    /// Ends what is left of the job, and removes all that it has; one that is gone already is fine.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), EngineError> {
+        let files = self.files(name);
+        if self.kill(name, "SIGKILL").await? {
+            let end = Instant::now() + KILL_DEADLINE;
+            while UnixStream::connect(files.socket()).await.is_ok() {
+                if Instant::now() > end {
+                    return Err(EngineError::Late { call: "remove", deadline: KILL_DEADLINE });
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        }
+        Self::discard(&files)
+    }
+
+    /// Removes a job that was not begun; an error if it was, or is being.
+    pub(super) fn remove_stopped(&self, name: &str) -> Result<(), EngineError> {
+        let files = self.files(name);
+        let lock = match files.lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            lock => lock.map_err(|error| failed("lock the job", &error))?,
+        };
+        match lock {
+            Some(_lock) => Self::discard(&files),
+            None => Err(EngineError::Refused { status: 409, message: "the job is being started".into() }),
+        }
+    }
+
+    fn discard(files: &Files) -> Result<(), EngineError> {
+        if let Ok(Some(state)) = files.state() {
+            // Of a shim that was killed something may be left.
+            end_groups(&state.groups);
+        }
+        files.remove().map_err(|error| failed("remove what the job has left", &error))
+    }
+}
+
+/// Starts a shim that does not end with the agent: as a unit of its own where systemd is, and not confined as the agent is.
+async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<(), EngineError> {
+    let agent = env::current_exe().map_err(|error| failed("find the agent's own program", &error))?;
+    let mut command = if spec.has_own_group {
+        let mut command = Command::new("systemd-run");
+        command.args(["--quiet", "--collect", "--unit", &spec.name, "--description=a job of vmjob"]).args([
+            // Stopped after the agent, which can still report it then.
+            "--property=Before=vmjob-agent.service",
+            "--property=KillMode=mixed",
+            // A child that was killed for memory is no reason to end the job.
+            "--property=OOMPolicy=continue",
+            "--property=MemoryAccounting=yes",
+            "--property=CPUAccounting=yes",
+            "--property=TasksMax=infinity",
+            "--property=LimitNOFILE=1048576",
+        ]);
+        command.arg(agent);
+        command
+    } else {
+        Command::new(agent)
+    };
+    let stderr = if spec.has_own_group { Stdio::piped() } else { Stdio::inherit() };
+    // Ctrl-C at a terminal is for the agent.
+    command.arg("shim").arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
+    let mut child = command.spawn().map_err(|error| failed("start the job's shim", &error))?;
+    if !spec.has_own_group {
+        thread::spawn(move || child.wait());
+        return Ok(());
+    }
+    let end = Instant::now() + START_DEADLINE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(_)) => {
+                let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
+                let text = String::from_utf8_lossy(&output.stderr);
+                return Err(EngineError::Failed(format!("systemd-run failed: {}", text.trim())));
+            }
+            Ok(None) if Instant::now() < end => sleep(LOOK_INTERVAL).await,
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(EngineError::Late { call: "systemd-run", deadline: START_DEADLINE });
+            }
+            Err(error) => return Err(failed("start the job's shim", &error)),
+        }
+    }
+}
+
+/// Whether services can be started here.
+pub(super) fn has_service_manager() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+fn failed(what: &str, error: &io::Error) -> EngineError {
+    // In the words in which engines say it.
+    if error.kind() == io::ErrorKind::StorageFull {
+        return EngineError::Failed(format!("failed to {what}: no space left on device"));
+    }
+    EngineError::Failed(format!("failed to {what}: {error}"))
+}

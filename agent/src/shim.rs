@@ -1,0 +1,185 @@
+//! What stands between the agent and a job without a container: a process that outlives the agent, keeps the job's output, and
+//! writes down how it ended. In: a directory with the [`ProcessSpec`]. Out: the same directory with the [`ProcessState`], the log
+//! in Docker's json-file format, and a socket that takes signals and lasts as long as the job.
+
+mod cgroup;
+mod exec;
+mod files;
+mod log;
+mod user;
+
+use std::{
+    fs, io,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+        process::ExitStatusExt,
+    },
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    low_level::pipe,
+};
+
+use self::{cgroup::Group, log::Log};
+pub use self::{
+    cgroup::end_groups,
+    exec::exec,
+    files::{Ended, Files, ProcessSpec, ProcessState},
+};
+use crate::clock;
+
+/// How long a child that has the output open may go on after the job has ended.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the shim waits for.
+enum Event {
+    /// A client's signal, by name; the answer goes back on the stream.
+    Signal(String, UnixStream),
+    /// The service manager wants the shim to end.
+    Told,
+    /// The two streams of output have ended.
+    Drained,
+    Exited(io::Result<ExitStatus>),
+}
+
+/// Runs the job of `dir` to its end. A job that has been begun is never begun again.
+///
+/// # Errors
+/// What kept the job from being begun, or its end from being written down.
+pub fn run(dir: &Path) -> io::Result<()> {
+    let files = Files::new(dir);
+    let Some(_lock) = files.lock()? else { return Ok(()) };
+    if files.state()?.is_some() {
+        return Ok(());
+    }
+    let spec = files.spec()?;
+    let listener = UnixListener::bind(files.socket())?;
+    fs::set_permissions(files.socket(), fs::Permissions::from_mode(0o600))?;
+    let group = Group::enter(&spec.name, spec.has_own_group)?;
+
+    let (mut child, mut gate) = spawn(dir)?;
+    let mut state = ProcessState::begun(child.id().into(), group.paths());
+    files.save(&state)?;
+    let began = open(&mut gate).and_then(|()| {
+        let mut problem = String::new();
+        // Closed by the job's program as it begins.
+        gate.read_to_string(&mut problem).map(|_| problem)
+    });
+    let problem = began.unwrap_or_else(|error| error.to_string());
+    if !problem.is_empty() {
+        child.wait()?;
+        state.ended = Some(Ended { code: 127, finished_at: clock::now(), oom_killed: false });
+        state.error = Some(problem);
+        return files.save(&state);
+    }
+    state.started_at = Some(clock::now());
+    files.save(&state)?;
+
+    let (events, coming) = channel();
+    let pid = Pid::from_child(&child);
+    Log::begin(&files.log(), child.stdout.take(), child.stderr.take(), events.clone())?;
+    take_commands(listener, events.clone());
+    take_signals(events.clone())?;
+    thread::spawn(move || events.send(Event::Exited(child.wait())));
+    let status = follow(&coming, pid, &group)?;
+
+    // What is left of the job, and of its session where there is no control group.
+    let _ = kill_process_group(pid, Signal::KILL);
+    group.kill_others(KILL_PATIENCE);
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
+    state.ended = Some(Ended { code: code.into(), finished_at: clock::now(), oom_killed: group.oom_kills() > 0 });
+    files.save(&state)
+}
+
+/// The child that will become the job once the gate is opened.
+fn spawn(dir: &Path) -> io::Result<(Child, UnixStream)> {
+    let (gate, other_end) = UnixStream::pair()?;
+    let child = Command::new("/proc/self/exe")
+        .arg("shim-exec")
+        .arg(dir)
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(other_end)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    Ok((child, gate))
+}
+
+fn open(gate: &mut UnixStream) -> io::Result<()> {
+    gate.write_all(b"\n")
+}
+
+/// Does what is asked until the job has ended, and its output too, or nearly.
+fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<ExitStatus> {
+    let mut ended: Option<(ExitStatus, Instant)> = None;
+    let mut is_drained = false;
+    loop {
+        let patience = match ended {
+            Some((status, at)) if is_drained || at.elapsed() >= DRAIN_PATIENCE => return Ok(status),
+            Some((_, at)) => DRAIN_PATIENCE.saturating_sub(at.elapsed()),
+            None => Duration::MAX,
+        };
+        match coming.recv_timeout(patience) {
+            Ok(Event::Exited(status)) => ended = Some((status?, Instant::now())),
+            Ok(Event::Drained) => is_drained = true,
+            Ok(Event::Told) => _ = kill_process(pid, Signal::TERM),
+            Ok(Event::Signal(name, mut client)) => {
+                let answer = if ended.is_some() { "ended\n" } else { send(&name, pid, group) };
+                // Whoever asked may be gone.
+                let _ = client.write_all(answer.as_bytes());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A signal goes to the job's first process; nothing of the job is to be left by SIGKILL.
+fn send(name: &str, pid: Pid, group: &Group) -> &'static str {
+    let sent = match name {
+        "SIGKILL" => {
+            group.kill_others(Duration::ZERO);
+            kill_process_group(pid, Signal::KILL)
+        }
+        "SIGTERM" => kill_process(pid, Signal::TERM),
+        _ => return "unknown\n",
+    };
+    if sent.is_ok() { "sent\n" } else { "ended\n" }
+}
+
+/// Each client writes the name of a signal a line, or nothing, and waits for the end.
+fn take_commands(listener: UnixListener, events: Sender<Event>) {
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let events = events.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(&client).lines().map_while(Result::ok) {
+                    let Ok(answer_to) = client.try_clone() else { return };
+                    if events.send(Event::Signal(line, answer_to)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn take_signals(events: Sender<Event>) -> io::Result<()> {
+    let (mut told, tell) = UnixStream::pair()?;
+    pipe::register(SIGTERM, tell.try_clone()?)?;
+    pipe::register(SIGINT, tell)?;
+    // Of a terminal that is closed: no reason to end.
+    let (_, unheard) = UnixStream::pair()?;
+    pipe::register(SIGHUP, unheard)?;
+    thread::spawn(move || while told.read_exact(&mut [0]).is_ok() && events.send(Event::Told).is_ok() {});
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The directory of a job without a container: what is to run, what became of it, and where its log and its shim are.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+const SPEC: &str = "spec.json";
+const STATE: &str = "state.json";
+
+/// What is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    pub name: String,
+    pub command: Vec<String>,
+    /// On top of what the user's own login would have.
+    pub env: BTreeMap<String, String>,
+    pub workdir: Option<String>,
+    /// `NAME`, `UID`, or either with `:GROUP`.
+    pub user: Option<String>,
+    /// Which claim it belongs to, and the boot in which it was made.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the shim finds itself in a control group of its own; else it makes one.
+    pub has_own_group: bool,
+}
+
+/// What became of it. There once the job's process was made, and before that runs the job's program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessState {
+    pub pid: i64,
+    /// The job's control groups that have to be removed.
+    pub groups: Vec<PathBuf>,
+    /// RFC 3339; none while, or where, the program could not be started.
+    pub started_at: Option<String>,
+    /// Why it could not be started.
+    pub error: Option<String>,
+    pub ended: Option<Ended>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// As a shell or a container gives it: 128 and the signal's number, where one ended it.
+    pub code: i64,
+    pub finished_at: String,
+    /// The kernel killed something of the job for memory.
+    pub oom_killed: bool,
+}
+
+impl ProcessState {
+    pub(super) fn begun(pid: i64, groups: Vec<PathBuf>) -> Self {
+        Self { pid, groups, started_at: None, error: None, ended: None }
+    }
+}
+
+/// Access to the directory.
+#[derive(Debug, Clone)]
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Makes the directory with what is to run.
+    pub fn create(&self, spec: &ProcessSpec) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(&self.dir)?;
+        self.write(SPEC, spec)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("job-json.log")
+    }
+
+    /// Held by the shim for as long as it is there; `None` if another holds it.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let lock = File::options().create(true).append(true).mode(0o600).open(self.dir.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    pub fn spec(&self) -> io::Result<ProcessSpec> {
+        self.read(SPEC)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such job"))
+    }
+
+    pub fn state(&self) -> io::Result<Option<ProcessState>> {
+        self.read(STATE)
+    }
+
+    pub(super) fn save(&self, state: &ProcessState) -> io::Result<()> {
+        self.write(STATE, state)
+    }
+
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match fs::read(self.dir.join(name)) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A power cut leaves the old content or the new.
+    fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
+        let temporary = self.dir.join(format!("{name}.new"));
+        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(content)?)?;
+        file.sync_all()?;
+        fs::rename(temporary, self.dir.join(name))?;
+        File::open(&self.dir)?.sync_all()
+    }
+}

@@ -1,0 +1,178 @@
+//! Keeps the job's output in files of bounded size, in the format of Docker's json-file driver, so that the reader of that is the
+//! reader of this. Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    process::{ChildStderr, ChildStdout},
+    sync::mpsc::{Receiver, Sender, SyncSender, sync_channel},
+    thread,
+};
+
+use super::Event;
+use crate::clock;
+
+/// As the defaults of a container: 50 MB a file, and five of them.
+const MAX_FILE_BYTES: u64 = 50_000_000;
+const MAX_FILES: u32 = 5;
+/// A longer line is kept in pieces of this size.
+const MAX_PIECE_BYTES: usize = 16 * 1024;
+/// How many reads of output may wait for the disk.
+const MAX_WAITING: usize = 16;
+
+/// Some output of one stream, whole lines or pieces of one.
+struct Output {
+    stream: &'static str,
+    bytes: Vec<u8>,
+}
+
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    max_size: u64,
+    line: Vec<u8>,
+}
+
+impl Log {
+    /// Begins to keep the output; the event comes when both streams have ended and all is written.
+    pub(super) fn begin(
+        path: &Path,
+        stdout: Option<ChildStdout>,
+        stderr: Option<ChildStderr>,
+        events: Sender<Event>,
+    ) -> io::Result<()> {
+        let log = Self::create(path, MAX_FILE_BYTES)?;
+        let (outputs, waiting) = sync_channel(MAX_WAITING);
+        if let Some(stdout) = stdout {
+            read("stdout", stdout, outputs.clone());
+        }
+        if let Some(stderr) = stderr {
+            read("stderr", stderr, outputs);
+        }
+        thread::spawn(move || {
+            log.keep(&waiting);
+            events.send(Event::Drained)
+        });
+        Ok(())
+    }
+
+    fn create(path: &Path, max_size: u64) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: File::create(path)?, size: 0, max_size, line: Vec::new() })
+    }
+
+    fn keep(mut self, waiting: &Receiver<Output>) {
+        for output in waiting {
+            // What a full disk does not take is lost; the job goes on.
+            let _ = self.write(&output);
+        }
+    }
+
+    fn write(&mut self, Output { stream, bytes }: &Output) -> io::Result<()> {
+        let at = clock::now();
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut rest = line;
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(char_boundary(rest, MAX_PIECE_BYTES));
+                rest = after;
+                self.line.extend_from_slice(b"{\"log\":");
+                serde_json::to_writer(&mut self.line, &String::from_utf8_lossy(piece))?;
+                writeln!(self.line, ",\"stream\":\"{stream}\",\"time\":\"{at}\"}}")?;
+            }
+        }
+        let length = self.line.len() as u64;
+        if self.size > 0 && self.size + length > self.max_size {
+            self.rotate()?;
+        }
+        let written = self.file.write_all(&self.line);
+        self.line.clear();
+        self.size += length;
+        written
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for index in (1..MAX_FILES - 1).rev() {
+            let _ = fs::rename(self.rotated(index), self.rotated(index + 1));
+        }
+        fs::rename(&self.path, self.rotated(1))?;
+        self.file = File::create(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+
+    fn rotated(&self, index: u32) -> PathBuf {
+        self.path.with_added_extension(index.to_string())
+    }
+}
+
+/// Where to cut so that at most `most` bytes come before, and no character is torn.
+fn char_boundary(bytes: &[u8], most: usize) -> usize {
+    if bytes.len() <= most {
+        return bytes.len();
+    }
+    let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
+    (most.saturating_sub(3)..=most).rev().find(|at| !is_inside(at)).unwrap_or(most)
+}
+
+/// Reads a stream to its end. What is passed on ends with a line, or is as long as a line may be: a character is not torn.
+fn read(stream: &'static str, mut source: impl Read + Send + 'static, outputs: SyncSender<Output>) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut pending: Vec<u8> = Vec::new();
+        loop {
+            let length = match source.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => length,
+            };
+            pending.extend_from_slice(&buffer[..length]);
+            let whole = memchr::memrchr(b'\n', &pending).map_or(0, |at| at + 1);
+            let is_long = pending.len() - whole >= MAX_PIECE_BYTES;
+            let whole = if is_long { char_boundary(&pending, pending.len() - 1) } else { whole };
+            if whole > 0 {
+                let rest = pending.split_off(whole);
+                let bytes = std::mem::replace(&mut pending, rest);
+                if outputs.send(Output { stream, bytes }).is_err() {
+                    return;
+                }
+            }
+        }
+        if !pending.is_empty() {
+            let _ = outputs.send(Output { stream, bytes: pending });
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_is_torn() {
+        let text = "aä€😀z".as_bytes();
+        let cuts: Vec<usize> = (1..=text.len()).map(|most| char_boundary(text, most)).collect();
+        assert_eq!(cuts, [1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11]);
+        assert_eq!(char_boundary(&[0x80; 20], 10), 10, "what is no text is cut where it has to be");
+    }
+
+    #[test]
+    fn the_files_are_bounded_and_keep_the_newest() {
+        let dir = std::env::temp_dir().join(format!("vmjob-shim-log-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("job-json.log");
+        let mut log = Log::create(&path, 10_000).unwrap();
+        let line = [vec![b'x'; 3000], b"\n".to_vec()].concat();
+        for _ in 0..30 {
+            log.write(&Output { stream: "stdout", bytes: line.clone() }).unwrap();
+        }
+        log.write(&Output { stream: "stderr", bytes: b"the last \"word\"".to_vec() }).unwrap();
+        let sizes: Vec<u64> =
+            fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+        assert_eq!(sizes.len(), MAX_FILES as usize);
+        assert!(sizes.iter().all(|size| *size <= 10_000), "{sizes:?}");
+        let newest = fs::read_to_string(&path).unwrap();
+        let last: serde_json::Value = serde_json::from_str(newest.lines().last().unwrap()).unwrap();
+        assert_eq!((last["log"].as_str(), last["stream"].as_str()), (Some("the last \"word\""), Some("stderr")));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
