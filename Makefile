@@ -19,16 +19,21 @@ export VMJOB_AGENT_DYNAMIC ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/
 export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench chaos build dist lint deny ci setup clean
+.PHONY: help demo demo-workflow test bench chaos build dist lint deny ci setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## run one small job as in a VM, against a fake of Google's side, and show its report
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
 	@$(MAKE) --no-print-directory build
 	VMJOB_TESTS_STRICT=1 tests/with-docker "$(FAKECLOUD)" run -- docker run --rm vmjob/busybox:test \
 	  sh -c 'echo hello from the job; for i in 1 2 3; do echo "step $$i of 3"; sleep 1; done; echo a word on stderr >&2; echo done'
+
+demo-workflow: ## the whole story: workflow, VM, agent, container, callback, VM deleted, as a timeline (SVG=FILE draws it)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker parts
+	@$(MAKE) --no-print-directory build
+	VMJOB_TESTS_STRICT=1 tests/with-docker target/third-party/workflows/bin/python tests/workflows/demo.py $(SVG:%=--svg %)
 
 test: ## set the machine up, build, run every test (what needs Docker is skipped where there is none)
 	@tests/setup.sh build docker parts
@@ -37,6 +42,7 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 	$(CARGO) test --locked --workspace --no-run
 	RUST_TEST_THREADS=$(E2E_THREADS) VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) test --locked --workspace --no-fail-fast
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(LIVES) --seed 1 --jobs $(E2E_THREADS)
+	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker tests/workflows/run
 
 bench: ## measure the agent (memory, CPU, log throughput) against real Docker
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
@@ -72,6 +78,10 @@ lint: ## rustfmt, clippy, shellcheck, and cargo-deny where it is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	git ls-files -z --cached --others --exclude-standard | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME}' | xargs -d '\n' shellcheck
+	@if [ -x target/third-party/workflows/bin/ruff ]; then set -x; target/third-party/workflows/bin/ruff check tests/workflows && \
+	  target/third-party/workflows/bin/ruff format --check tests/workflows && \
+	  target/third-party/workflows/bin/yamllint -s -c tests/workflows/yamllint.yaml packaging/workflows; \
+	else echo 'lint of the workflows: skipped, run make setup'; fi
 	@$(MAKE) --no-print-directory deny
 
 deny: ## duplicate dependencies, licences and sources, by cargo-deny (offline)

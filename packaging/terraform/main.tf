@@ -1,0 +1,80 @@
+# The two workflows, the accounts that they and the VMs run as, and who may do what. `terraform apply` and then:
+#   gcloud workflows run run-job --location=REGION --data='{"job": "docker run --rm busybox echo hi", "agent": {…}}'
+
+locals {
+  files = var.source_dir != null ? var.source_dir : "${path.module}/../workflows"
+  role  = yamldecode(file("${local.files}/role.yaml"))
+}
+
+resource "google_project_service" "needed" {
+  for_each = toset(["compute.googleapis.com", "workflows.googleapis.com", "workflowexecutions.googleapis.com"])
+
+  project            = var.project
+  service            = each.value
+  disable_on_destroy = false
+}
+
+# The workflows: they make VMs, watch and delete them.
+resource "google_service_account" "workflow" {
+  project      = var.project
+  account_id   = "${var.prefix}-workflow"
+  display_name = "vmjob: the workflows"
+}
+
+resource "google_project_iam_custom_role" "workflow" {
+  project     = var.project
+  role_id     = "${replace(var.prefix, "-", "_")}Workflow"
+  title       = local.role.title
+  description = local.role.description
+  stage       = local.role.stage
+  permissions = local.role.includedPermissions
+}
+
+resource "google_project_iam_member" "workflow" {
+  project = var.project
+  role    = google_project_iam_custom_role.workflow.id
+  member  = google_service_account.workflow.member
+}
+
+# The VMs: they report to the workflow, pull the image, and fetch the agent.
+resource "google_service_account" "vm" {
+  project      = var.project
+  account_id   = "${var.prefix}-vm"
+  display_name = "vmjob: the jobs' VMs"
+}
+
+resource "google_project_iam_member" "vm" {
+  for_each = toset(concat(["roles/workflows.invoker", "roles/artifactregistry.reader"], var.vm_roles))
+
+  project = var.project
+  role    = each.value
+  member  = google_service_account.vm.member
+}
+
+resource "google_storage_bucket_iam_member" "agent" {
+  count = var.agent_bucket != null ? 1 : 0
+
+  bucket = var.agent_bucket
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.vm.member
+}
+
+# The workflows may make VMs that run as this account, and as no other.
+resource "google_service_account_iam_member" "workflow_uses_vm" {
+  service_account_id = google_service_account.vm.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.workflow.member
+}
+
+resource "google_workflows_workflow" "vmjob" {
+  for_each = toset(["run-job", "run-array"])
+
+  project         = var.project
+  region          = var.region
+  name            = each.value
+  description     = each.value == "run-job" ? "Runs one job on a VM of its own" : "Runs one job as many tasks"
+  service_account = google_service_account.workflow.id
+  source_contents = file("${local.files}/${each.value}.yaml")
+
+  depends_on = [google_project_service.needed]
+}

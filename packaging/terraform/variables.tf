@@ -1,0 +1,33 @@
+variable "project" {
+  description = "Id of the project."
+  type        = string
+}
+
+variable "region" {
+  description = "Where the workflows are; without `zones` the VMs are in its zones b and c."
+  type        = string
+}
+
+variable "prefix" {
+  description = "Of the names of the accounts and the role, so that the module can stand twice in a project."
+  type        = string
+  default     = "vmjob"
+}
+
+variable "agent_bucket" {
+  description = "Bucket with the agent's binary, which the VMs may then read; null where it comes another way."
+  type        = string
+  default     = null
+}
+
+variable "vm_roles" {
+  description = "Further roles of the VMs' account in the project: what the jobs themselves need."
+  type        = list(string)
+  default     = []
+}
+
+variable "source_dir" {
+  description = "Directory with run-job.yaml, run-array.yaml and role.yaml; null for packaging/workflows beside the module."
+  type        = string
+  default     = null
+}

@@ -1,0 +1,210 @@
+"""The part of the Compute Engine API that the workflows call, as far as they can notice.
+
+In: requests, faults on demand. Out: answers, and machines that boot when they are inserted and end when they are deleted.
+Source: <https://cloud.google.com/compute/docs/reference/rest/v1/instances>.
+"""
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from driver import discovery
+from driver.clock import Clock
+
+MAX_RUN_S = 120 * 86_400
+VALUE_BYTES, METADATA_BYTES = 256 * 1024, 512 * 1024
+LABEL = re.compile(r"[a-z0-9_-]{0,63}")
+# Google's minutes, shortened: how long the two operations take.
+INSERT_S, DELETE_S = 12.0, 35.0
+
+Answer = tuple[int, Any]
+
+
+class Machine(Protocol):
+    """What runs behind an instance."""
+
+    def status(self) -> str: ...
+
+    def guest_attribute(self, key: str) -> str | None: ...
+
+    def console(self) -> str: ...
+
+    def power_off(self) -> None: ...
+
+
+@dataclass
+class Instance:
+    name: str
+    zone: str
+    body: dict[str, Any]
+    machine: Machine = field(init=False)
+
+    def attributes(self) -> dict[str, str]:
+        return {item["key"]: item["value"] for item in self.body["metadata"]["items"]}
+
+
+def error(code: int, reason: str, message: str) -> Answer:
+    return code, {"error": {"code": code, "message": message, "errors": [{"reason": reason, "message": message}]}}
+
+
+NOT_FOUND = error(404, "notFound", "The resource was not found")
+
+
+@dataclass
+class Compute:
+    clock: Clock
+    boot: Callable[[Instance], Machine]
+    instances: dict[tuple[str, str], Instance] = field(default_factory=dict)
+    # Every instance that ever was, in order.
+    history: list[Instance] = field(default_factory=list)
+    operations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Faults: an error in the insert operation, by zone; an answer instead of the usual one, by method, while there are some.
+    exhausted: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, list[Answer | None]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    _numbers: Any = field(default_factory=itertools.count)
+
+    def request(self, verb: str, path: str, query: dict[str, Any], body: Any) -> Answer:
+        """`path` from `projects/` on."""
+        name, values = route(verb, path)
+        self.requests.append(name)
+        scripted = self.answers.get(name)
+        if scripted:
+            answer = scripted.pop(0)
+            if answer is not None:
+                return answer
+        return getattr(self, name)(query=query, body=body, **values)
+
+    def get_from_family(self, family: str, project: str, **_: Any) -> Answer:
+        link = f"https://www.googleapis.com/compute/v1/projects/{project}/global/images/{family}-117-18613-0-79"
+        return 200, {"kind": "compute#image", "name": link.rsplit("/", 1)[1], "selfLink": link, "family": family}
+
+    def insert(self, zone: str, body: dict[str, Any], **_: Any) -> Answer:
+        problem = self.problem(zone, body)
+        if problem:
+            return error(400, "invalid", problem)
+        if (zone, body["name"]) in self.instances:
+            return error(409, "alreadyExists", f"The resource '{body['name']}' already exists")
+        if zone in self.exhausted:
+            return 200, self.operation("insert", zone, INSERT_S, self.exhausted[zone])
+
+        instance = Instance(body["name"], zone, body)
+        instance.machine = self.boot(instance)
+        self.instances[zone, body["name"]] = instance
+        self.history.append(instance)
+        return 200, self.operation("insert", zone, INSERT_S)
+
+    def problem(self, zone: str, body: dict[str, Any]) -> str | None:
+        """What Google would not take, beyond the schema."""
+        schemas = discovery.document("compute", "v1")["schemas"]
+        found = discovery.problems(body, {"$ref": "Instance"}, schemas)
+        if found:
+            return "; ".join(found)
+        if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", body["name"]):
+            return f"Invalid value for field 'resource.name': '{body['name']}'"
+        bad = {k: v for k, v in body.get("labels", {}).items() if not (LABEL.fullmatch(k) and LABEL.fullmatch(v))}
+        if bad:
+            return f"Invalid labels: {bad}"
+        if not body["machineType"].startswith(f"zones/{zone}/"):
+            return f"Invalid value for field 'resource.machineType': '{body['machineType']}' is not in {zone}"
+        items = body.get("metadata", {}).get("items", [])
+        if any(len(item["value"].encode()) > VALUE_BYTES for item in items):
+            return "Value for metadata is too large: maximum size is 262144"
+        if sum(len(item["value"].encode()) for item in items) > METADATA_BYTES:
+            return "Metadata is too large"
+        if len({item["key"] for item in items}) < len(items):
+            return "Metadata has duplicate keys"
+        return scheduling_problem(body)
+
+    def delete(self, zone: str, instance: str, **_: Any) -> Answer:
+        found = self.instances.get((zone, instance))
+        if not found:
+            return NOT_FOUND
+        found.machine.power_off()
+        del self.instances[zone, instance]
+        return 200, self.operation("delete", zone, DELETE_S)
+
+    def get(self, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
+        found = self.instances.get((zone, instance))
+        if not found:
+            return NOT_FOUND
+        status = found.machine.status()
+        if status == "GONE":
+            del self.instances[zone, instance]
+            return NOT_FOUND
+        whole = {**found.body, "kind": "compute#instance", "status": status, "id": "17446744073709551557"}
+        return 200, {key: whole[key] for key in query["fields"].split(",")} if "fields" in query else whole
+
+    def get_guest_attributes(self, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
+        found = self.instances.get((zone, instance))
+        key = query["variableKey"]
+        value = found.machine.guest_attribute(key) if found and found.machine.status() != "GONE" else None
+        if value is None:
+            return NOT_FOUND
+        return 200, {"kind": "compute#guestAttributes", "variableKey": key, "variableValue": value}
+
+    def get_serial_port_output(self, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
+        found = self.instances.get((zone, instance))
+        if not found or found.machine.status() == "GONE":
+            return NOT_FOUND
+        whole = found.machine.console().encode()[-(1 << 20) :]
+        start = int(query.get("start", 0))
+        part = whole[start:] if start >= 0 or -start < len(whole) else whole
+        return 200, {"kind": "compute#serialPortOutput", "contents": part.decode(errors="replace"), "start": str(start)}
+
+    def get_operation(self, operation: str, **_: Any) -> Answer:
+        found = self.operations[operation]
+        if self.clock.now() < found["_done_at"]:
+            return 200, {**found["shown"], "status": "RUNNING"}
+        return 200, {**found["shown"], "status": "DONE", **found["end"]}
+
+    def operation(self, kind: str, zone: str, seconds: float, code: str | None = None) -> dict[str, Any]:
+        shown = {
+            "kind": "compute#operation",
+            "name": f"operation-{next(self._numbers)}",
+            "operationType": kind,
+            "zone": f"https://www.googleapis.com/compute/v1/projects/p/zones/{zone}",
+        }
+        message = f"The zone '{zone}' does not have enough resources available to fulfill the request."
+        end = {"httpErrorStatusCode": 503, "error": {"errors": [{"code": code, "message": message}]}} if code else {}
+        self.operations[shown["name"]] = {"shown": shown, "end": end, "_done_at": self.clock.now() + seconds}
+        return {**shown, "status": "RUNNING"}
+
+
+def scheduling_problem(body: dict[str, Any]) -> str | None:
+    """Source: <https://cloud.google.com/compute/docs/instances/limit-vm-runtime>, …/spot."""
+    scheduling = body.get("scheduling", {})
+    spot = scheduling.get("provisioningModel") == "SPOT"
+    run = scheduling.get("maxRunDuration")
+    if run and not 30 <= int(run["seconds"]) <= MAX_RUN_S:
+        return f"Invalid value for field 'resource.scheduling.maxRunDuration': {run}"
+    if scheduling.get("instanceTerminationAction") and not (spot or run):
+        return "instanceTerminationAction needs Spot, maxRunDuration or terminationTime"
+    if spot and scheduling.get("automaticRestart", True):
+        return "a Spot VM cannot be restarted automatically"
+    if (spot or body.get("guestAccelerators")) and scheduling.get("onHostMaintenance") != "TERMINATE":
+        return "onHostMaintenance must be TERMINATE"
+    return None
+
+
+INSTANCES = r"projects/(?P<project>[^/]+)/zones/(?P<zone>[^/]+)/instances"
+INSTANCE = INSTANCES + r"/(?P<instance>[^/]+)"
+ROUTES = [
+    ("GET", r"projects/(?P<project>[^/]+)/global/images/family/(?P<family>[^/]+)", "get_from_family"),
+    ("POST", INSTANCES, "insert"),
+    ("DELETE", INSTANCE, "delete"),
+    ("GET", INSTANCE, "get"),
+    ("GET", INSTANCE + "/getGuestAttributes", "get_guest_attributes"),
+    ("GET", INSTANCE + "/serialPort", "get_serial_port_output"),
+    ("GET", r"projects/(?P<project>[^/]+)/zones/(?P<zone>[^/]+)/operations/(?P<operation>[^/]+)", "get_operation"),
+]
+
+
+def route(verb: str, path: str) -> tuple[str, dict[str, str]]:
+    for wanted, pattern, name in ROUTES:
+        match = re.fullmatch(pattern, path)
+        if match and wanted == verb:
+            return name, match.groupdict()
+    raise LookupError(f"no such method here: {verb} {path}")

@@ -1,0 +1,157 @@
+"""What can be read off the workflow files: Google's schema, Google's limits, and slips that only show when a step is run."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from driver import discovery, limits, stdlib
+from driver.connectors import RUN
+from driver.execution import WORKFLOWS, checked
+from driver.expressions import compiled
+
+FILES = ["run-job.yaml", "run-array.yaml"]
+RESERVED = {"continue", "break", "end"}
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from strings(key)
+            yield from strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+
+
+def steps(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every step in a part of a file, those in blocks too."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "steps":
+                for step in item:
+                    yield from step.items()
+            yield from steps(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from steps(item)
+
+
+def parts() -> Iterator[Any]:
+    for file in FILES:
+        whole = checked(file)
+        for name, part in whole.items():
+            yield pytest.param(whole, part, id=f"{file}:{name}")
+
+
+WHOLES_AND_PARTS = list(parts())
+PARTS = [pytest.param(param.values[1], id=param.id) for param in WHOLES_AND_PARTS]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_is_valid_by_googles_schema_and_small_enough(file: str) -> None:
+    assert checked(file)["main"]
+    assert len((WORKFLOWS / file).read_bytes()) <= limits.SOURCE_BYTES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_expression_is_of_the_language_and_within_400_characters(file: str) -> None:
+    expressions = [text for text in strings(checked(file)) if "${" in text]
+    assert len(expressions) > 40
+    for text in expressions:
+        whole = re.fullmatch(r"\$\{(.*)\}", text, re.DOTALL)
+        assert whole, f"an expression is a whole string: {text}"
+        assert len(whole[1]) <= limits.EXPRESSION_CHARS, text
+        # Google documents an index or a field of a variable, not of what a function returns.
+        assert not re.search(r"\)[.\[]", re.sub(r'"[^"]*"', "", whole[1])), text
+        compiled(whole[1])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_key_stands_twice(file: str) -> None:
+    """YAML's readers take the last one without a word."""
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key) for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"{keys} at {node.start_mark}"
+            return super().construct_mapping(node, deep)
+
+    yaml.load((WORKFLOWS / file).read_text(), Strict)  # noqa: S506 a SafeLoader
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_steps_are_named_once_and_lead_somewhere(part: dict[str, Any]) -> None:
+    named = [name for name, _ in steps(part)]
+    assert len(named) == len(set(named)), sorted(name for name in named if named.count(name) > 1)
+    targets = set(re.findall(r"'next': '(\w+)'", str(part))) - RESERVED
+    assert targets <= set(named), targets - set(named)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_step_jumps_out_of_a_try(part: dict[str, Any]) -> None:
+    """Google does not say what becomes of it; so it is not done."""
+    for name, step in steps(part):
+        for block in ("try", "except"):
+            inside = {inner for inner, _ in steps(step.get(block, {}))}
+            targets = set(re.findall(r"'next': '(\w+)'", str(step.get(block)))) - RESERVED
+            assert targets <= inside, f"{name} jumps to {targets - inside}"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_assignments_and_conditions_are_within_their_limits(part: dict[str, Any]) -> None:
+    for name, step in steps(part):
+        assert len(step.get("assign", [])) <= limits.ASSIGNMENTS, name
+        assert len(step.get("switch", [])) <= limits.CONDITIONS, name
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_variable_hides_a_function_or_a_word_of_the_language(part: dict[str, Any]) -> None:
+    words = {*stdlib.EXPRESSIONS, "if", "in", "not", "and", "or", "events", "base64", "hash"}
+    names = set(part.get("params", []))
+    for _, step in steps(part):
+        names |= {re.split(r"[.\[]", next(iter(item)))[0] for item in step.get("assign", [])}
+        names |= {step.get("result", ""), step.get("for", {}).get("value", "")}
+    assert not names & words
+
+
+@pytest.mark.parametrize(("whole", "part"), WHOLES_AND_PARTS)
+def test_every_call_is_of_something_that_there_is_with_arguments_that_it_takes(
+    whole: dict[str, Any], part: dict[str, Any]
+) -> None:
+    for name, step in steps(part):
+        for call in (step, step.get("try", {})):
+            if "call" not in call:
+                continue
+            target, given = call["call"], set(call.get("args", {}))
+            if target in whole:
+                assert given == set(whole[target]["params"]), name
+            elif target == RUN:
+                assert given == {"workflow_id", "argument", "connector_params"}, name
+            elif target.startswith("googleapis."):
+                _, method = discovery.method(target)
+                required = {key for key, value in method["parameters"].items() if value.get("required")}
+                takes = {*method["parameters"], "connector_params", *(["body"] if "request" in method else [])}
+                assert required <= given <= takes, name
+            else:
+                assert target in stdlib.CALLS, name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_subworkflow_is_left_over(file: str) -> None:
+    text = (WORKFLOWS / file).read_text()
+    for name in set(checked(file)) - {"main"}:
+        assert re.search(rf"call: {name}\n|\$\{{{name}\}}", text), name
+
+
+def test_every_argument_is_in_the_description_at_the_top() -> None:
+    """`check_arguments` knows the same words as the comment that people read."""
+    text = (WORKFLOWS / "run-job.yaml").read_text()
+    described = text[: text.index("\nmain:")]
+    known = re.findall(r'known: (?:" |\$\{known \+ ")([a-z_ ]+)"', text)
+    for word in " ".join(known).split():
+        assert re.search(rf"\b{word}\b", described), word

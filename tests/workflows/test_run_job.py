@@ -1,0 +1,571 @@
+"""run-job.yaml on the engine, with VMs that are only told about: what fails, when, and what then."""
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conftest import JOB, World
+from driver import limits
+from driver.compute import error
+from driver.execution import Cancelled, Execution
+from driver.simulated import report
+
+NewWorld = Callable[..., World]
+DAY = 86_400
+FAILED = {"state": "FAILED", "cause": "EXIT_CODE", "exit_code": 3, "message": "the job exited with 3", "retryable": False}
+PREEMPTED = {"state": "FAILED", "cause": "PREEMPTED", "exit_code": None, "message": "preempted", "retryable": True}
+
+
+def spec(world: World, number: int = 0) -> dict[str, Any]:
+    return json.loads(world.cloud.compute.history[number].attributes()["job-spec"])
+
+
+# The way that all goes well.
+
+
+def test_a_job_that_succeeds_is_a_report_and_its_vm_is_deleted(world: NewWorld) -> None:
+    w = world()
+    result = w.run()
+    assert (result["state"], result["exit_code"], result["logs"]["tail"]) == ("SUCCEEDED", 0, "done\n")
+    (row,) = result["workflow"]["attempts"]
+    assert (row["zone"], row["cause"]) == ("europe-west1-b", "NONE")
+    assert result["workflow"]["image"].startswith("projects/cos-cloud/global/images/cos-stable-")
+    assert result["workflow"]["warnings"] == []
+    w.assert_no_vm_is_left()
+
+
+def test_the_vm_has_what_the_agent_reads_and_no_way_in(world: NewWorld) -> None:
+    w = world()
+    w.run(agent={"url": "gs://b/vmjob-agent", "sha256": "ab" * 32})
+    (body,) = w.bodies()
+    attributes = w.cloud.compute.history[0].attributes()
+    assert attributes["callback-url"].startswith("https://workflowexecutions.googleapis.com/")
+    assert attributes["enable-guest-attributes"] == "TRUE"
+    assert attributes["startup-script-url"] == attributes["agent-url"] == "gs://b/vmjob-agent"
+    assert attributes["agent-sha256"] == "ab" * 32
+    assert "accessConfigs" not in body["networkInterfaces"][0]
+    assert body["serviceAccounts"][0]["scopes"] == ["https://www.googleapis.com/auth/cloud-platform"]
+    assert body["labels"]["vmjob-execution"] == w.execution.execution_id
+    assert body["disks"][0]["autoDelete"] is True
+
+
+def test_the_agent_comes_by_a_startup_script_or_with_the_image(world: NewWorld) -> None:
+    w = world()
+    w.run(agent={"url": "gs://b/vmjob-agent", "startup_script": "gs://b/startup.sh"})
+    assert w.cloud.compute.history[0].attributes()["startup-script-url"] == "gs://b/startup.sh"
+    w = world()
+    w.run(baked=True)
+    assert set(w.cloud.compute.history[0].attributes()) == {"job-spec", "callback-url", "enable-guest-attributes"}
+
+
+def test_every_argument_reaches_the_vm(world: NewWorld) -> None:
+    w = world()
+    w.run(
+        machine_type="g2-standard-4",
+        zones=["us-central1-a"],
+        spot=True,
+        disk={"size_gb": 100, "type": "pd-ssd"},
+        gpu={"type": "nvidia-l4", "count": 2},
+        service_account="job@p.iam.gserviceaccount.com",
+        network={"subnetwork": "regions/us-central1/subnetworks/s", "external_ip": True},
+        image="projects/p/global/images/i",
+        timeout="2h",
+        labels={"team": "a"},
+    )
+    (body,) = w.bodies()
+    assert body["machineType"] == "zones/us-central1-a/machineTypes/g2-standard-4"
+    disk = body["disks"][0]["initializeParams"]
+    assert disk == {
+        "sourceImage": "projects/p/global/images/i",
+        "diskSizeGb": "100",
+        "diskType": "zones/us-central1-a/diskTypes/pd-ssd",
+    }
+    assert body["guestAccelerators"] == [
+        {"acceleratorType": "zones/us-central1-a/acceleratorTypes/nvidia-l4", "acceleratorCount": 2}
+    ]
+    assert body["networkInterfaces"] == [
+        {
+            "subnetwork": "regions/us-central1/subnetworks/s",
+            "accessConfigs": [{"type": "ONE_TO_ONE_NAT", "name": "External NAT"}],
+        }
+    ]
+    assert body["scheduling"] == {
+        "provisioningModel": "SPOT",
+        "onHostMaintenance": "TERMINATE",
+        "automaticRestart": False,
+        "maxRunDuration": {"seconds": str(7200 + 1800 + 3600)},
+        "instanceTerminationAction": "DELETE",
+    }
+    assert body["labels"]["team"] == "a"
+    assert spec(w)["timeout"] == "2h"
+
+
+def test_a_docker_command_goes_as_it_is(world: NewWorld) -> None:
+    w = world()
+    w.run(job="docker run --rm busybox echo 'a  b'")
+    attributes = w.cloud.compute.history[0].attributes()
+    assert attributes["docker-command"] == "docker run --rm busybox echo 'a  b'"
+    assert "job-spec" not in attributes
+
+
+@pytest.mark.parametrize("parsed", [True, False], ids=["as JSON", "as text"])
+def test_a_job_that_no_argument_can_hold_comes_from_cloud_storage(world: NewWorld, parsed: bool) -> None:
+    large = {**JOB, "container": {"image": "busybox", "env": {"DATA": "ä" + "x" * 60_000}}}
+    with pytest.raises(limits.ResourceLimitError):
+        limits.check_argument({"job": large})
+    w = world()
+    w.cloud.objects["gs://b/jobs/a b.json"] = large if parsed else json.dumps(large)
+    w.run(job="gs://b/jobs/a b.json")
+    assert spec(w)["container"]["env"]["DATA"] == "ä" + "x" * 60_000
+    w.assert_no_vm_is_left()
+
+
+def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None:
+    w = world()
+    w.cloud.objects["gs://b/job.json"] = {"container": {"image": "busybox", "env": {"DATA": "x" * 66_000}}}
+    w.run(job="gs://b/job.json")
+    assert w.error["tags"] == ["InvalidArgument"]
+    assert not w.cloud.compute.history
+
+
+# What the caller got wrong.
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"machinetype": "e2-small"}, "unknown argument `machinetype`"),
+        ({"baked": False}, "say where the agent is"),
+        ({"job": "echo hi"}, "begins with `docker run`"),
+        ({"timeout": "soon"}, "`soon` is not a duration"),
+        ({"timeout": "301d"}, "300 days are the limit"),
+        ({"job": "docker run busybox", "task_index": 0, "task_count": 2}, "cannot be one of several tasks"),
+    ],
+)
+def test_a_wrong_argument_is_an_error_before_there_is_a_vm(world: NewWorld, args: dict[str, Any], words: str) -> None:
+    w = world()
+    w.run(**args)
+    assert words in w.error["message"]
+    assert w.error["tags"] == ["InvalidArgument"]
+    assert not w.cloud.compute.requests
+
+
+# What the job got wrong.
+
+
+def test_a_job_that_fails_is_an_error_that_carries_the_report(world: NewWorld) -> None:
+    w = world({"outcome": {**FAILED, "logs": {"head": "", "tail": "Traceback\nKeyError: 7\n"}}})
+    result = w.run()
+    assert w.error["tags"] == ["JobFailed", "EXIT_CODE"]
+    assert w.error["message"] == "the job ended as EXIT_CODE: the job exited with 3"
+    assert (result["exit_code"], result["logs"]["tail"]) == (3, "Traceback\nKeyError: 7\n")
+    assert len(w.bodies()) == 1, "another VM would not help"
+    w.assert_no_vm_is_left()
+
+
+def test_a_cancelled_job_says_so(world: NewWorld) -> None:
+    w = world({"outcome": {"state": "CANCELLED", "cause": "CANCELLED", "exit_code": None, "message": "cancelled"}})
+    w.run()
+    assert w.error["tags"] == ["JobCancelled", "CANCELLED"]
+
+
+def test_a_callback_that_is_no_report_is_an_error_and_the_vm_is_deleted(world: NewWorld) -> None:
+    w = world({"outcome": None})
+    boot = w.cloud.compute.boot
+
+    def boot_and_call(instance: Any) -> Any:
+        w.cloud.clock.after(30, lambda: w.cloud.post(instance.attributes()["callback-url"], "done"))
+        return boot(instance)
+
+    w.cloud.compute.boot = boot_and_call
+    w.run()
+    assert w.error["tags"] == ["BadReport"]
+    w.assert_no_vm_is_left()
+
+
+# Other zones, other VMs.
+
+
+@pytest.mark.parametrize("code", ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "QUOTA_EXCEEDED"])
+def test_zones_without_capacity_are_passed_over(world: NewWorld, code: str) -> None:
+    w = world()
+    w.cloud.compute.exhausted = {"z-a": code, "z-b": code}
+    result = w.run(zones=["z-a", "z-b", "z-c"])
+    assert result["workflow"]["attempts"][0]["zone"] == "z-c"
+    w.assert_no_vm_is_left()
+
+
+def test_a_quota_that_refuses_at_once_is_a_lack_of_capacity_too(world: NewWorld) -> None:
+    w = world()
+    w.cloud.compute.answers["insert"] = [error(403, "quotaExceeded", "Quota 'CPUS' exceeded. Limit: 24.0 in region r.")]
+    assert w.run(zones=["z-a", "z-b"])["workflow"]["attempts"][0]["zone"] == "z-b"
+
+
+def test_no_capacity_anywhere_is_an_error_that_names_the_zones(world: NewWorld) -> None:
+    w = world()
+    w.cloud.compute.exhausted = {"z-a": "ZONE_RESOURCE_POOL_EXHAUSTED", "z-b": "ZONE_RESOURCE_POOL_EXHAUSTED"}
+    w.run(zones=["z-a", "z-b"])
+    assert w.error["tags"] == ["NoCapacity"]
+    assert "z-a" in w.error["message"]
+    assert "does not have enough resources" in w.error["message"]
+
+
+def test_an_insert_that_is_refused_for_another_reason_tries_no_other_zone(world: NewWorld) -> None:
+    w = world()
+    w.cloud.compute.answers["insert"] = [error(403, "forbidden", "Required 'compute.instances.create' permission")]
+    w.run(zones=["z-a", "z-b"])
+    assert w.error["code"] == 403
+    assert w.calls("insert") == 1
+
+
+def test_a_vm_whose_insert_was_not_answered_is_deleted(world: NewWorld) -> None:
+    """The VM was made, and its operation can no longer be asked: nobody would delete it."""
+    w = world()
+    w.cloud.compute.answers["get_operation"] = [error(500, "backendError", "Backend Error")]
+    w.run()
+    assert w.error["code"] == 500
+    assert len(w.bodies()) == 1
+    w.assert_no_vm_is_left()
+
+
+def test_a_preempted_job_gets_a_new_vm_and_is_told_which(world: NewWorld) -> None:
+    w = world({"outcome": PREEMPTED}, {})
+    result = w.run(spot=True)
+    assert [row["cause"] for row in result["workflow"]["attempts"]] == ["PREEMPTED", "NONE"]
+    assert [spec(w, n)["container"]["env"] for n in (0, 1)] == [{"JOB_VM_ATTEMPT": "1"}, {"JOB_VM_ATTEMPT": "2"}]
+    assert [body["labels"]["vmjob-attempt"] for body in w.bodies()] == ["1", "2"]
+    urls = {instance.attributes()["callback-url"] for instance in w.cloud.compute.history}
+    assert len(urls) == 2, "a late word of the first VM is not taken for the second's"
+    w.assert_no_vm_is_left()
+
+
+def test_a_job_that_says_that_it_is_its_second_vm_keeps_its_own_word(world: NewWorld) -> None:
+    w = world()
+    w.run(job={"container": {"image": "a", "env": {"JOB_VM_ATTEMPT": "mine", "B": "1"}}})
+    assert spec(w)["container"]["env"] == {"JOB_VM_ATTEMPT": "mine", "B": "1"}
+
+
+def test_there_are_no_more_vms_than_max_attempts(world: NewWorld) -> None:
+    w = world({"outcome": PREEMPTED})
+    result = w.run(max_attempts=4)
+    assert [row["cause"] for row in result["workflow"]["attempts"]] == ["PREEMPTED"] * 4
+    assert w.error["tags"] == ["JobFailed", "PREEMPTED"]
+    w.assert_no_vm_is_left()
+
+
+# VMs of which no callback comes.
+
+
+def test_a_vm_that_vanishes_without_a_word_ends_the_wait_within_minutes(world: NewWorld) -> None:
+    w = world({"outcome": None, "ends_after_s": 600, "ends_as": "GONE"})
+    result = w.run(max_attempts=1)
+    assert (result["cause"], result["reported_by"], result["exit_code"]) == ("VM_GONE", "workflow", None)
+    assert w.seconds < 600 + 5 * 60
+    assert result["workflow"]["warnings"] == [], "that there is nothing to delete is no problem"
+    w.assert_no_vm_is_left()
+
+
+def test_a_vm_that_vanished_is_replaced(world: NewWorld) -> None:
+    w = world({"outcome": None, "ends_after_s": 600, "ends_as": "GONE"}, {})
+    result = w.run()
+    assert [row["cause"] for row in result["workflow"]["attempts"]] == ["VM_GONE", "NONE"]
+
+
+def test_a_vm_that_ended_at_its_max_run_duration_is_not_replaced(world: NewWorld) -> None:
+    """A command line has no timeout that the agent could keep, and another VM would take as long."""
+    w = world({"outcome": None, "ends_after_s": 600 + 1800 + 3600, "ends_as": "GONE"})
+    result = w.run(job="docker run busybox sleep 9999999", timeout="10m")
+    assert (result["cause"], result["retryable"], len(w.bodies())) == ("TIMEOUT", False, 1)
+    assert "maxRunDuration of 6000 s" in result["message"]
+
+
+@pytest.mark.parametrize("status", ["TERMINATED", "STOPPED", "SUSPENDED"])
+def test_a_vm_that_was_stopped_ends_the_wait(world: NewWorld, status: str) -> None:
+    w = world({"outcome": None, "ends_after_s": 300, "ends_as": status})
+    result = w.run(max_attempts=1)
+    assert result["cause"] == "VM_STOPPED"
+    assert status in result["message"]
+    assert w.seconds < 300 + 5 * 60
+    w.assert_no_vm_is_left()
+
+
+def test_an_agent_that_falls_silent_ends_the_wait(world: NewWorld) -> None:
+    w = world({"outcome": None, "silent_after_s": 900, "serial": "Out of memory: Killed process 1 (vmjob-agent)\n"})
+    result = w.run(max_attempts=1)
+    assert result["cause"] == "AGENT_SILENT"
+    assert "Killed process" in result["evidence"][0]
+    assert 900 + 600 <= w.seconds < 900 + 600 + 8 * 60
+
+
+@pytest.mark.parametrize(
+    "serial",
+    [
+        "startup-script-url: exit status 1\n",
+        "agent download failed: 404 Not Found: gs://b/vmjob-agent\n",
+    ],
+    ids=["the startup script fails", "the agent is not where it should be"],
+)
+def test_an_agent_that_never_starts_is_found_out_once_with_the_console_as_evidence(world: NewWorld, serial: str) -> None:
+    w = world({"starts": False, "serial": "boot\n" * 5000 + serial})
+    result = w.run()
+    assert result["cause"] == "AGENT_NEVER_STARTED"
+    assert result["evidence"][0].endswith(serial)
+    assert len(w.bodies()) == 1, "another VM would not find its agent either"
+    assert w.seconds < 600 + 5 * 60
+    w.assert_no_vm_is_left()
+
+
+def test_a_long_job_may_be_silent_for_as_long_as_the_caller_says(world: NewWorld) -> None:
+    w = world({"run_s": 2 * 3600, "silent_after_s": 60})
+    w.cloud.compute.boot = _hoarse(w.cloud.compute.boot)
+    assert w.run(silence=0)["state"] == "SUCCEEDED"
+
+
+def _hoarse(boot: Any) -> Any:
+    """The agent's heartbeats stop, but it runs and reports."""
+
+    def booted(instance: Any) -> Any:
+        vm = boot(instance)
+        vm.guest_attribute = lambda _key: None
+        vm.silent_after_s = float("inf")
+        return vm
+
+    return booted
+
+
+@pytest.mark.parametrize("code", [403, 412], ids=["not permitted", "forbidden by the organisation"])
+def test_guest_attributes_that_cannot_be_read_are_no_sign_of_death(world: NewWorld, code: int) -> None:
+    w = world({"run_s": 3 * 3600})
+    w.cloud.compute.answers["get_guest_attributes"] = [error(code, "forbidden", "no")] * 1000
+    assert w.run()["state"] == "SUCCEEDED"
+
+
+def test_an_api_that_is_down_for_a_while_ends_no_wait(world: NewWorld) -> None:
+    w = world({"run_s": 3600})
+    down = [error(503, "backendError", "Backend Error")] * 40
+    w.cloud.compute.answers = {"get_guest_attributes": list(down), "get": list(down)}
+    assert w.run()["state"] == "SUCCEEDED"
+
+
+# Reports that come another way.
+
+
+def test_a_report_that_cannot_be_posted_is_read_from_the_guest_attributes(world: NewWorld) -> None:
+    w = world({"posts": False})
+    assert w.run()["state"] == "SUCCEEDED"
+    assert w.seconds < 300 + 5 * 60
+
+
+def test_a_report_on_the_serial_console_is_better_than_none(world: NewWorld) -> None:
+    w = world({"outcome": None, "guest_attributes": False, "ends_after_s": 400})
+    boot = w.cloud.compute.boot
+
+    def booted(instance: Any) -> Any:
+        vm = boot(instance)
+        line = json.dumps(report(instance, **FAILED, logs={"tail": "x" * 60_000 + "\nlast line\n"}))
+        vm.serial = f"[ 1.0] boot\n{'noise ' * 40_000}\n[ 9.0] vmjob-agent[7]: vmjob-report {line}\r\n[ 9.1] reboot: Power down\n"
+        return vm
+
+    w.cloud.compute.boot = booted
+    result = w.run()
+    assert (result["cause"], result["exit_code"]) == ("EXIT_CODE", 3)
+    assert result["logs"]["tail"].endswith("last line\n")
+
+
+def test_a_report_torn_by_the_kernel_is_no_report(world: NewWorld) -> None:
+    torn = 'vmjob-report {"state": "SUCC[ 12.0] eth0: link down\nEEDED"}\n'
+    w = world({"outcome": None, "ends_after_s": 400, "serial": torn})
+    assert w.run(max_attempts=1)["cause"] == "VM_STOPPED"
+
+
+def test_a_callback_that_is_faster_than_the_workflow_is_not_lost(world: NewWorld) -> None:
+    """It comes while the insert is still waited for."""
+    w = world()
+    boot = w.cloud.compute.boot
+
+    def boot_and_call(instance: Any) -> Any:
+        status = w.cloud.post(instance.attributes()["callback-url"], report(instance))
+        assert status == 200
+        return boot(instance)
+
+    w.cloud.compute.boot = boot_and_call
+    assert w.run()["state"] == "SUCCEEDED"
+    assert w.execution.callback_waits == 1
+
+
+def test_a_callback_in_the_last_moment_counts_more_than_a_vm_that_is_gone(world: NewWorld) -> None:
+    """A Spot VM reports its preemption and is gone at once."""
+    w = world({"outcome": PREEMPTED, "run_s": 400, "ends_after_s": 401, "ends_as": "GONE"}, {})
+    assert [row["cause"] for row in w.run(spot=True)["workflow"]["attempts"]] == ["PREEMPTED", "NONE"]
+
+
+def test_a_callback_that_comes_while_the_workflow_looks_at_the_vm_is_not_lost(world: NewWorld) -> None:
+    """The VM reports, and is gone before the workflow asks for it."""
+    w = world({"outcome": None, "ends_after_s": 290, "ends_as": "GONE"})
+    get = w.cloud.compute.get
+
+    def last_words(**request: Any) -> Any:
+        (instance,) = w.cloud.compute.history
+        if request["zone"] and w.cloud.clock.now() - 1_800_000_000 > 330:
+            w.cloud.post(instance.attributes()["callback-url"], report(instance, **FAILED))
+        return get(**request)
+
+    w.cloud.compute.get = last_words  # type: ignore[method-assign]
+    assert w.run()["cause"] == "EXIT_CODE"
+    assert w.error["tags"] == ["JobFailed", "EXIT_CODE"]
+
+
+def test_a_vm_that_is_stopping_is_given_the_time_to_report(world: NewWorld) -> None:
+    w = world({"outcome": {**PREEMPTED, "cause": "VM_SHUTDOWN"}, "run_s": 460}, {})
+    boot = w.cloud.compute.boot
+
+    def booted(instance: Any) -> Any:
+        vm = boot(instance)
+        if len(w.cloud.compute.history) == 0:
+            vm.status = lambda: "STOPPING" if vm.age() > 350 else "RUNNING"
+            vm.guest_attribute = lambda _key: "the same heartbeat as ever"
+        return vm
+
+    w.cloud.compute.boot = booted
+    result = w.run()
+    assert [row["cause"] for row in result["workflow"]["attempts"]] == ["VM_SHUTDOWN", "NONE"]
+
+
+# The end of the VM.
+
+
+def test_a_vm_that_cannot_be_deleted_costs_no_report(world: NewWorld) -> None:
+    w = world()
+    w.cloud.compute.answers["delete"] = [error(403, "forbidden", "Required 'compute.instances.delete' permission")]
+    result = w.run()
+    assert result["state"] == "SUCCEEDED"
+    assert "could not be deleted" in result["workflow"]["warnings"][0]
+
+
+def test_a_vm_that_was_left_behind_is_told_of_though_another_succeeded(world: NewWorld) -> None:
+    w = world({"outcome": PREEMPTED}, {})
+    w.cloud.compute.answers["delete"] = [error(403, "forbidden", "no")]
+    (warning,) = w.run(spot=True)["workflow"]["warnings"]
+    assert w.bodies()[0]["name"] in warning
+
+
+def test_a_delete_that_fails_for_a_moment_is_tried_again(world: NewWorld) -> None:
+    w = world()
+    w.cloud.compute.answers["delete"] = [error(409, "resourceInUseByAnotherResource", "busy"), error(500, "e", "e")]
+    assert w.run()["workflow"]["warnings"] == []
+    w.assert_no_vm_is_left()
+
+
+def test_an_error_in_the_wait_deletes_the_vm(world: NewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Execution, url: str, timeout: float) -> Any:  # noqa: ARG001
+        raise ValueError("broken")
+
+    monkeypatch.setattr(Execution, "await_callback", broken)
+    w = world()
+    w.run()
+    assert w.error["message"] == "broken"
+    w.assert_no_vm_is_left()
+
+
+def test_a_cancelled_execution_leaves_a_vm_that_ends_by_itself(world: NewWorld) -> None:
+    """Workflows runs no step of a cancelled execution; so the VM has to have been told before."""
+    w = world({"run_s": 3600})
+    w.execution.cancel = lambda: w.cloud.clock.now() > 1_800_000_000 + 600
+    with pytest.raises(Cancelled):
+        w.run(timeout="2h")
+    (body,) = w.bodies()
+    assert int(body["scheduling"]["maxRunDuration"]["seconds"]) == 7200 + 1800 + 3600
+    assert body["scheduling"]["instanceTerminationAction"] == "DELETE"
+    assert spec(w)["on_finish"] == "poweroff"
+    assert w.cloud.post(w.cloud.compute.history[0].attributes()["callback-url"], {}) == 404
+
+
+# Long jobs.
+
+
+@pytest.mark.parametrize(
+    ("timeout", "max_run_s"),
+    [
+        (None, 120 * DAY),
+        (60, 60 + 1800 + 3600),
+        ("1h30m", 5400 + 1800 + 3600),
+        ("36h", 36 * 3600 + 1800 + 12_960),
+        ("30d", 30 * DAY + 1800 + DAY),
+        ("119.5d", 120 * DAY),
+        ("120d", None),
+        ("300d", None),
+    ],
+)
+def test_max_run_duration_leaves_room_for_a_late_report_and_ends_at_120_days(
+    world: NewWorld, timeout: Any, max_run_s: int | None
+) -> None:
+    w = world()
+    result = w.run(**({"timeout": timeout} if timeout else {}))
+    scheduling = w.bodies()[0]["scheduling"]
+    if max_run_s:
+        assert scheduling["maxRunDuration"] == {"seconds": str(max_run_s)}
+        assert result["workflow"]["warnings"] == []
+    else:
+        assert "maxRunDuration" not in scheduling
+        assert "instanceTerminationAction" not in scheduling
+        assert "longer than 120 days" in result["workflow"]["warnings"][0]
+
+
+def test_the_timeout_in_the_job_counts_more_than_the_argument_and_for_each_run_in_the_vm(world: NewWorld) -> None:
+    w = world()
+    w.run(job={**JOB, "timeout": "1h", "retry": {"max_attempts": 3, "on": ["VM_REBOOTED"]}}, timeout="9h")
+    assert w.bodies()[0]["scheduling"]["maxRunDuration"] == {"seconds": str(3 * 3600 + 1800 + 3600)}
+    assert spec(w)["timeout"] == "1h"
+
+
+@pytest.mark.parametrize("can_see", [True, False], ids=["with heartbeats", "without guest attributes"])
+def test_three_hundred_days_are_less_than_100000_steps(world: NewWorld, can_see: bool) -> None:
+    w = world({"run_s": 300 * DAY})
+    w.execution.measure_memory = False
+    if not can_see:
+        w.cloud.compute.answers["get_guest_attributes"] = [error(403, "forbidden", "no")] * 100_000
+    assert w.run(timeout="300d")["state"] == "SUCCEEDED"
+    assert w.seconds > 300 * DAY
+    assert w.execution.steps < 0.9 * limits.STEPS
+    print(f"300 days: {w.execution.steps} steps, {w.execution.callback_waits} waits, {w.execution.api_calls} calls")
+
+
+def test_the_watch_grows_from_minutes_to_less_than_an_hour(world: NewWorld) -> None:
+    waits: list[tuple[float, float]] = []
+    w = world({"run_s": 10 * DAY})
+    began = w.cloud.clock.now()
+    await_callback = w.cloud.await_callback
+
+    def noted(url: str, timeout: float) -> Any:
+        waits.append((w.cloud.clock.now() - began, timeout))
+        return await_callback(url, timeout)
+
+    w.cloud.await_callback = noted  # type: ignore[method-assign]
+    w.run()
+    assert waits[0][1] == 60
+    assert all(later >= earlier for (_, earlier), (_, later) in itertools.pairwise(waits))
+    assert all(timeout <= max(60, age / 12) for age, timeout in waits)
+    # The agent tries for an hour, and a look lies in each hour.
+    assert waits[-1][1] == 3300
+
+
+def test_the_largest_report_and_the_largest_job_fit_the_memory(world: NewWorld) -> None:
+    largest = {"outcome": {**FAILED, "logs": {"tail": "x" * 60_000}}, "posts": False, "serial": "x" * (1 << 20)}
+    w = world(largest)
+    w.cloud.objects["gs://b/job.json"] = {"container": {"image": "a", "env": {"DATA": "x" * 65_000}}}
+    w.run(job="gs://b/job.json", max_attempts=1)
+    assert w.error["tags"] == ["JobFailed", "EXIT_CODE"]
+    assert w.execution.peak_bytes < 0.9 * limits.VARIABLES_BYTES
+    print(f"largest job and report: {w.execution.peak_bytes} bytes of variables at most")
+
+
+def test_what_a_short_job_costs(world: NewWorld) -> None:
+    """They are billed: so they are counted, and a change that makes them many more is seen."""
+    w = world({"run_s": 20.0})
+    w.run(agent={"url": "gs://b/a", "sha256": "0"})
+    assert w.execution.steps <= 80
+    assert w.execution.api_calls <= 12
+    print(f"a job of a minute: {w.execution.steps} steps, {w.execution.api_calls} calls, {w.execution.polls} of them polls")

@@ -1,0 +1,187 @@
+"""The whole loop: workflow → VM → the real agent → a container of a real Docker engine → callback → workflow → VM deleted.
+
+The agent is the static binary (VMJOB_AGENT), its metadata server is `fakecloud serve` (FAKECLOUD), the engine is that of
+`tests/with-docker`. Skipped, in plain sight, where one of them is missing; an error with CI=true or VMJOB_TESTS_STRICT=1.
+The clock of the workflow runs 20 times as fast: a minute's wait is three seconds.
+"""
+
+import datetime
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from workflows_emulator.utils import WorkflowError
+
+from driver import expressions
+from driver.clock import RealClock
+from driver.cloud import Cloud
+from driver.compute import DELETE_S, Instance, Machine
+from driver.endpoints import Endpoints
+from driver.execution import Cancelled, Execution
+from driver.real_vm import AGENT, FAKECLOUD, RealVm
+
+IMAGE = "vmjob/busybox:test"
+SPEED = 20.0
+WAIT_ON_THE_FIRST_VM = "trap 'exit 1' TERM; [ $JOB_VM_ATTEMPT = 2 ] || { sleep 300 & wait; }"
+
+
+def missing() -> str | None:
+    if os.environ.get("VMJOB_DOCKER") == "none":
+        return "VMJOB_DOCKER=none"
+    for program in (AGENT, FAKECLOUD, "docker"):
+        if not shutil.which(program):
+            return f"no {program}"
+    command = ["docker", "image", "inspect", IMAGE]
+    answer = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    return None if answer.returncode == 0 else f"no Docker engine with the image {IMAGE}: run this in tests/with-docker"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _needs_the_real_parts() -> None:
+    reason = missing()
+    if reason and (os.environ.get("CI") == "true" or os.environ.get("VMJOB_TESTS_STRICT") == "1"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+class RealWorld:
+    def __init__(self) -> None:
+        self.vms: list[RealVm] = []
+        self.booted = threading.Condition()
+        self.cloud = Cloud(RealClock(SPEED), self.boot)
+        self.endpoints = Endpoints(self.cloud, lambda token: any(token == vm.token() for vm in self.vms))
+        self.execution = Execution(self.cloud)
+        self.error: dict[str, Any] = {}
+
+    def boot(self, instance: Instance) -> Machine:
+        vm = RealVm(instance)
+        with self.booted:
+            self.vms.append(vm)
+            self.booted.notify_all()
+        return vm
+
+    def run(self, script: str, **args: Any) -> Any:
+        job = {"container": {"image": IMAGE, "args": ["sh", "-c", script]}}
+        try:
+            return self.execution.run({"job": job, "baked": True, "silence": 0, **args})
+        except WorkflowError as error:
+            self.error = expressions.plain(error.payload)
+            return self.error.get("report")
+
+    def when_running(self, number: int, act: Callable[[RealVm], None]) -> threading.Thread:
+        """Does something to a VM (the first is 0) once the job in it has said something."""
+
+        def wait() -> None:
+            with self.booted:
+                self.booted.wait_for(lambda: len(self.vms) > number, 60)
+            vm = self.vms[number]
+            deadline = time.monotonic() + 60
+            while vm.guest_attribute("vmjob/state") != "RUNNING" and time.monotonic() < deadline:
+                time.sleep(0.1)
+            act(vm)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+def world() -> Iterator[RealWorld]:
+    w = RealWorld()
+    with w.endpoints:
+        yield w
+    for instance in list(w.cloud.compute.instances.values()):
+        instance.machine.power_off()
+
+
+def test_a_job_runs_and_its_report_comes_back(world: RealWorld) -> None:
+    report = world.run('echo "hello from VM $JOB_VM_ATTEMPT"; echo \'{"loss": 0.5}\' >$JOB_RESULT_FILE')
+    ended = time.time()
+    assert (report["state"], report["exit_code"], report["result"]) == ("SUCCEEDED", 0, {"loss": 0.5})
+    assert report["logs"]["tail"] == "hello from VM 1\n"
+    assert report["vm"]["name"] == report["workflow"]["attempts"][0]["vm"]
+    assert world.endpoints.statuses == [200]
+    assert world.vms[0].on_finish == "poweroff"
+    assert world.vms[0].agent.returncode == 0
+    assert not world.cloud.compute.instances
+    exited = datetime.datetime.fromisoformat(report["times"]["finished_at"]).timestamp()
+    deleting = DELETE_S / SPEED
+    print(f"from the container's exit to the workflow's end: {ended - exited:.2f} s, the deletion of {deleting} s included")
+
+
+def test_a_job_that_fails_ends_the_workflow_with_exit_code_and_last_words(world: RealWorld) -> None:
+    report = world.run("echo fine; echo 'Traceback: broken' >&2; exit 3")
+    assert world.error["tags"] == ["JobFailed", "EXIT_CODE"]
+    assert (report["exit_code"], report["retryable"]) == (3, False)
+    assert "Traceback: broken" in report["logs"]["tail"]
+    assert len(world.vms) == 1
+
+
+def test_a_docker_command_is_run_as_it_was_tested(world: RealWorld) -> None:
+    report = world.run("", job=f"docker run --rm {IMAGE} echo 'a  b' '*'")
+    assert report["logs"]["tail"] == "a  b *\n"
+
+
+def test_a_preempted_vm_says_so_and_is_replaced(world: RealWorld) -> None:
+    thread = world.when_running(0, RealVm.preempt)
+    report = world.run(f"{WAIT_ON_THE_FIRST_VM}; echo again", spot=True)
+    thread.join(60)
+    assert [row["cause"] for row in report["workflow"]["attempts"]] == ["PREEMPTED", "NONE"]
+    assert report["logs"]["tail"] == "again\n"
+    assert world.endpoints.statuses == [200, 200]
+
+
+def test_a_vm_that_vanishes_is_noticed_and_replaced(world: RealWorld) -> None:
+    thread = world.when_running(0, RealVm.vanish)
+    report = world.run(f"{WAIT_ON_THE_FIRST_VM}; echo again")
+    thread.join(60)
+    assert [row["cause"] for row in report["workflow"]["attempts"]] == ["VM_GONE", "NONE"]
+
+
+def test_a_job_that_is_cancelled_through_the_metadata_is_reported_as_cancelled(world: RealWorld) -> None:
+    thread = world.when_running(0, lambda vm: vm.set("instance/attributes/job-cancel", "true"))
+    report = world.run("trap 'exit 1' TERM; sleep 300 & wait")
+    thread.join(60)
+    assert world.error["tags"] == ["JobCancelled", "CANCELLED"]
+    assert report["state"] == "CANCELLED"
+
+
+def test_a_report_that_may_not_be_posted_comes_by_the_guest_attributes(world: RealWorld) -> None:
+    world.endpoints.permitted = False
+    report = world.run("exit 4")
+    assert (report["cause"], report["exit_code"]) == ("EXIT_CODE", 4)
+    assert set(world.endpoints.statuses) == {403}
+
+
+def test_an_agent_that_cannot_read_its_job_still_reports(world: RealWorld) -> None:
+    report = world.run("", job={"container": {"image": IMAGE, "argz": []}})
+    assert (report["cause"], report["fault"]) == ("INVALID_SPEC", "spec")
+    assert "args" in report["message"] + str(report["fix"])
+
+
+def test_a_cancelled_execution_does_not_keep_the_vm_waiting(world: RealWorld) -> None:
+    """The agent gets 404 for its report, ends, and would power the VM off."""
+    world.execution.cancel = lambda: bool(world.vms) and world.vms[0].guest_attribute("vmjob/state") == "RUNNING"
+    with pytest.raises(Cancelled):
+        world.run("sleep 8; exit 0", timeout="1h")
+    (vm,) = world.vms
+    assert vm.agent.wait(60) == 75
+    assert set(world.endpoints.statuses) == {404}
+    assert vm.on_finish == "poweroff"
+    assert '"exit_code":0' in vm.console()
+
+
+def test_an_array_runs_its_tasks_on_vms_of_their_own(world: RealWorld) -> None:
+    job = {
+        "container": {"image": IMAGE, "args": ["sh", "-c", "echo $JOB_TASK_INDEX/$JOB_TASK_COUNT; exit $((JOB_TASK_INDEX == 2))"]}
+    }
+    execution = Execution(world.cloud, "run-array")
+    result = execution.run({"tasks": 4, "run_job": {"job": job, "baked": True, "silence": 0}})
+    assert (result["succeeded"], result["failed"], len(world.vms)) == (3, 1, 4)
+    assert {row["index"]: row["exit_code"] for row in result["rows"]} == {0: 0, 1: 0, 2: 1, 3: 0}
