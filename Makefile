@@ -8,8 +8,8 @@ E2E_THREADS ?= 8
 TEST_DOCKER ?= $(or $(VMJOB_DOCKER),$(if $(filter 0,$(shell id -u)),private))
 # How many lives the chaos runner lives in `make test`.
 LIVES ?= 500
-# Where the VMs will find the agent: filled into the user-data by `make dist`.
-AGENT_URL ?= https://example.com/vmjob-agent
+# How many machines `make test-vm` has up at once.
+VM_THREADS ?= 2
 
 # What the end-to-end tests, the benchmarks and the demo run: the static binaries, as they ship.
 export VMJOB_AGENT ?= $(BIN)/vmjob-agent
@@ -19,7 +19,7 @@ export VMJOB_AGENT_DYNAMIC ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/
 export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test bench chaos build dist lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-vm test-packaging bench chaos build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,10 +39,21 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 	@tests/setup.sh build docker parts
 	@$(MAKE) --no-print-directory build
 	$(CARGO) build --locked -p vmjob-agent
-	$(CARGO) test --locked --workspace --no-run
-	RUST_TEST_THREADS=$(E2E_THREADS) VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) test --locked --workspace --no-fail-fast
+	$(CARGO) test --locked --workspace --exclude vm --exclude packaging --no-run
+	RUST_TEST_THREADS=$(E2E_THREADS) VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker \
+	  $(CARGO) test --locked --workspace --exclude vm --exclude packaging --no-fail-fast
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(LIVES) --seed 1 --jobs $(E2E_THREADS)
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker tests/workflows/run
+
+test-vm: ## boot machines from their own init, with Google's script runner and cloud-init in them (root)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker vm
+	@$(MAKE) --no-print-directory build
+	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm
+
+test-packaging: ## packages, images, releases: on Debian machines, with the tools that take them (root)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker release packaging
+	@$(MAKE) --no-print-directory build dist
+	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) test --locked -p packaging
 
 bench: ## measure the agent (memory, CPU, log throughput) against real Docker
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
@@ -62,16 +73,15 @@ chaos: ## break things under the agent at random and hold its reports against th
 
 # Two commands: built together, the agent would be compiled with the features of the dependencies that only fakecloud asks for.
 build: ## the static binaries: target/x86_64-unknown-linux-musl/release/{vmjob-agent,fakecloud}
-	$(CARGO) build --locked --release --target $(MUSL) -p vmjob-agent
-	$(CARGO) build --locked --release --target $(MUSL) -p fakecloud
+	packaging/release/cargo.sh $(MUSL) build --release -p vmjob-agent
+	packaging/release/cargo.sh $(MUSL) build --release -p fakecloud
 
-dist: build ## what goes to a VM, with its checksum: dist/ (AGENT_URL=… is filled into the user-data)
-	rm -rf dist && mkdir dist
-	cp $(BIN)/vmjob-agent $(BIN)/fakecloud packaging/systemd/vmjob-agent.service dist/
-	cd dist && sha256sum vmjob-agent >vmjob-agent.sha256
-	sed -e "s|AGENT_SHA256=0*$$|AGENT_SHA256=$$(cut -d' ' -f1 dist/vmjob-agent.sha256)|" \
-	  -e "s|AGENT_URL=.*|AGENT_URL=$(AGENT_URL)|" cloud-init/cos.yaml >dist/cos.yaml
-	@ls -l dist
+dist: ## dist/: a release for x86_64 and aarch64; BUCKET=gs://… is filled into what starts VMs
+	@tests/setup.sh build release
+	packaging/release/dist.sh $(BUCKET)
+
+publish: ## put dist/ into BUCKET=gs://…, once (DRY_RUN=1 only says what it would do)
+	packaging/release/publish.sh $(if $(DRY_RUN),--dry-run) $(BUCKET)
 
 lint: ## rustfmt, clippy, shellcheck, and cargo-deny where it is installed
 	@tests/setup.sh build lint

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets a machine ready to build and test vmjob, for `make` and CI alike. Safe to run again, quick when all is there.
-#   tests/setup.sh [build] [docker] [parts] [lint]     (default: build docker parts)
+#   tests/setup.sh [build] [docker] [parts] [lint] [vm] [release] [packaging]     (default: build docker parts)
 # Root on Debian or Ubuntu has what is missing installed; anybody else is told what to do. A part that only some tests
 # need is skipped in plain sight; with CI=true or VMJOB_TESTS_STRICT=1 its absence is an error.
 set -euo pipefail
@@ -145,10 +145,48 @@ need_lint() {
     say "lint: $(cargo clippy --version), shellcheck $(shellcheck --version | sed -n 's/^version: //p')"
 }
 
+# What machines are booted from, for `make test-vm`.
+need_vm() {
+    local fresh=()
+    has google_metadata_script_runner || fresh+=(google-guest-agent google-startup-scripts google-shutdown-scripts)
+    has cloud-init || fresh+=(cloud-init-local cloud-init cloud-config cloud-final)
+    if [ ${#fresh[@]} -gt 0 ] || ! { has systemd-nspawn && has dockerd && has ip && has openssl && has curl; }; then
+        if ! may_install; then missing 'VM: systemd-container, google-guest-agent, cloud-init and docker.io are needed'; return; fi
+        packages systemd-container google-guest-agent cloud-init docker.io iptables iproute2 procps openssl curl dbus
+        # They are for the machines in the tests, not for this one.
+        [ ${#fresh[@]} = 0 ] || systemctl disable --quiet "${fresh[@]/%/.service}" || true
+    fi
+    say "VM: $(systemd-nspawn --version | head -n 1)"
+}
+
+# What `make dist` needs besides: the other architecture, the makers of packages and of bills of materials.
+need_release() {
+    if ! has aarch64-linux-gnu-gcc; then
+        may_install || die 'aarch64-linux-gnu-gcc is missing: sudo apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
+        packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    fi
+    rustup --quiet target add aarch64-unknown-linux-musl || die 'rustup target add aarch64-unknown-linux-musl failed'
+    packaging/release/tools.sh "$third_party"
+}
+
+# What takes the packages and images, for `make test-packaging`.
+need_packaging() {
+    if may_install && ! { has mmdebstrap && has dpkg-scanpackages && has lintian && has packer && has qemu-aarch64-static \
+        && has systemd-nspawn && has mandoc && has zsh && has fish; }; then
+        packages mmdebstrap dpkg-dev lintian packer qemu-user-static systemd-container mandoc zsh fish binutils openssl
+    fi
+    tests/packaging/parts.sh "$third_party" || missing 'packaging: tests/packaging/parts.sh failed'
+    if [ "$(id -u)" = 0 ]; then
+        tests/packaging/root.sh "$third_party/debian-root.tar" || missing 'packaging: no Debian root'
+    else
+        missing 'packaging: a Debian root takes root'
+    fi
+}
+
 [ $# -gt 0 ] || set -- build docker parts
 for part; do
     case $part in
-    build | docker | parts | lint) "need_$part" ;;
-    *) die "no part \"$part\": build, docker, parts, lint" ;;
+    build | docker | parts | lint | vm | release | packaging) "need_$part" ;;
+    *) die "no part \"$part\": build, docker, parts, lint, vm, release, packaging" ;;
     esac
 done

@@ -63,15 +63,17 @@ pub fn install(install: &Install) -> Result<String, InstallError> {
     let own = fs::read("/proc/self/exe").map_err(InstallError::Read)?;
     let is_new = write_if_changed(&binary, &own, 0o755)?;
     let unit = Path::new(UNIT_DIR).join(UNIT);
+    let had_unit = unit.exists();
     let is_unit_new = write_if_changed(&unit, unit_text(&binary).as_bytes(), 0o644)?;
     if !Path::new("/run/systemd/system").exists() {
         warn!("systemd does not run here: the unit starts with the next boot that systemd makes");
-    } else if is_unit_new {
+    } else if is_unit_new && had_unit {
+        // One that is not known yet is read as it is started.
         systemctl(&["daemon-reload"])?;
     }
     // Where /etc is empty after a boot, an enabled unit is forgotten: whatever called this calls it again.
     if !is_cos {
-        systemctl(&["enable", "--quiet", UNIT])?;
+        systemctl(&["enable", "--quiet", "--no-reload", UNIT])?;
     }
     if install.now {
         start(is_new || is_unit_new)?;

@@ -39,8 +39,9 @@ impl Meter {
             groups.lines().find_map(|line| {
                 let mut parts = line.splitn(3, ':').skip(1);
                 let has = parts.next()?.split(',').any(|name| name == controller);
+                // The process of a job that has just ended is in the root group, which is the whole machine's.
                 let path = parts.next()?.trim_start_matches('/');
-                has.then(|| root.join(controller).join(path))
+                (has && !path.is_empty()).then(|| root.join(controller).join(path))
             })
         };
         let open = |directory: Option<&PathBuf>, file: &str| File::open(directory?.join(file)).ok();

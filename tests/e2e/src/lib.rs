@@ -21,5 +21,5 @@ pub use expect::expect;
 pub use gate::{Fate, Gate};
 pub use registry::{Registry, StoppedRegistry};
 pub use skip::skip;
-pub use vm::{Vm, merge};
+pub use vm::{Kind, Vm, merge};
 pub use wait::{DEADLINE, until};

@@ -15,6 +15,7 @@ mod images;
 mod log_drivers;
 mod metadata;
 mod on_finish;
+mod processes;
 mod reboots;
 mod restarts;
 mod service;

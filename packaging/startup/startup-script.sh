@@ -1,0 +1,314 @@
+#!/bin/bash
+# Puts vmjob-agent into this VM and starts it: the metadata attribute `startup-script`, or what `startup-script-url` names.
+#
+#   agent-url      where the agent is: gs://BUCKET/OBJECT, fetched as the VM's service account, or https://…
+#   agent-sha256   its checksum, as `sha256sum vmjob-agent` prints it
+#
+# These attributes win over the two values below, which `make dist` fills in. Needs bash, curl, coreutils, sed and grep, which
+# is what Container-Optimized OS has. It runs at every boot: an agent that is there is not fetched again, and one that runs is
+# left alone. If the agent cannot be had, it reports that to `callback-url` itself, so that the workflow does not wait in vain.
+set -u
+
+AGENT_URL=
+AGENT_SHA256=
+
+STATE_DIR=/var/lib/vmjob
+METADATA=http://${GCE_METADATA_HOST:-169.254.169.254}/computeMetadata/v1
+METADATA_PATIENCE_S=300
+DOWNLOAD_PATIENCE_S=600
+REPORT_PATIENCE_S=3600
+STARTED_AT=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
+
+main() {
+    local callback failure
+    # shellcheck source=/dev/null
+    case $(. /etc/os-release && echo "${ID:-}") in
+    cos) agent=/var/lib/google/vmjob/vmjob-agent ;; # it can be written to, runs programs, and stays
+    *) agent=/usr/bin/vmjob-agent ;;
+    esac
+    callback=$(attribute callback-url) || [ $? = 1 ] || no_metadata || give_up
+    failure=$STATE_DIR/startup-failure-$(checksum - <<<"$callback")
+    if [ -e "$failure" ]; then
+        # The workflow may know by now that the job was not run, so nothing may run any more.
+        say "an earlier boot reported that the agent could not be started: nothing is run ($failure)"
+        deliver "$failure" "$callback" unanswered
+        exit 0
+    fi
+    if find_agent; then
+        if start_agent || is_active; then exit 0; fi
+    elif is_under_way; then
+        say "warning: $problem; the agent that is installed carries on"
+        if is_active || start_agent; then exit 0; fi
+    fi
+    systemctl --quiet disable vmjob-agent.service 2>/dev/null # from here on the report holds: no job may run
+    if ! write_report "$failure"; then
+        failure=/run/${failure##*/} # the disk may be what is full
+        write_report "$failure"
+    fi
+    deliver "$failure" "$callback" ''
+    [ -n "$callback" ] || rm -f "$failure" # nobody was told, so the next boot may try again
+    give_up
+}
+
+give_up() {
+    say "error: $problem"
+    say "what to do: $fix"
+    exit 1
+}
+
+say() { printf 'vmjob: %s\n' "$*" >&2; }
+
+# Notes, in $problem and $fix, what went wrong and what a person could do about it, and fails.
+problem() { # WHAT FIX
+    problem=$1 fix=$2
+    return 1
+}
+
+checksum() { sha256sum "$1" | cut -d ' ' -f 1; } # FILE
+
+# Sleeps before try number $1: at most 1, 2, 4 … 60 s, and a random part of that.
+back_off() { # TRY
+    local most=$((1 << ($1 < 7 ? $1 - 1 : 6)))
+    sleep "$((RANDOM % (most < 60 ? most : 60))).$((RANDOM % 10))"
+}
+
+# --- the metadata server
+
+no_metadata() {
+    problem 'the metadata server does not answer' \
+        'see whether the VM can reach 169.254.169.254: a firewall in the guest may be in the way'
+}
+
+# Prints a value. Fails with 1 where there is none, with 2 where the server could not be asked.
+metadata() { # PATH
+    local answer try end=$((SECONDS + METADATA_PATIENCE_S))
+    for ((try = 1; ; try++)); do
+        answer=$(curl -sS --noproxy '*' --connect-timeout 5 --max-time 20 -H 'Metadata-Flavor: Google' \
+            -w '\n%{http_code}' "$METADATA/$1") || answer=
+        case ${answer##*$'\n'} in
+        200) printf %s "${answer%$'\n'*}" && return ;;
+        404) return 1 ;;
+        esac
+        [ $SECONDS -lt $end ] || return 2
+        back_off $try
+    done
+}
+
+attribute() { metadata "instance/attributes/$1"; }
+
+# Prints a fresh enough token of the VM's service account. The server caches it, so this asks each time.
+token() {
+    metadata instance/service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p' | grep .
+}
+
+# A header with the token, in a form for `curl -H @FILE`: it never stands in a command line.
+bearer() { printf 'Authorization: Bearer %s\n' "$1"; }
+
+# A value of this VM, or `unknown`: the report's fields are never empty.
+about_vm() { # PATH
+    local value
+    value=$(metadata "$1") || value=unknown
+    printf %s "${value##*/}"
+}
+
+# Where the VM has guest attributes enabled (where not, the server refuses), they show what happened, too.
+guest_attribute() { # KEY FILE
+    curl -sS -o /dev/null --noproxy '*' --connect-timeout 5 --max-time 20 -X PUT -H 'Metadata-Flavor: Google' \
+        -H 'Content-Type: text/plain' --data-binary "@$2" "$METADATA/instance/guest-attributes/vmjob/$1"
+}
+
+# --- the agent
+
+# Sees that the file $agent is the one that is asked for.
+find_agent() {
+    local url sha
+    url=$(attribute agent-url) || [ $? = 1 ] || no_metadata || return
+    sha=$(attribute agent-sha256) || [ $? = 1 ] || no_metadata || return
+    url=${url:-$AGENT_URL} sha=${sha:-$AGENT_SHA256} sha=${sha,,}
+    [[ $sha =~ ^[0-9a-f]{64}$ ]] || problem "the checksum of the agent, agent-sha256, is missing or is none: \"$sha\"" \
+        'set the metadata attribute agent-sha256 to what "sha256sum vmjob-agent" prints' || return
+    if [ -x "$agent" ] && [ "$(checksum "$agent")" = "$sha" ]; then return; fi
+    [ -n "$url" ] || problem 'the metadata attribute agent-url is missing' \
+        'set it to where the agent is: gs://BUCKET/OBJECT or https://…' || return
+    if fetch_agent; then return; fi
+    rm -f "$agent.new"
+    return 1
+}
+
+fetch_agent() {
+    local new=$agent.new found disk='see whether the disk is full or read-only'
+    mkdir -p "${agent%/*}" || problem "${agent%/*} cannot be made" "$disk" || return
+    say "fetching $url"
+    download "$new" || return
+    found=$(checksum "$new")
+    [ "$found" = "$sha" ] || problem "the checksum of $url is $found instead of $sha" \
+        'set agent-sha256 to the checksum of this very file; if nobody has changed it on purpose, find out who did' || return
+    { chmod 0755 "$new" && mv -f "$new" "$agent"; } || problem "$agent cannot be written" "$disk"
+}
+
+# Fetches $url.
+download() { # FILE
+    local status try end=$((SECONDS + DOWNLOAD_PATIENCE_S))
+    for ((try = 1; ; try++)); do
+        case $url in
+        gs://?*/?*) status=$(fetch_object "$1") ;;
+        https://*) status=$(fetch "$1" --location --proto-redir =https "$url") ;;
+        *) status=scheme ;;
+        esac
+        case $status in
+        200) return 0 ;;
+        400 | 403 | 404 | 410 | account | scheme) break ;; # these stay as they are
+        esac
+        say "$url: HTTP status $status"
+        [ $SECONDS -lt $end ] || break
+        back_off $try
+    done
+    case $status in
+    403) fix="grant the VM's service account roles/storage.objectViewer on the bucket; the VM needs the scope cloud-platform" ;;
+    404) fix='see whether agent-url names an object that is there' ;;
+    account) fix='create the VM with a service account, or put the agent behind an https:// URL' ;;
+    scheme) fix='set agent-url to gs://BUCKET/OBJECT or https://…' ;;
+    *) fix='see whether the VM has a way there: Cloud NAT, Private Google Access or an external address' ;;
+    esac
+    case $status in
+    000) status='no answer' ;;
+    account) status='the VM has no service account' ;;
+    scheme) status='neither a gs:// nor an https:// URL' ;;
+    *) status="HTTP status $status" ;;
+    esac
+    problem "the agent could not be fetched from $url: $status" "$fix"
+}
+
+# Fetches a Cloud Storage object as the VM's service account.
+fetch_object() { # FILE
+    local path=${url#gs://} token
+    token=$(token) || { echo account && return; }
+    fetch "$1" -H @<(bearer "$token") \
+        "https://storage.googleapis.com/storage/v1/b/${path%%/*}/o/$(percent_encode "${path#*/}")?alt=media"
+}
+
+# Fetches a URL into a file and prints the HTTP status, 000 without one. A transfer that stalls is given up.
+fetch() { # FILE CURL-ARG…
+    local file=$1 status
+    shift
+    status=$(curl -sS --globoff --proto =https --connect-timeout 10 --speed-limit 1000 --speed-time 30 --max-time 300 \
+        -o "$file" -w '%{http_code}' "$@") || status=000
+    echo "$status"
+}
+
+percent_encode() { # TEXT
+    local LC_ALL=C i byte
+    for ((i = 0; i < ${#1}; i++)); do
+        byte=${1:i:1}
+        case $byte in
+        [a-zA-Z0-9._~-]) printf %s "$byte" ;;
+        *) printf '%%%02X' $(($(printf %d "'$byte") & 255)) ;;
+        esac
+    done
+}
+
+# Returns at once, as the job is the unit's affair: a script that stayed would hold up the boot.
+start_agent() {
+    local output
+    output=$("$agent" install --now 2>&1) || problem "$agent install --now failed: $output" 'see the message'
+}
+
+is_active() { [[ $(systemctl is-active vmjob-agent.service) =~ ^(active|activating|reloading)$ ]]; }
+
+# Without the agent that was asked for: has one that is here the job in hand? Then it is the one to report, and a report of
+# ours would be a second one.
+is_under_way() {
+    [ -x "$agent" ] || return
+    [ -e $STATE_DIR/journal.json ] || systemctl --quiet is-enabled vmjob-agent.service 2>/dev/null || is_active
+}
+
+# --- the report that there is no agent
+
+# A text as a JSON string. Anything but printable ASCII is dropped.
+json() { # TEXT
+    printf '"%s"' "$(LC_ALL=C tr -cd '\t\n -~' <<<"${1:0:2000}" | sed -z 's/\n$//; s/[\\"]/\\&/g; s/\t/\\t/g; s/\n/\\n/g')"
+}
+
+# Writes the report to disk before anything is sent: from here on it is the job's one outcome, also after a reboot.
+write_report() { # FILE
+    local id
+    id=$(about_vm instance/id)
+    mkdir -p "${1%/*}"
+    sed -z 's/\n *//g' >"$1.new" <<END && sync "$1.new" && mv -f "$1.new" "$1"
+{"version":1,
+"job":{"id":"$id","attempt":1,"task_index":0,"task_count":1},
+"state":"FAILED","cause":"AGENT_ERROR","exit_code":null,"signal":null,
+"message":$(json "the agent could not be started: $problem"),
+"evidence":["reported by the startup script; the job was not run"],
+"fix":$(json "$fix"),"fault":"platform","retryable":true,
+"image":{"ref":null,"digest":null},
+"times":{"agent_started_at":"$STARTED_AT","pull_started_at":null,"started_at":null,"finished_at":null},
+"durations_s":{"pull":null,"run":null},
+"usage":{"cpu_s":null,"peak_memory_bytes":null,"oom_kills":null},
+"logs":{"stdout_bytes":0,"stderr_bytes":0,"stdout_lines":0,"stderr_lines":0,
+"head":"","tail":"","errors":[],"omitted_bytes":0,"uri":null},
+"result":null,"uploads":[],
+"vm":{"name":"$(about_vm instance/name)","id":"$id","zone":"$(about_vm instance/zone)",
+"project":"$(about_vm project/project-id)","machine_type":"$(about_vm instance/machine-type)"},
+"agent":{"version":"startup-script"}}
+END
+}
+
+# Gets the report out, and notes that it is. It waits for that here: nothing else can be done in this VM, and of the boot only
+# what waits for this script is left. With `unanswered` an earlier try may have reached the endpoint.
+deliver() { # FILE URL UNANSWERED
+    local try status unanswered=$3 end=$((SECONDS + REPORT_PATIENCE_S))
+    [ ! -e "$1.delivered" ] || return 0
+    printf 'vmjob-report %s\n' "$(<"$1")"
+    guest_attribute report "$1"
+    guest_attribute state <(printf EXITED)
+    for ((try = 1; SECONDS < end; try++)); do
+        status=$(post "$1" "$2")
+        case $status in
+        2??) break ;;
+        401) ;; # the next try's token may be another
+        403) say 'the report needs the role roles/workflows.invoker for the service account, and the scope cloud-platform' ;;
+        404 | 410) say 'the workflow execution is over: nobody waits for the report' && break ;;
+        405) say 'the callback endpoint was made for another method: create it with http_callback_method: POST' && break ;;
+        400 | 413 | impossible) break ;;
+        429) [ -z "$unanswered" ] || break ;; # the endpoint holds the earlier one
+        unanswered) unanswered=1 ;;
+        esac
+        say "the report is not out yet: $status"
+        back_off $((status == 403 ? 6 : try))
+    done
+    say "the report: $status"
+    : >"$1.delivered"
+    guest_attribute state <(printf DELIVERED)
+}
+
+# POSTs the report and prints the HTTP status; `unanswered` where the endpoint may have it all the same.
+post() { # FILE URL
+    local token='' status
+    if [ -z "$2" ]; then
+        say 'there is no callback-url to report to' && echo impossible && return
+    elif may_have_token "$2"; then
+        token=$(token) || { say 'the VM has no service account, so it cannot report' && echo impossible && return; }
+    fi
+    status=$(curl -sS -o /dev/null --globoff --proto =http,https --connect-timeout 10 --max-time 60 -w '%{http_code}' \
+        -H 'Content-Type: application/json' -H @<([ -z "$token" ] || bearer "$token") --data-binary "@$1" "$2")
+    case $? in
+    0) echo "$status" ;;
+    1 | 3 | 4) say "callback-url is no URL: $2" && echo impossible ;;
+    18 | 28 | 52 | 55 | 56) echo unanswered ;;
+    *) echo 'no answer' ;;
+    esac
+}
+
+# The token is worth as much as the service account. It goes to Google, or to hosts named in VMJOB_CALLBACK_ALLOW; unencrypted
+# to this very machine only. To others the report goes without.
+may_have_token() { # URL
+    local host named
+    [[ ${1,,} =~ ^(https?)://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?(/|$) ]] || return
+    host=${BASH_REMATCH[2]}
+    [ "${BASH_REMATCH[1]}" = https ] || [[ $host =~ ^(localhost|127(\.[0-9]+){3}|\[::1\])$ ]] || return
+    named=$(sed -n 's/^VMJOB_CALLBACK_ALLOW=//p' /etc/default/vmjob-agent 2>/dev/null | tr -d "\"' ")
+    [[ $host == *.googleapis.com || ,${named,,}, == *,"$host",* ]]
+}
+
+main

@@ -1,0 +1,18 @@
+//! The VM tests' stage: a machine booted from its own init, in which Google's own script runner, or cloud-init, fetches
+//! what starts the agent. In flow metadata and objects; out flow the reports that a workflow gets, and the console.
+//!
+//! Needs root and the Debian packages systemd-container, google-guest-agent, cloud-init and docker.io.
+
+mod bucket;
+mod certificate;
+#[path = "../../e2e/src/contract.rs"]
+mod contract;
+mod machine;
+mod namespaces;
+mod packaging;
+mod setup;
+
+pub use bucket::{Bucket, Fetched};
+pub use machine::Machine;
+pub use packaging::{sha256, startup_script, unit, user_data};
+pub use setup::Setup;

@@ -1,0 +1,46 @@
+//! What users put into a VM, taken from the repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The line of a user-data file that stands for the startup script.
+const PLACEHOLDER: &str = "STARTUP-SCRIPT";
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+pub fn startup_script() -> String {
+    read("packaging/startup/startup-script.sh")
+}
+
+/// The systemd unit, as a package or an image brings it.
+pub fn unit() -> String {
+    read("packaging/systemd/vmjob-agent.service")
+}
+
+/// A file of `cloud-init/`, filled in as its comments say.
+pub fn user_data(name: &str) -> String {
+    let script = startup_script();
+    let mut filled_in = String::new();
+    for line in read(&format!("cloud-init/{name}")).lines() {
+        match line.strip_suffix(PLACEHOLDER) {
+            Some(indent) if indent.trim().is_empty() => {
+                filled_in.extend(script.lines().flat_map(|line| [indent, line, "\n"]));
+            }
+            _ => filled_in.extend([line, "\n"]),
+        }
+    }
+    filled_in
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("failed to read {path}: {error}"))
+}
+
+/// The checksum of a file, as `agent-sha256` has it.
+pub fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().expect("sha256sum is there");
+    String::from_utf8_lossy(&output.stdout).chars().take(64).collect()
+}

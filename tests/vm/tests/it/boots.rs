@@ -1,0 +1,99 @@
+//! The ways in which the agent gets into a VM, from the power button to the report.
+
+use std::fs;
+
+use e2e::{agent_binary, expect};
+use serde_json::json;
+use vm::{Machine, Setup, sha256, startup_script, unit, user_data};
+
+const JOB: &str = "echo x >>/shared/starts; echo hello";
+const BUCKET: &str = "https://storage.googleapis.com/agents";
+
+/// A machine whose metadata say which agent.
+fn setup() -> Setup {
+    Setup::with_job(JOB)
+        .attribute("agent-url", "gs://agents/vmjob-agent")
+        .attribute("agent-sha256", sha256(&agent_binary()))
+}
+
+/// The startup script as `make dist` writes it, which needs no attributes.
+fn startup_script_of_a_release() -> String {
+    let values = [("AGENT_URL=", "gs://agents/vmjob-agent"), ("AGENT_SHA256=", &sha256(&agent_binary()))];
+    let fill = |script: String, (name, value): (&str, &str)| {
+        script.replace(&format!("\n{name}\n"), &format!("\n{name}{value}\n"))
+    };
+    values.into_iter().fold(startup_script(), fill)
+}
+
+/// Boots it, and sees that the workflow gets the job's report, and that another boot runs nothing.
+async fn boots(setup: Setup) {
+    let Some(mut machine) = Machine::new(setup).await else { return };
+    machine.bucket.put("vmjob-agent", fs::read(agent_binary()).unwrap());
+    machine.bucket.put("startup.sh", startup_script_of_a_release());
+    machine.boot();
+    expect(&machine.report().await, &json!({"cause": "NONE", "logs": {"tail": "hello\n"}}));
+    machine.cut().await;
+
+    machine.boot();
+    machine.until_said("vmjob-agent.service: Deactivated successfully").await;
+    assert_eq!((machine.starts(), machine.cloud.accepted().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn startup_script_in_the_metadata() {
+    boots(setup().attribute("startup-script", startup_script())).await;
+}
+
+#[tokio::test]
+async fn startup_script_url_to_the_script() {
+    boots(Setup::with_job(JOB).attribute("startup-script-url", format!("{BUCKET}/startup.sh"))).await;
+}
+
+/// The script runner fetches it as the VM's service account.
+#[tokio::test]
+async fn startup_script_url_to_a_gs_object() {
+    boots(setup().attribute("startup-script-url", "gs://agents/startup.sh")).await;
+}
+
+#[tokio::test]
+async fn startup_script_url_to_the_agent_itself() {
+    boots(Setup::with_job(JOB).attribute("startup-script-url", format!("{BUCKET}/vmjob-agent"))).await;
+}
+
+#[tokio::test]
+async fn user_data_on_debian() {
+    boots(setup().with_cloud_init().attribute("user-data", user_data("debian.yaml"))).await;
+}
+
+#[tokio::test]
+async fn user_data_on_cos() {
+    boots(setup().as_cos().with_cloud_init().attribute("user-data", user_data("cos.yaml"))).await;
+}
+
+#[tokio::test]
+async fn startup_script_on_cos() {
+    boots(setup().as_cos().attribute("startup-script", startup_script())).await;
+}
+
+#[tokio::test]
+async fn baked_into_the_image() {
+    let agent = fs::read(agent_binary()).unwrap();
+    boots(Setup::with_job(JOB).program("usr/bin/vmjob-agent", agent).unit("vmjob-agent.service", unit())).await;
+}
+
+/// What the tests above rely on: without it they would prove nothing about Container-Optimized OS.
+#[tokio::test]
+async fn on_cos_programs_run_from_one_place_and_the_root_is_read_only() {
+    let Some(mut machine) = Machine::new(Setup::default().as_cos()).await else { return };
+    machine.boot();
+    machine.until_said("Startup finished").await;
+    for (dir, runs) in
+        [("/tmp", false), ("/run", false), ("/var", false), ("/var/lib/vmjob", false), ("/var/lib/google", true)]
+    {
+        let script = format!("mkdir -p {dir} && cp /bin/true {dir}/program && {dir}/program");
+        let output = machine.inside(&["sh", "-c", &script]).await;
+        assert_eq!(output.status.success(), runs, "{dir}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = machine.inside(&["touch", "/usr/bin/program"]).await;
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"), "{output:?}");
+}

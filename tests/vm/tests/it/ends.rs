@@ -1,0 +1,56 @@
+//! What ends under a job: the power, the VM, or nothing but the way to the agent.
+
+use std::fs;
+
+use e2e::{agent_binary, expect};
+use serde_json::json;
+use vm::{Machine, Setup, sha256, startup_script};
+
+fn setup() -> Setup {
+    Setup::with_job("echo x >>/shared/starts; echo out; exec sleep 600")
+        .attribute("startup-script", startup_script())
+        .attribute("agent-url", "gs://agents/vmjob-agent")
+        .attribute("agent-sha256", sha256(&agent_binary()))
+}
+
+/// A job that runs until something ends it, in a machine that is on.
+async fn running_job(setup: Setup) -> Option<Machine> {
+    let mut machine = Machine::new(setup).await?;
+    machine.bucket.put("vmjob-agent", fs::read(agent_binary()).unwrap());
+    machine.boot();
+    machine.until_started().await;
+    Some(machine)
+}
+
+#[tokio::test]
+async fn a_power_cut_is_reported_by_the_next_boot() {
+    let Some(mut machine) = running_job(setup()).await else { return };
+    machine.cut().await;
+    machine.boot();
+    expect(&machine.report().await, &json!({"cause": "VM_REBOOTED", "exit_code": null, "logs": {"tail": "out\n"}}));
+    assert_eq!(machine.starts(), 1);
+    assert_eq!(machine.bucket.requests().len(), 1, "the agent was there already");
+}
+
+#[tokio::test]
+async fn poweroff_is_reported_before_the_machine_is_off() {
+    let Some(mut machine) = running_job(setup()).await else { return };
+    machine.inside(&["systemctl", "poweroff"]).await;
+    machine.off().await;
+    assert_eq!(machine.cloud.accepted().len(), 1, "reports by the time it is off");
+    expect(&machine.report().await, &json!({"cause": "VM_SHUTDOWN", "logs": {"tail": "out\n"}}));
+    assert_eq!(machine.starts(), 1);
+}
+
+/// The job's report matters more than which version of the agent makes it. On Container-Optimized OS only the journal
+/// tells that there is a job: no unit is left from the boot before.
+#[tokio::test]
+async fn a_job_under_way_is_reported_by_the_agent_that_is_there() {
+    let Some(mut machine) = running_job(setup().as_cos()).await else { return };
+    machine.cut().await;
+    machine.cloud.set_attribute("agent-sha256", "0".repeat(64));
+    machine.boot();
+    expect(&machine.report().await, &json!({"cause": "VM_REBOOTED"}));
+    machine.until_said("the agent that is installed carries on").await;
+    assert_eq!(machine.starts(), 1);
+}
