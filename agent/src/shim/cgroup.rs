@@ -12,13 +12,13 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// What a job is measured by; each may have a hierarchy of its own.
+/// The hierarchies of v1 that a shim makes groups in: what a job is measured by.
 const CONTROLLERS: [&str; 2] = ["memory", "cpuacct"];
 /// How long the processes of a shim that was killed may take to be gone.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The shim's and the job's groups, one a hierarchy.
+/// The shim's and the job's groups, one a hierarchy. Each bears the job's name, so that nothing else can be in it.
 #[derive(Debug)]
 pub(super) struct Group {
     dirs: Vec<PathBuf>,
@@ -26,21 +26,28 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// The group that the shim is in, or a new one that it moves into. Where no group can be had the job runs without, and is known
-    /// by its session alone.
+    /// The groups that the service manager has made for the shim, or new ones that it moves into. Where none can be had the job runs
+    /// without, and is known by its session alone.
     pub(super) fn enter(name: &str, has_own: bool) -> io::Result<Self> {
         if has_own {
-            return Ok(Self { dirs: own_dirs(&fs::read_to_string("/proc/self/cgroup")?), is_made: false });
+            let text = fs::read_to_string("/proc/self/cgroup")?;
+            let dirs = own_dirs(&text, &format!("{name}.service"));
+            return Ok(Self {
+                dirs: dirs.into_iter().filter(|dir| dir.join("cgroup.procs").exists()).collect(),
+                is_made: false,
+            });
         }
         let is_unified = Path::new(ROOT).join("cgroup.procs").exists();
-        let hierarchies = if is_unified { vec![PathBuf::from(ROOT)] } else { CONTROLLERS.map(under_root).to_vec() };
+        let hierarchies = if is_unified {
+            vec![PathBuf::from(ROOT)]
+        } else {
+            CONTROLLERS.map(|name| Path::new(ROOT).join(name)).to_vec()
+        };
         let enter = |dir: PathBuf| {
             fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("cgroup.procs"), "0")).ok().map(|()| dir)
         };
-        let mut dirs: Vec<PathBuf> =
-            hierarchies.into_iter().filter(|root| root.exists()).filter_map(|root| enter(root.join(name))).collect();
-        dirs.dedup();
-        Ok(Self { dirs, is_made: true })
+        let roots = hierarchies.into_iter().filter(|root| root.exists());
+        Ok(Self { dirs: roots.filter_map(|root| enter(root.join(name))).collect(), is_made: true })
     }
 
     /// The groups that somebody has to remove once they are empty.
@@ -97,22 +104,50 @@ pub fn end_groups(dirs: &[PathBuf]) {
     }
 }
 
-/// Where the groups of `/proc/self/cgroup` are in the file system: `ID:CONTROLLERS:PATH` a line (`cgroups(7)`).
-fn own_dirs(text: &str) -> Vec<PathBuf> {
+/// The directories of those groups of `/proc/self/cgroup` that are the unit's. A line is `ID:CONTROLLERS:PATH`; the hierarchy of v2 has
+/// no controllers, that of systemd on v1 a name (`cgroups(7)`). A controller that systemd leaves alone has its processes in the
+/// root group, with everybody else's.
+fn own_dirs(text: &str, unit: &str) -> Vec<PathBuf> {
     let dir = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
-        match controllers {
-            "" => Some(Path::new(ROOT).join(path)),
-            _ => CONTROLLERS
-                .into_iter()
-                .find(|name| controllers.split(',').any(|has| has == *name))
-                .map(|name| under_root(name).join(path)),
-        }
+        let (controllers, path) = (parts.next()?, Path::new(parts.next()?));
+        let hierarchy = match controllers {
+            "" => Some(""),
+            "name=systemd" => Some("systemd"),
+            _ => controllers.split(',').find(|name| CONTROLLERS.contains(name)),
+        };
+        let is_ours = path.file_name().is_some_and(|name| name == unit);
+        hierarchy
+            .filter(|_| is_ours)
+            .map(|hierarchy| Path::new(ROOT).join(hierarchy).join(path.strip_prefix("/").unwrap_or(path)))
     };
-    text.lines().filter_map(dir).filter(|dir| dir.join("cgroup.procs").exists()).collect()
+    text.lines().filter_map(dir).collect()
 }
 
-fn under_root(controller: &str) -> PathBuf {
-    Path::new(ROOT).join(controller)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_group_of_the_unit_s_own_is_taken_for_it() {
+        let cases: [(&str, &[&str]); 4] = [
+            ("0::/system.slice/vmjob-a-1.service\n", &["/sys/fs/cgroup/system.slice/vmjob-a-1.service"]),
+            (
+                "5:memory:/\n4:cpu,cpuacct:/system.slice/vmjob-a-1.service\n1:name=systemd:/system.slice/vmjob-a-1.service\n0::/\n",
+                &[
+                    "/sys/fs/cgroup/cpuacct/system.slice/vmjob-a-1.service",
+                    "/sys/fs/cgroup/systemd/system.slice/vmjob-a-1.service",
+                ],
+            ),
+            ("0::/\n", &[]),
+            ("0::/system.slice/vmjob-agent.service\n", &[]),
+        ];
+        for (text, dirs) in cases {
+            assert_eq!(
+                own_dirs(text, "vmjob-a-1.service"),
+                dirs.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                "{text}"
+            );
+        }
+    }
 }

@@ -34,6 +34,12 @@ impl Setup {
         Self::default().attribute("job-spec", json!({"container": container, "grace": "2s"}).to_string())
     }
 
+    /// The same without a container.
+    pub fn with_process(script: &str) -> Self {
+        let process = json!({"command": ["sh", "-c", script]});
+        Self::default().attribute("job-spec", json!({"process": process, "grace": "2s"}).to_string())
+    }
+
     #[must_use]
     pub fn attribute(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
         self.config.attributes.insert(key.into(), value.into());

@@ -81,6 +81,11 @@ async fn baked_into_the_image() {
     boots(Setup::with_job(JOB).program("usr/bin/vmjob-agent", agent).unit("vmjob-agent.service", unit())).await;
 }
 
+#[tokio::test]
+async fn a_job_without_a_container() {
+    boots(Setup::with_process(JOB).attribute("startup-script-url", format!("{BUCKET}/vmjob-agent"))).await;
+}
+
 /// What the tests above rely on: without it they would prove nothing about Container-Optimized OS.
 #[tokio::test]
 async fn on_cos_programs_run_from_one_place_and_the_root_is_read_only() {

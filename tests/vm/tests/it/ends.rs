@@ -6,8 +6,14 @@ use e2e::{agent_binary, expect};
 use serde_json::json;
 use vm::{Machine, Setup, sha256, startup_script};
 
+const JOB: &str = "echo x >>/shared/starts; echo out; exec sleep 600";
+
 fn setup() -> Setup {
-    Setup::with_job("echo x >>/shared/starts; echo out; exec sleep 600")
+    with_agent(Setup::with_job(JOB))
+}
+
+fn with_agent(setup: Setup) -> Setup {
+    setup
         .attribute("startup-script", startup_script())
         .attribute("agent-url", "gs://agents/vmjob-agent")
         .attribute("agent-sha256", sha256(&agent_binary()))
@@ -24,22 +30,45 @@ async fn running_job(setup: Setup) -> Option<Machine> {
 
 #[tokio::test]
 async fn a_power_cut_is_reported_by_the_next_boot() {
-    let Some(mut machine) = running_job(setup()).await else { return };
-    machine.cut().await;
-    machine.boot();
-    expect(&machine.report().await, &json!({"cause": "VM_REBOOTED", "exit_code": null, "logs": {"tail": "out\n"}}));
-    assert_eq!(machine.starts(), 1);
-    assert_eq!(machine.bucket.requests().len(), 1, "the agent was there already");
+    for setup in [setup(), with_agent(Setup::with_process(JOB))] {
+        let Some(mut machine) = running_job(setup).await else { return };
+        machine.cut().await;
+        machine.boot();
+        expect(&machine.report().await, &json!({"cause": "VM_REBOOTED", "exit_code": null, "logs": {"tail": "out\n"}}));
+        assert_eq!(machine.starts(), 1);
+        assert_eq!(machine.bucket.requests().len(), 1, "the agent was there already");
+    }
 }
 
 #[tokio::test]
 async fn poweroff_is_reported_before_the_machine_is_off() {
-    let Some(mut machine) = running_job(setup()).await else { return };
-    machine.inside(&["systemctl", "poweroff"]).await;
-    machine.off().await;
-    assert_eq!(machine.cloud.accepted().len(), 1, "reports by the time it is off");
-    expect(&machine.report().await, &json!({"cause": "VM_SHUTDOWN", "logs": {"tail": "out\n"}}));
+    for setup in [setup(), with_agent(Setup::with_process(JOB))] {
+        let Some(mut machine) = running_job(setup).await else { return };
+        machine.inside(&["systemctl", "poweroff"]).await;
+        machine.off().await;
+        assert_eq!(machine.cloud.accepted().len(), 1, "reports by the time it is off");
+        expect(&machine.report().await, &json!({"cause": "VM_SHUTDOWN", "logs": {"tail": "out\n"}}));
+        assert_eq!(machine.starts(), 1);
+    }
+}
+
+/// The shim is a unit of its own: neither a restart of the agent nor a crash ends the job.
+#[tokio::test]
+async fn a_process_outlives_the_agent() {
+    let script = "echo x >>/shared/starts; until [ -e /shared/end ]; do sleep 0.2; done; id -u; echo end; exit 5";
+    let Some(mut machine) = running_job(with_agent(Setup::with_process(script))).await else { return };
+    let agent = async |command: &[&str]| {
+        let output = machine.inside(command).await;
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    agent(&["systemctl", "restart", "vmjob-agent.service"]).await;
+    agent(&["systemctl", "kill", "--signal=KILL", "vmjob-agent.service"]).await;
+    agent(&["touch", "/shared/end"]).await;
+    expect(&machine.report().await, &json!({"cause": "EXIT_CODE", "exit_code": 5, "logs": {"tail": "0\nend\n"}}));
     assert_eq!(machine.starts(), 1);
+    // What ends with the job is the job's.
+    let output = machine.inside(&["systemctl", "is-active", "docker.service", "systemd-logind.service"]).await;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "active\nactive\n");
 }
 
 /// The job's report matters more than which version of the agent makes it. On Container-Optimized OS only the journal
