@@ -2,9 +2,8 @@
 //! boot: what is there already is left alone, and a job that runs goes on.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::sleep,
@@ -12,6 +11,8 @@ use std::{
 };
 
 use tracing::{info, warn};
+
+use crate::{durable, service};
 
 const UNIT: &str = "vmjob-agent.service";
 const UNIT_DIR: &str = "/etc/systemd/system";
@@ -65,7 +66,7 @@ pub fn install(install: &Install) -> Result<String, InstallError> {
     let unit = Path::new(UNIT_DIR).join(UNIT);
     let had_unit = unit.exists();
     let is_unit_new = write_if_changed(&unit, unit_text(&binary).as_bytes(), 0o644)?;
-    if !Path::new("/run/systemd/system").exists() {
+    if !service::has_manager() {
         warn!("systemd does not run here: the unit starts with the next boot that systemd makes");
     } else if is_unit_new && had_unit {
         // One that is not known yet is read as it is started.
@@ -166,26 +167,9 @@ fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> Result<bool, Inst
     if is_same {
         return Ok(false);
     }
-    write(path, content, mode).map_err(failed)?;
+    let has_dir = path.parent().map_or(Ok(()), fs::create_dir_all);
+    has_dir.and_then(|()| durable::replace(path, content, mode)).map_err(failed)?;
     Ok(true)
-}
-
-fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir)?;
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
-    let written = file
-        .set_permissions(fs::Permissions::from_mode(mode))
-        .and_then(|()| file.write_all(content))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, path))
-        .and_then(|()| File::open(dir)?.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
 }
 
 #[cfg(test)]

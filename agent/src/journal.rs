@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{delivery::Progress, metadata::Vm, runtime::Usage, stop::Stop};
+use crate::{delivery::Progress, durable, metadata::Vm, runtime::Usage, stop::Stop};
 
 /// How far the job has come. Each phase names what has been done and is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,12 +206,12 @@ impl Journal {
 
     pub fn save(&self, record: &Record) -> io::Result<()> {
         let content = serde_json::to_vec_pretty(record)?;
-        match self.replace(RECORD, &content) {
+        match durable::replace(&self.dir.join(RECORD), &content, 0o600) {
             Err(error)
                 if error.kind() == io::ErrorKind::StorageFull && fs::remove_file(self.dir.join(RESERVE)).is_ok() =>
             {
                 warn!("the disk is full: the journal uses the room that was kept for it");
-                self.replace(RECORD, &content)
+                durable::replace(&self.dir.join(RECORD), &content, 0o600)
             }
             result => result,
         }
@@ -235,17 +235,6 @@ impl Journal {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
-    }
-
-    /// Replaces a file so that a power cut leaves the old content or the new: a temporary file in the same directory,
-    /// synced, renamed over the old one, and the directory synced.
-    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let temporary = self.dir.join(format!("{name}.new"));
-        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(temporary, self.dir.join(name))?;
-        File::open(&self.dir)?.sync_all()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
+pub mod durable;
 pub mod http;
 pub mod install;
 pub mod job;

@@ -4,6 +4,7 @@
 mod attempt;
 mod finish;
 mod output;
+mod run_time;
 mod stopping;
 mod watch;
 

@@ -13,6 +13,7 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
+    path::Path,
     process,
     time::Duration,
 };
@@ -64,6 +65,11 @@ impl ServiceManager {
             let _ = socket.send(text.as_bytes());
         }
     }
+}
+
+/// Whether systemd runs this machine (`sd_booted(3)`).
+pub fn has_manager() -> bool {
+    Path::new("/run/systemd/system").exists()
 }
 
 /// A name that begins with `@` is in Linux's abstract namespace.

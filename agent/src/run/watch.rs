@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{
     Cut, Run,
     attempt::seconds,
+    run_time::run_time,
     stopping::{Next, Stopping},
 };
 use crate::{
@@ -31,9 +31,6 @@ const BOOKS_PAUSE: Duration = Duration::from_millis(100);
 const EVENTS_PAUSE: Duration = Duration::from_millis(1);
 /// How soon after it has ended its containers an engine that goes down is gone.
 const ENGINE_END_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What the engine's times may be off by before its clock must have jumped between them.
-const JUMP: Duration = Duration::from_secs(10);
 
 /// What was learnt of the container.
 enum Learnt {
@@ -322,19 +319,6 @@ impl Run<'_> {
     }
 }
 
-/// How long the job ran, from the times that the engine noted, unless its clock jumped between them: `at_most`, by a clock that
-/// does not jump, is the time since the start.
-fn run_time(noted: Option<(Timestamp, Timestamp)>, at_most: Option<Duration>) -> Option<Duration> {
-    let Some((started, finished)) = noted else { return at_most };
-    // Of a container that ends at once, the engine may note the end before the start.
-    let is_early = started > finished && started < finished + JUMP;
-    let by_engine = if is_early { Ok(Duration::ZERO) } else { finished.duration_since(started).try_into() };
-    match (by_engine, at_most) {
-        (Ok(by_engine), at_most) if at_most.is_none_or(|at_most| by_engine <= at_most + JUMP) => Some(by_engine),
-        (_, at_most) => at_most,
-    }
-}
-
 fn memory_facts(attempt: &Attempt, job: &Job) -> String {
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"));
     let limit = match &job.work {
@@ -375,30 +359,5 @@ async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_jump_of_the_clock_does_not_change_how_long_the_job_ran() {
-        let (started, secs) = (Timestamp::from_second(1_700_000_000).unwrap(), Duration::from_secs);
-        let noted = |run_s: i64| Some((started, Timestamp::from_second(1_700_000_000 + run_s).unwrap()));
-        let cases = [
-            (noted(60), Some(secs(61)), Some(secs(60))),
-            // The agent came back when the job was long over.
-            (noted(60), Some(secs(3600)), Some(secs(60))),
-            (noted(-1), Some(secs(2)), Some(secs(0))),
-            (noted(3660), Some(secs(61)), Some(secs(61))),
-            (noted(-3540), Some(secs(61)), Some(secs(61))),
-            (noted(60), None, Some(secs(60))),
-            (None, Some(secs(61)), Some(secs(61))),
-            (None, None, None),
-        ];
-        for (noted, at_most, run) in cases {
-            assert_eq!(run_time(noted, at_most), run, "{noted:?} {at_most:?}");
-        }
     }
 }

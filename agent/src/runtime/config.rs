@@ -8,7 +8,7 @@ use bollard::models::{
     MountType, ResourcesUlimits,
 };
 
-use super::process::has_service_manager;
+use super::process::can_start_units;
 use crate::{
     job::{Container, Gpus, Job, MountKind, Process},
     journal::Record,
@@ -78,7 +78,7 @@ pub(super) fn process_spec(
         workdir: process.workdir.clone(),
         user: process.user.clone(),
         labels: labels(record).into(),
-        has_own_group: has_service_manager(),
+        has_own_group: can_start_units(),
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     clock,
     outcome::Exit,
+    service,
     shim::{Files, ProcessSpec, ProcessState, end_groups},
 };
 
@@ -233,9 +234,9 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<(), EngineError> {
     }
 }
 
-/// Whether services can be started here.
-pub(super) fn has_service_manager() -> bool {
-    Path::new("/run/systemd/system").exists()
+/// Whether services can be started here: not by a person at a laptop.
+pub(super) fn can_start_units() -> bool {
+    service::has_manager() && rustix::process::geteuid().is_root()
 }
 
 fn failed(what: &str, error: &io::Error) -> EngineError {

@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::durable;
 
 const SPEC: &str = "spec.json";
 const STATE: &str = "state.json";
@@ -119,13 +121,7 @@ impl Files {
         }
     }
 
-    /// A power cut leaves the old content or the new.
     fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
-        let temporary = self.dir.join(format!("{name}.new"));
-        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(content)?)?;
-        file.sync_all()?;
-        fs::rename(temporary, self.dir.join(name))?;
-        File::open(&self.dir)?.sync_all()
+        durable::replace(&self.dir.join(name), &serde_json::to_vec_pretty(content)?, 0o600)
     }
 }

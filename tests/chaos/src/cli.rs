@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, time::SystemTime};
 
 use lexopt::prelude::*;
 
-use crate::kinds::Kind;
+use crate::plan::Kind;
 
 pub const HELP: &str = "\
 chaos: lives of vmjob-agent under faults, each held against what must hold whatever fails

@@ -9,8 +9,8 @@ use crate::{
     agent::Ending,
     evidence::{Evidence, contains},
     job::Counts,
-    kinds::Plan,
     model::{Truth, needed_deliveries, truth},
+    plan::Plan,
     schedule::{Phase, What},
 };
 
@@ -212,7 +212,7 @@ mod tests {
     use std::time::{Duration, Instant, SystemTime};
 
     use super::*;
-    use crate::{agent::Run, diary::Entry, docker::Event, kinds::Kind, schedule::What};
+    use crate::{agent::Run, diary::Entry, docker::Event, plan::Kind, schedule::What};
 
     /// A life in which the job exited with `code`, and the agent said what `report` says.
     fn lived(code: i64, cause: &str, exit_code: Option<i64>) -> (Plan, Evidence) {

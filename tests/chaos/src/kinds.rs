@@ -3,97 +3,24 @@
 use crate::{
     draw::Draw,
     job::Job,
+    plan::Kind,
     schedule::{Damage, Engine, Phase, Schedule, Step, Told, What, When},
 };
 
-/// A kind of lives, named after what goes wrong in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Kill9,
-    Delivery,
-    Metadata,
-    Stops,
-    Behind,
-    Reboot,
-    Journal,
-    Disk,
-    Mix,
-    Clock,
-    Engine,
-}
-
-/// Everything that is settled before a life begins.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub seed: u64,
-    pub number: u64,
-    pub kind: Kind,
-    pub job: Job,
-    pub schedule: Schedule,
-}
-
-impl Kind {
-    pub const ALL: [Self; 11] = [
-        Self::Kill9,
-        Self::Delivery,
-        Self::Metadata,
-        Self::Stops,
-        Self::Behind,
-        Self::Reboot,
-        Self::Journal,
-        Self::Disk,
-        Self::Mix,
-        Self::Clock,
-        Self::Engine,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kill9 => "kill9",
-            Self::Delivery => "delivery",
-            Self::Metadata => "metadata",
-            Self::Stops => "stops",
-            Self::Behind => "behind",
-            Self::Reboot => "reboot",
-            Self::Journal => "journal",
-            Self::Disk => "disk",
-            Self::Mix => "mix",
-            Self::Clock => "clock",
-            Self::Engine => "engine",
-        }
-    }
-
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl Plan {
-    /// The life of this number. The same seed, number and kind are the same life.
-    pub fn draw(seed: u64, number: u64, kind: Kind) -> Self {
-        let mut draw = Draw::new(seed, number, kind.name());
-        let draw = &mut draw;
-        let mut job = Job::draw(draw, format!("chaos-{seed:x}-{}-{number}", kind.name()));
-        let mut schedule = Schedule { awaited: draw.chance(50), rerun: draw.chance(25), ..Schedule::default() };
-        match kind {
-            Kind::Kill9 => schedule.steps = kills(draw, 4),
-            Kind::Delivery => delivery(draw, &mut job, &mut schedule),
-            Kind::Metadata => metadata(draw, &mut schedule),
-            Kind::Stops => stops(draw, &mut job, &mut schedule),
-            Kind::Behind => behind(draw, &mut job, &mut schedule),
-            Kind::Reboot => reboot(draw, &mut job, &mut schedule),
-            Kind::Journal => journal(draw, &mut job, &mut schedule),
-            Kind::Disk => disk(draw, &mut schedule),
-            Kind::Mix => mix(draw, &mut job, &mut schedule),
-            Kind::Clock => clock(draw, &mut job, &mut schedule),
-            Kind::Engine => engine(draw, &mut job, &mut schedule),
-        }
-        Self { seed, number, kind, job, schedule }
-    }
-
-    /// The command line that lives this life again.
-    pub fn replay(&self) -> String {
-        format!("chaos --seed {} --life {} --kinds {}", self.seed, self.number, self.kind.name())
+/// Draws what makes a life of this kind into its job and its schedule.
+pub(crate) fn draw(kind: Kind, draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
+    match kind {
+        Kind::Kill9 => schedule.steps = kills(draw, 4),
+        Kind::Delivery => delivery(draw, job, schedule),
+        Kind::Metadata => metadata(draw, schedule),
+        Kind::Stops => stops(draw, job, schedule),
+        Kind::Behind => behind(draw, job, schedule),
+        Kind::Reboot => reboot(draw, job, schedule),
+        Kind::Journal => journal(draw, job, schedule),
+        Kind::Disk => disk(draw, schedule),
+        Kind::Mix => mix(draw, job, schedule),
+        Kind::Clock => clock(draw, job, schedule),
+        Kind::Engine => engine(draw, job, schedule),
     }
 }
 

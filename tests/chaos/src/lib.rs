@@ -1,6 +1,6 @@
 //! Lives of the agent under faults. A seed goes in; what broke comes out.
 //!
-//! A [`kinds::Plan`] is drawn from a seed: a job and a schedule of faults. [`life`] lives it with the real binary, the real
+//! A [`plan::Plan`] is drawn from a seed: a job and a schedule of faults. [`life`] lives it with the real binary, the real
 //! engine and a fake of Google's side, and brings back [`evidence`], all of it seen from outside. [`model`] says what is true,
 //! [`invariants`] hold the agent's report against it.
 
@@ -13,9 +13,10 @@ pub mod engine;
 pub mod evidence;
 pub mod invariants;
 pub mod job;
-pub mod kinds;
+mod kinds;
 pub mod life;
 pub mod model;
+pub mod plan;
 pub mod runner;
 pub mod schedule;
 pub mod summary;

@@ -17,7 +17,7 @@ use crate::{
     diary, docker, engine,
     evidence::{self, Evidence, Fired},
     job::DIARY,
-    kinds::{Kind, Plan},
+    plan::{Kind, Plan},
     schedule::{Phase, Schedule, What, When},
     world,
 };

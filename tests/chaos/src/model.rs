@@ -11,7 +11,7 @@ use crate::{
     diary::Entry,
     docker::Event,
     evidence::{Evidence, Fired},
-    kinds::Plan,
+    plan::Plan,
     schedule::{Damage, Engine, Phase, What},
 };
 

@@ -14,8 +14,8 @@ use crate::{
     docker::docker,
     engine,
     invariants::check,
-    kinds::{Kind, Plan},
     life::live,
+    plan::{Kind, Plan},
     summary::{Lived, Summary},
     tell::tell,
 };

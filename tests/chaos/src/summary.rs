@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{evidence::Evidence, invariants::Broken, kinds::Plan};
+use crate::{evidence::Evidence, invariants::Broken, plan::Plan};
 
 /// One life, as far as the summary needs it.
 #[derive(Debug)]

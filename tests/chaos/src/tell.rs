@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::SystemTime};
 
 use serde_json::Value;
 
-use crate::{agent::Launch, evidence::Evidence, invariants::Broken, kinds::Plan};
+use crate::{agent::Launch, evidence::Evidence, invariants::Broken, plan::Plan};
 
 /// How much of the agent's log is shown, from its end.
 const MAX_LOG_LINES: usize = 80;

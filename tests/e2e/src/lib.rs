@@ -5,6 +5,7 @@
 //! Run it as `tests/with-docker cargo test -p e2e`.
 
 mod agent;
+mod behind;
 mod binaries;
 mod contract;
 pub mod docker;
