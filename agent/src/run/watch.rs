@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
@@ -105,11 +106,16 @@ impl Run<'_> {
     }
 
     fn note_times(&mut self, found: Option<&Inspected>) {
-        let (started_at, finished_at) = found.map_or((None, None), |found| (found.started_at, found.finished_at));
-        self.record.attempt.run_s = run_time(started_at.zip(finished_at), self.running_for()).map(seconds);
+        let attempt = &self.record.attempt;
+        // Of one that is gone, what was noted as it started, and now.
+        let started_at =
+            found.map_or_else(|| attempt.started_at.as_deref().and_then(clock::parse), |found| found.started_at);
+        let finished_at = found.and_then(|found| found.finished_at).unwrap_or_else(Timestamp::now);
+        let run = run_time(started_at.map(|started_at| (started_at, finished_at)), self.running_for());
+        self.record.attempt.run_s = run.map(seconds);
         // Of a container that ends at once, the engine may note the end before the start.
-        let finished_at = finished_at.max(started_at);
-        self.record.attempt.finished_at = Some(finished_at.map_or_else(clock::now, clock::rfc3339));
+        self.record.attempt.finished_at =
+            Some(clock::rfc3339(started_at.map_or(finished_at, |at| at.max(finished_at))));
     }
 
     /// Another boot: whatever the engine says now of the exit code, it did not see the exit.
