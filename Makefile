@@ -55,11 +55,11 @@ test-packaging: ## packages, images, releases: on Debian machines, with the tool
 	@$(MAKE) --no-print-directory build dist
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) test --locked -p packaging
 
-bench: ## measure the agent (memory, CPU, log throughput) against real Docker
+bench: ## measure the agent against real Docker: size, overhead, logs (ONLY=steady MINUTES=20: memory under a steady flood)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
 	@$(MAKE) --no-print-directory build
 	$(CARGO) build --locked -p bench
-	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p bench
+	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p bench -- $(ONLY)
 
 # How many lives, and of which seed (any, and told, where none is given).
 N ?= 200

@@ -22,11 +22,23 @@ pub(crate) struct Finished {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) cpu_s: f64,
+    pub(crate) rss_kb: u64,
     pub(crate) peak_rss_kb: u64,
 }
 
 /// Runs a job from its attributes to its delivered report. `number` keeps jobs apart.
 pub(crate) async fn run(agent: &Path, docker_host: &str, spec: &str, number: u64) -> Result<Finished> {
+    run_watched(agent, docker_host, spec, number, |_| {}).await
+}
+
+/// The same, with a look at the agent every few milliseconds.
+pub(crate) async fn run_watched(
+    agent: &Path,
+    docker_host: &str,
+    spec: &str,
+    number: u64,
+    look: impl FnMut(Cost),
+) -> Result<Finished> {
     let mut config = Config { instance_id: 9_000_000_000_000_000_000 + number, ..Config::default() };
     config.attributes.insert("job-spec".into(), spec.into());
     let cloud = FakeCloud::start(config).await?;
@@ -41,7 +53,7 @@ pub(crate) async fn run(agent: &Path, docker_host: &str, spec: &str, number: u64
         .kill_on_drop(true)
         .spawn()?;
     let pid = child.id().ok_or("the agent has no process id")?;
-    let (cost, status) = tokio::join!(cost_of(pid), child.wait());
+    let (cost, status) = tokio::join!(watch(pid, look), child.wait());
     let status = status?;
     if !status.success() {
         return Err(format!("the agent ended with {status}").into());
@@ -52,9 +64,14 @@ pub(crate) async fn run(agent: &Path, docker_host: &str, spec: &str, number: u64
 
 /// Watches a process until it is gone.
 pub(crate) async fn cost_of(pid: u32) -> Cost {
+    watch(pid, |_| {}).await
+}
+
+async fn watch(pid: u32, mut look: impl FnMut(Cost)) -> Cost {
     let mut cost = Cost::default();
     while let Some(now) = look_at(pid) {
         cost = now;
+        look(cost);
         sleep(Duration::from_millis(5)).await;
     }
     cost
@@ -66,8 +83,8 @@ fn look_at(pid: u32) -> Option<Cost> {
     // utime and stime, fields 14 and 15 of proc(5), in hundredths of a second.
     let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(Cost { cpu_s: ticks / 100.0, peak_rss_kb: peak.trim().trim_end_matches(" kB").parse().ok()? })
+    let kb = |key| status.lines().find_map(|line| line.strip_prefix(key))?.trim().trim_end_matches(" kB").parse().ok();
+    Some(Cost { cpu_s: ticks / 100.0, rss_kb: kb("VmRSS:")?, peak_rss_kb: kb("VmHWM:")? })
 }
 
 struct StateDir(PathBuf);

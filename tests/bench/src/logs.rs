@@ -59,7 +59,7 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
 }
 
 fn row(name: &str, wall_s: f64, alone_s: f64, cost: Cost) {
-    let Cost { cpu_s, peak_rss_kb } = cost;
+    let Cost { cpu_s, peak_rss_kb, .. } = cost;
     println!("| {name} | {wall_s:.2} s | {:.2} | {cpu_s:.2} s | {peak_rss_kb} KB |", wall_s / alone_s);
 }
 

@@ -7,6 +7,7 @@ mod overhead;
 mod proxy;
 mod size;
 mod stats;
+mod steady;
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -32,6 +33,11 @@ async fn main() -> Result<()> {
     }
     if wanted("logs") {
         numbers["logs"] = logs::measure(&agent).await?;
+    }
+    // Takes long, so only by name: `make bench ONLY=steady MINUTES=20`.
+    if only.iter().any(|word| word == "steady") {
+        let minutes = env::var("MINUTES").ok().and_then(|minutes| minutes.parse().ok()).unwrap_or(20);
+        numbers["steady"] = steady::measure(&agent, minutes).await?;
     }
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     fs::create_dir_all(&target)?;
