@@ -17,6 +17,8 @@ export FAKECLOUD ?= $(BIN)/fakecloud
 # For the chaos runner's lives with a wrong clock: an agent that a library can come between and its clock.
 export VMJOB_AGENT_DYNAMIC ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/vmjob-agent
 export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
+# What boots machines for the tests of the workflows.
+export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help demo demo-workflow test test-vm test-packaging bench chaos build dist publish lint deny ci setup clean
@@ -45,10 +47,12 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(LIVES) --seed 1 --jobs $(E2E_THREADS)
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker tests/workflows/run
 
-test-vm: ## boot machines from their own init, with Google's script runner and cloud-init in them (root)
-	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker vm
+test-vm: ## boot machines from their own init, with Google's script runner and cloud-init in them; a workflow too (root)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker parts vm
 	@$(MAKE) --no-print-directory build
 	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm
+	$(CARGO) build --locked -p vm
+	VMJOB_TESTS_STRICT=1 tests/workflows/run booted_loop.py
 
 test-packaging: ## packages, images, releases: on Debian machines, with the tools that take them (root)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker release packaging

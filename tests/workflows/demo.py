@@ -24,7 +24,7 @@ from driver.cloud import Cloud
 from driver.compute import DELETE_S, INSERT_S, Instance, Machine
 from driver.endpoints import Endpoints
 from driver.execution import Execution
-from driver.real_vm import RealVm
+from driver.process_vm import ProcessVm
 
 SCRIPT = """echo hello
 for i in 1 2 3; do echo "step $i of 3"; sleep 1; done
@@ -62,13 +62,13 @@ class LateVm:
 
     def __init__(self, cloud: Told, instance: Instance) -> None:
         self.cloud, self.instance = cloud, instance
-        self.vm: RealVm | None = None
+        self.vm: ProcessVm | None = None
         self.timer = threading.Timer(INSERT_S, self.boot)
         self.timer.start()
 
     def boot(self) -> None:
         self.booted_at = time.time()
-        self.vm = RealVm(self.instance)
+        self.vm = ProcessVm(self.instance)
         self.cloud.say("VM:       boots; the agent reads the job from the metadata")
 
     def status(self) -> str:

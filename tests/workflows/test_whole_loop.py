@@ -2,102 +2,32 @@
 
 The agent is the static binary (VMJOB_AGENT), its metadata server is `fakecloud serve` (FAKECLOUD), the engine is that of
 `tests/with-docker`. Skipped, in plain sight, where one of them is missing; an error with CI=true or VMJOB_TESTS_STRICT=1.
-The clock of the workflow runs 20 times as fast: a minute's wait is three seconds.
 """
 
 import datetime
 import os
-import shutil
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from workflows_emulator.utils import WorkflowError
 
-from driver import expressions
-from driver.clock import RealClock
-from driver.cloud import Cloud
-from driver.compute import DELETE_S, Instance, Machine
-from driver.endpoints import Endpoints
+from driver.compute import DELETE_S
 from driver.execution import Cancelled, Execution
-from driver.real_vm import AGENT, FAKECLOUD, RealVm
-
-IMAGE = "vmjob/busybox:test"
-SPEED = 20.0
-WAIT_ON_THE_FIRST_VM = "trap 'exit 1' TERM; [ $JOB_VM_ATTEMPT = 2 ] || { sleep 300 & wait; }"
-
-
-def missing() -> str | None:
-    if os.environ.get("VMJOB_DOCKER") == "none":
-        return "VMJOB_DOCKER=none"
-    for program in (AGENT, FAKECLOUD, "docker"):
-        if not shutil.which(program):
-            return f"no {program}"
-    command = ["docker", "image", "inspect", IMAGE]
-    answer = subprocess.run(command, capture_output=True, timeout=60, check=False)
-    return None if answer.returncode == 0 else f"no Docker engine with the image {IMAGE}: run this in tests/with-docker"
+from driver.process_vm import AGENT, FAKECLOUD, ProcessVm
+from driver.real_world import IMAGE, SPEED, WAIT_ON_THE_FIRST_VM, RealWorld, missing_image, missing_programs, skip_or_fail
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _needs_the_real_parts() -> None:
-    reason = missing()
-    if reason and (os.environ.get("CI") == "true" or os.environ.get("VMJOB_TESTS_STRICT") == "1"):
-        pytest.fail(reason)
+    without = "VMJOB_DOCKER=none" if os.environ.get("VMJOB_DOCKER") == "none" else None
+    reason = without or missing_programs(AGENT, FAKECLOUD, "docker") or missing_image()
     if reason:
-        pytest.skip(reason)
-
-
-class RealWorld:
-    def __init__(self) -> None:
-        self.vms: list[RealVm] = []
-        self.booted = threading.Condition()
-        self.cloud = Cloud(RealClock(SPEED), self.boot)
-        self.endpoints = Endpoints(self.cloud, lambda token: any(token == vm.token() for vm in self.vms))
-        self.execution = Execution(self.cloud)
-        self.error: dict[str, Any] = {}
-
-    def boot(self, instance: Instance) -> Machine:
-        vm = RealVm(instance)
-        with self.booted:
-            self.vms.append(vm)
-            self.booted.notify_all()
-        return vm
-
-    def run(self, script: str, **args: Any) -> Any:
-        job = {"container": {"image": IMAGE, "args": ["sh", "-c", script]}}
-        try:
-            return self.execution.run({"job": job, "baked": True, "silence": 0, **args})
-        except WorkflowError as error:
-            self.error = expressions.plain(error.payload)
-            return self.error.get("report")
-
-    def when_running(self, number: int, act: Callable[[RealVm], None]) -> threading.Thread:
-        """Does something to a VM (the first is 0) once the job in it has said something."""
-
-        def wait() -> None:
-            with self.booted:
-                self.booted.wait_for(lambda: len(self.vms) > number, 60)
-            vm = self.vms[number]
-            deadline = time.monotonic() + 60
-            while vm.guest_attribute("vmjob/state") != "RUNNING" and time.monotonic() < deadline:
-                time.sleep(0.1)
-            act(vm)
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        return thread
+        skip_or_fail(reason)
 
 
 @pytest.fixture
 def world() -> Iterator[RealWorld]:
-    w = RealWorld()
-    with w.endpoints:
-        yield w
-    for instance in list(w.cloud.compute.instances.values()):
-        instance.machine.power_off()
+    yield from RealWorld(ProcessVm, baked=True).while_served()
 
 
 def test_a_job_runs_and_its_report_comes_back(world: RealWorld) -> None:
@@ -129,7 +59,7 @@ def test_a_docker_command_is_run_as_it_was_tested(world: RealWorld) -> None:
 
 
 def test_a_preempted_vm_says_so_and_is_replaced(world: RealWorld) -> None:
-    thread = world.when_running(0, RealVm.preempt)
+    thread = world.when_running(0, ProcessVm.preempt)
     report = world.run(f"{WAIT_ON_THE_FIRST_VM}; echo again", spot=True)
     thread.join(60)
     assert [row["cause"] for row in report["workflow"]["attempts"]] == ["PREEMPTED", "NONE"]
@@ -138,7 +68,7 @@ def test_a_preempted_vm_says_so_and_is_replaced(world: RealWorld) -> None:
 
 
 def test_a_vm_that_vanishes_is_noticed_and_replaced(world: RealWorld) -> None:
-    thread = world.when_running(0, RealVm.vanish)
+    thread = world.when_running(0, ProcessVm.vanish)
     report = world.run(f"{WAIT_ON_THE_FIRST_VM}; echo again")
     thread.join(60)
     assert [row["cause"] for row in report["workflow"]["attempts"]] == ["VM_GONE", "NONE"]

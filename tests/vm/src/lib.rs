@@ -10,9 +10,11 @@ mod contract;
 mod machine;
 mod namespaces;
 mod packaging;
+mod relay;
 mod setup;
 
 pub use bucket::{Bucket, Fetched};
 pub use machine::Machine;
 pub use packaging::{sha256, startup_script, unit, user_data};
+pub use relay::Outside;
 pub use setup::Setup;

@@ -88,6 +88,11 @@ impl Machine {
         self.namespaces.console()
     }
 
+    /// The file in which [`Self::console`] is.
+    pub fn console_file(&self) -> PathBuf {
+        self.namespaces.dir.join("console")
+    }
+
     /// Waits until its console has shown `text` in this boot.
     pub async fn until_said(&self, text: &str) {
         let is_said = || self.console().get(self.booted_at..).is_some_and(|console| console.contains(text));
