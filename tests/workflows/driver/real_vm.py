@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -68,8 +69,11 @@ class RealVm:
         self.program.stdin.flush()
 
     def set(self, path: str, value: str) -> None:
-        """Changes what the metadata server answers."""
+        """Changes what the metadata server answers, and returns when it does."""
         self.order(f"{path}={value}")
+        deadline = time.monotonic() + STOP_DEADLINE_S
+        while self._read(path) != value and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def status(self) -> str:
         return "GONE" if self.gone else "RUNNING"
