@@ -14,6 +14,7 @@ use crate::{
     journal::Phase,
     outcome::Failure,
     runtime::{ContainerNames, Engine, EngineError, Found, Inspected, Status, pull},
+    stop::Stop,
 };
 
 /// How long a name may be taken by a container that cannot be seen yet.
@@ -197,6 +198,10 @@ impl Run<'_> {
         let found = timeout(STOP_PATIENCE, self.remove_or_find_started()).await;
         match found.ok().flatten() {
             Some(found) => {
+                if self.record.attempt.stop.as_ref().is_some_and(|stop| ended_before(&found, stop)) {
+                    info!("the job had ended by itself");
+                    self.record.attempt.stop = None;
+                }
                 self.choose_log_source(job, &found).await?;
                 Ok(self.note_start(&found)?)
             }
@@ -254,6 +259,10 @@ impl Run<'_> {
                 }
                 // Somebody is removing it.
                 Err(error) if error.is_conflict() => return Err(Failure::ContainerLost { container: id }),
+                // It may be that, or its network, that is not there.
+                Err(error) if error.is_not_found() && self.look(&id).await?.is_none() => {
+                    return Err(Failure::ContainerLost { container: id });
+                }
                 Err(error) => return Err(Failure::Start(error)),
             }
         }
@@ -300,6 +309,12 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the job had ended when it was to be stopped: by the engine's clock and the agent's, both the VM's.
+fn ended_before(found: &Inspected, stop: &Stop) -> bool {
+    let ended_at = found.finished_at.filter(|_| found.status == Status::Exited);
+    ended_at.is_some_and(|ended_at| clock::parse(&stop.at).is_some_and(|stopped_at| ended_at < stopped_at))
 }
 
 /// When the job started, as time since boot; `None` of a job that has ended. The kernel knows when the process was made, and the
