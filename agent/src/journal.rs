@@ -11,7 +11,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{delivery::Progress, durable, metadata::Vm, runtime::Usage, stop::Stop};
+use crate::{
+    delivery::Progress,
+    durable,
+    metadata::Vm,
+    runtime::{Daemon, Usage},
+    stop::Stop,
+};
 
 /// How far the job has come. Each phase names what has been done and is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +78,11 @@ pub struct Attempt {
     /// Whether its log is read from the engine's file; else by attaching.
     pub logs_from_file: bool,
     /// The daemon that started it, or has been seen with it running since.
-    pub daemon: Option<String>,
+    pub daemon: Option<Daemon>,
     /// Whether the engine went away while the job ran, or as it ended.
     pub engine_lost: bool,
+    /// The exit code as the engine told it before it went away.
+    pub exit_seen: Option<i64>,
     /// Whether the engine said that somebody sent the job a signal.
     pub signalled: Option<String>,
     pub pull_started_at: Option<String>,

@@ -7,17 +7,20 @@ use crate::{
 };
 
 /// What the engine says about a container that runs no more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exit {
     pub code: i64,
     /// The engine saw the kernel kill something in the container for memory.
     pub oom_killed: bool,
     /// The engine's own error text; empty mostly.
     pub error: String,
+    /// Whether the engine was away when the job ended, and nobody else saw the end.
+    pub is_unseen: bool,
 }
 
-/// What the engine gives for the exit code of a container whose end it did not see, as it was down itself.
-const UNSEEN: i64 = 255;
+/// What the engine gives for the exit code of a container whose end it did not see: seen of Docker 20.10 that was killed, the first
+/// one also when it was killed just as the container had ended.
+const GUESSES: [i64; 2] = [0, 255];
 
 /// Names the cause of `exit` of this attempt. `kills`: whom the kernel killed for memory in its container.
 pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
@@ -32,7 +35,7 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
         (stop.reason.cause(), format!("{}; the job ended {how}", stop.reason.sentence()), stop.reason.fix())
     } else if exit.error.contains("no space left on device") {
         (Cause::DiskFull, format!("the disk is full: {}", exit.error), Some(super::failure::FIX_DISK.into()))
-    } else if attempt.engine_lost && code == UNSEEN {
+    } else if exit.is_unseen && GUESSES.contains(&code) {
         let message = "the Docker daemon crashed, and nobody saw how the job ended";
         return Outcome {
             evidence: evidence(exit, attempt, kills),
@@ -176,7 +179,7 @@ mod tests {
     use super::*;
 
     fn exit(code: i64, oom_killed: bool, error: &str) -> Exit {
-        Exit { code, oom_killed, error: error.into() }
+        Exit { code, oom_killed, error: error.into(), ..Exit::default() }
     }
 
     fn stopped(reason: StopReason) -> Attempt {
@@ -215,6 +218,16 @@ mod tests {
             assert_eq!(outcome.exit_code, Some(exit.code));
             assert_eq!(outcome.evidence.iter().any(|fact| fact.contains("OOMKilled")), exit.oom_killed);
         }
+    }
+
+    #[test]
+    fn what_nobody_saw_is_no_success() {
+        let lost = Attempt { engine_lost: true, ..Attempt::default() };
+        let unseen = |code| classify(&Exit { is_unseen: true, ..exit(code, false, "") }, &lost, &[]);
+        for code in GUESSES {
+            assert_eq!((unseen(code).cause, unseen(code).exit_code), (Cause::EngineRestarted, None));
+        }
+        assert_eq!((unseen(3).cause, unseen(3).exit_code), (Cause::ExitCode, Some(3)));
     }
 
     #[test]

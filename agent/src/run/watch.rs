@@ -142,8 +142,9 @@ impl Run<'_> {
             };
             match found {
                 Ok(Found::Container(found)) if found.status == Status::Exited => {
-                    info!(exit_code = found.exit.code, "the job has ended");
-                    return Ok(Learnt::Exit(found.exit.clone(), Some(found)));
+                    let exit = self.true_exit(&engine, &found);
+                    info!(exit_code = exit.code, "the job has ended");
+                    return Ok(Learnt::Exit(exit, Some(found)));
                 }
                 Ok(Found::Container(found)) if found.status == Status::Lost => return Ok(Learnt::Gone),
                 // What the wait saw is not in the engine's books yet.
@@ -152,7 +153,7 @@ impl Run<'_> {
                     return Ok(match waited {
                         // A forced removal kills first, and the wait sees that; any other exit was the job's own.
                         Waited::Code(code) if code != 137 || self.record.attempt.stop.is_some() => {
-                            Learnt::Exit(Exit { code, oom_killed: false, error: String::new() }, None)
+                            Learnt::Exit(Exit { code, ..Exit::default() }, None)
                         }
                         _ => Learnt::Gone,
                     });
@@ -163,6 +164,18 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// The exit in the engine's books. An engine that went down in the middle of it may have written down what nobody saw.
+    fn true_exit(&self, engine: &Engine, found: &Inspected) -> Exit {
+        let attempt = &self.record.attempt;
+        let mut exit = found.exit.clone();
+        if attempt.engine_lost {
+            let was_seen = || Some(engine.daemon()?.started_after(found.finished_at?));
+            exit.is_unseen = attempt.exit_seen.is_none() && !was_seen().unwrap_or(false);
+            exit.code = attempt.exit_seen.unwrap_or(exit.code);
+        }
+        exit
     }
 
     /// The connection broke: the next step connects anew.
@@ -181,6 +194,7 @@ impl Run<'_> {
     /// Waits for the exit and does everything else that is to be done meanwhile.
     async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, id).await?;
+        let is_witness = !self.record.attempt.engine_lost;
         self.open_logs(engine, job, id);
         let mut notices = self.notices.clone();
         let mut events = engine.events(id);
@@ -217,6 +231,9 @@ impl Run<'_> {
                 biased;
                 code = &mut exit => return match code {
                     Ok(code) => {
+                        if is_witness {
+                            self.record.attempt.exit_seen = Some(code);
+                        }
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         Ok(Waited::Code(code))
                     }
@@ -227,6 +244,9 @@ impl Run<'_> {
                     let event = event?;
                     self.note_event(&event);
                     if let Event::Die(code) = event {
+                        if is_witness {
+                            self.record.attempt.exit_seen = Some(code);
+                        }
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         return Ok(Waited::Code(code));
                     }

@@ -20,7 +20,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, body::Incoming, header::HeaderValue};
-use serde::de::DeserializeOwned;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -48,6 +49,22 @@ const START_DEADLINE: Duration = Duration::from_mins(5);
 pub struct DockerEngine {
     pub(super) docker: Docker,
     socket: PathBuf,
+}
+
+/// The process that the engine is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Daemon {
+    pid: i64,
+    /// Seconds since boot, to a hundredth.
+    started_since_boot_s: f64,
+}
+
+impl Daemon {
+    /// Whether `at`, by the wall clock, lies before its start.
+    pub fn started_after(&self, at: Timestamp) -> bool {
+        let ago = Timestamp::now().duration_since(at).as_secs_f64();
+        clock::since_boot().is_ok_and(|now| now.as_secs_f64() - ago < self.started_since_boot_s)
+    }
 }
 
 impl DockerEngine {
@@ -185,11 +202,11 @@ impl DockerEngine {
         Ok(root.is_some_and(|root| fs::read_dir(root.join("containers").join(container)).is_ok()))
     }
 
-    /// Which process the daemon is, with its start since boot: another one is a daemon that was started anew. `None` where there is
-    /// no pid file beside its socket, as `dockerd --pidfile` has it by default.
-    pub fn daemon(&self) -> Option<String> {
-        let pid: i64 = fs::read_to_string(self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
-        Some(format!("{pid} from {:.2} s", clock::process_start(pid)?.as_secs_f64()))
+    /// Which process the daemon is: another one is a daemon that was started anew. `None` where there is no pid file beside its
+    /// socket, as `dockerd --pidfile` has it by default.
+    pub fn daemon(&self) -> Option<Daemon> {
+        let pid = fs::read_to_string(self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
+        Some(Daemon { pid, started_since_boot_s: clock::process_start(pid)?.as_secs_f64() })
     }
 
     /// One look-up, at the negotiated version of the API.

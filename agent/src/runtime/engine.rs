@@ -7,7 +7,7 @@ use futures_util::stream;
 use super::{
     EngineError, Events,
     config::{container_config, process_spec},
-    docker::DockerEngine,
+    docker::{Daemon, DockerEngine},
     inspect::Found,
     process::Processes,
 };
@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// Which process runs all jobs, where there is one: another is one that was started anew.
-    pub fn daemon(&self) -> Option<String> {
+    pub fn daemon(&self) -> Option<Daemon> {
         match self {
             Self::Docker(docker) => docker.daemon(),
             Self::Processes(_) => None,

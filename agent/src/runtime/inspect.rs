@@ -105,7 +105,7 @@ impl From<ContainerAnswer> for Inspected {
             id,
             pid: Some(state.pid).filter(|pid| *pid > 0),
             status,
-            exit: Exit { code: state.exit_code, oom_killed: state.oom_killed, error: state.error },
+            exit: Exit { code: state.exit_code, oom_killed: state.oom_killed, error: state.error, is_unseen: false },
             started_at: clock::parse(&state.started_at),
             finished_at: clock::parse(&state.finished_at),
             log_path: Some(log_path).filter(|path| !path.is_empty()).map(PathBuf::from),

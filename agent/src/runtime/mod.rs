@@ -13,7 +13,7 @@ mod usage;
 
 pub use self::{
     config::{ContainerNames, RESULT_FILE},
-    docker::DockerEngine,
+    docker::{Daemon, DockerEngine},
     engine::Engine,
     error::EngineError,
     events::{Event, Events},

@@ -108,6 +108,7 @@ impl Processes {
                 code: ended.as_ref().map_or(0, |ended| ended.code),
                 oom_killed: ended.as_ref().is_some_and(|ended| ended.oom_killed),
                 error: state.as_ref().and_then(|state| state.error.clone()).unwrap_or_default(),
+                is_unseen: false,
             },
             started_at: started_at.and_then(clock::parse),
             finished_at: ended.as_ref().and_then(|ended| clock::parse(&ended.finished_at)),
