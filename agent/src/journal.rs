@@ -77,7 +77,7 @@ pub struct Attempt {
     pub stop_signal: Option<String>,
     /// Whether its log is read from the engine's file; else by attaching.
     pub logs_from_file: bool,
-    /// The daemon that started it, or has been seen with it running since.
+    /// The daemon that was asked to start it, or has been seen with it running since.
     pub daemon: Option<Daemon>,
     /// Whether the engine went away while the job ran, or as it ended.
     pub engine_lost: bool,

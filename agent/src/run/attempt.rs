@@ -246,8 +246,9 @@ impl Run<'_> {
             self.make_result_dir()?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
             self.record.attempt.started_since_boot_s = clock::since_boot().ok().map(|since| since.as_secs_f64());
-            self.save()?;
             let engine = self.engine().await?;
+            self.record.attempt.daemon = engine.daemon();
+            self.save()?;
             match engine.start(&id).await {
                 Ok(()) => {}
                 // Whether it has started is for the next look to say.
@@ -275,7 +276,6 @@ impl Run<'_> {
         }
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
-        attempt.daemon = self.engine.as_ref().and_then(Engine::daemon);
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());
         if let Some(started) = started_since_boot(found) {
