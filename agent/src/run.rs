@@ -26,7 +26,7 @@ use crate::{
     logs::Logs,
     metadata::{Metadata, MetadataError},
     outcome::{Failure, Outcome},
-    runtime::{DockerEngine, Engine, EngineError, Processes},
+    runtime::{Daemon, DockerEngine, Engine, EngineError, Processes},
     service::ServiceManager,
     stop::{Notices, Stop, StopReason},
 };
@@ -80,6 +80,8 @@ struct Run<'a> {
     /// Why the job cannot be run, where that was clear on reading it.
     unreadable: Option<Failure>,
     engine: Option<Engine>,
+    /// The daemon that this process saw going away.
+    daemon_gone: Option<Daemon>,
     logs: Option<Logs>,
     /// Whether the log has been read by a stream that was there before the job started.
     attached: bool,
@@ -120,6 +122,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             record,
             unreadable,
             engine: None,
+            daemon_gone: None,
             logs: None,
             attached: false,
             carried_on,

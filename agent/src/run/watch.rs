@@ -166,13 +166,14 @@ impl Run<'_> {
         }
     }
 
-    /// The exit in the engine's books. An engine that went down in the middle of it may have written down what nobody saw.
+    /// The exit in the engine's books. A daemon that is started writes down a guess where its predecessor did not see the end: at
+    /// a time after its own start, unless it has been followed by yet another while no agent was looking.
     fn true_exit(&self, engine: &Engine, found: &Inspected) -> Exit {
         let attempt = &self.record.attempt;
         let mut exit = found.exit.clone();
         if attempt.engine_lost {
-            let was_seen = || Some(engine.daemon()?.started_after(found.finished_at?));
-            exit.is_unseen = attempt.exit_seen.is_none() && !was_seen().unwrap_or(false);
+            let is_old = || Some(engine.daemon()?.started_after(found.finished_at?));
+            exit.is_unseen = attempt.exit_seen.is_none() && !(self.daemon_gone.is_some() && is_old().unwrap_or(false));
             exit.code = attempt.exit_seen.unwrap_or(exit.code);
         }
         exit
@@ -181,6 +182,7 @@ impl Run<'_> {
     /// The connection broke: the next step connects anew.
     fn engine_lost(&mut self) {
         self.engine = None;
+        self.daemon_gone.clone_from(&self.record.attempt.daemon);
         self.record.attempt.engine_lost = true;
         self.save_if_possible();
         if !self.record.attempt.logs_from_file {

@@ -112,6 +112,13 @@ fn causes(
     if evidence.fired(|what| what == What::ContainerRemove).any(|fired| fired.ok && fired.phase < Some(Phase::Exited)) {
         causes.insert("CONTAINER_LOST");
     }
+    // What a daemon wrote down that was started anew while no agent was there may be a guess.
+    let is_anew = |what| matches!(what, What::Engine(Engine::Restart(_) | Engine::Crash(_)));
+    if evidence.fired(is_anew).any(|fired| {
+        fired.ok && fired.phase < Some(Phase::Exited) && evidence.runs.iter().any(|run| run.started > fired.at)
+    }) {
+        causes.insert("ENGINE_RESTARTED");
+    }
     let attempt = entry.map_or(0, |entry| entry.attempt);
     if evidence.fired(|what| matches!(what, What::Reboot { .. })).any(|reboot| took(evidence, name, reboot, attempt)) {
         // Nobody saw the end: whatever the engine says now is a guess. Only a stop that was under way counts.
