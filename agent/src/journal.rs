@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{delivery::Progress, durable, metadata::Vm, runtime::Usage, stop::Stop};
+use crate::{checks::Preflighted, delivery::Progress, durable, metadata::Vm, runtime::Usage, stop::Stop};
 
 /// How far the job has come. Each phase names what has been done and is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,9 @@ pub struct Record {
     pub callback_url: Option<String>,
     pub vm: Vm,
     pub agent_started_at: String,
+    /// Whether the report will get out, as was looked before the job began.
+    #[serde(default)]
+    pub preflight: Preflighted,
     pub attempt: Attempt,
     /// How earlier attempts ended, a line each.
     pub earlier_attempts: Vec<String>,
