@@ -50,7 +50,8 @@ Options:                                                                        
 Signals: SIGTERM, SIGINT stop the job and report it; SIGHUP leaves it running for the next `run`.
 
 Exit status: 0 the report was delivered, whatever it says · 1 the agent failed, or `doctor` found what
-keeps a job from being run or reported · 2 bad usage, or an invalid job in `check` · 69 no metadata server · 75 the report could not be delivered
+keeps a job from being run or reported · 2 bad usage, or an invalid job in `check` · 69 no metadata
+server · 75 the report could not be delivered
 ";
 
 #[derive(Debug, Clone, PartialEq, Eq)]

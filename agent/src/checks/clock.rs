@@ -39,8 +39,8 @@ mod tests {
 
     #[test]
     fn five_minutes_are_forgiven_either_way() {
-        let at = |second| Timestamp::from_second(1_800_000_000 + second).unwrap();
-        for second in [-300, 0, 300] {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        for second in [-300, 0, 300_i64] {
             assert!(compare(at(second), at(0)).is_ok(), "{second}");
         }
         assert!(compare(at(301), at(0)).text.starts_with("301 s ahead of"));

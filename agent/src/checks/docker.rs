@@ -3,14 +3,16 @@
 use std::{path::Path, time::Duration};
 
 use super::{Finding, disk::free_bytes};
-use crate::runtime::{DockerEngine, EngineError, EngineInfo};
+use crate::{
+    job::Gpus,
+    runtime::{DockerEngine, EngineError, EngineInfo, gpus},
+};
 
 /// An image and its layers, unpacked, are rarely smaller.
 const LEAST_BYTES: u64 = 1 << 30;
-const GIB: f64 = (1_u64 << 30) as f64;
 
-/// Looks at the engine at `host`.
-pub(super) async fn docker(host: &str, deadline: Duration) -> Vec<Finding> {
+/// Looks at the engine at `host`, which also says of itself what it is.
+pub(super) async fn docker(host: &str, deadline: Duration) -> (Vec<Finding>, Option<EngineInfo>) {
     let look = async {
         // Once: who asks wants to know how things are now.
         let engine = DockerEngine::connect(host, Duration::ZERO).await?;
@@ -18,11 +20,11 @@ pub(super) async fn docker(host: &str, deadline: Duration) -> Vec<Finding> {
     };
     let late = Err(EngineError::Late { call: "info", deadline });
     match tokio::time::timeout(deadline, look).await.unwrap_or(late) {
-        Ok((info, api_version)) => findings(&info, &api_version),
+        Ok((info, api_version)) => (findings(&info, &api_version), Some(info)),
         Err(error) => {
             let fix = "start it (`systemctl start docker`; `journalctl -u docker`), or use an image that has it; \
                        ask as root";
-            vec![Finding::fail("Docker", format!("no engine at {host}: {error}"), fix)]
+            (vec![Finding::fail("Docker", format!("no engine at {host}: {error}"), fix)], None)
         }
     }
 }
@@ -53,6 +55,19 @@ fn findings(info: &EngineInfo, api_version: &str) -> Vec<Finding> {
     vec![Finding::ok("Docker", engine), disk(root), logs, memory, live_restore]
 }
 
+/// Whether a job that wants GPUs will get them.
+pub(super) fn gpus(root: &Path, wanted: &Gpus, engine: &EngineInfo) -> Finding {
+    let subject = "GPUs";
+    if !gpus::are_ours_to_give(root, engine) {
+        return Finding::ok(subject, "the engine gives them out, with the NVIDIA Container Toolkit");
+    }
+    match gpus::find(root, wanted) {
+        Ok(found) => Finding::ok(subject, found.join(", ")),
+        Err(missing) if missing.may_come => Finding::warn(subject, missing.problem, missing.fix),
+        Err(missing) => Finding::fail(subject, missing.problem, missing.fix),
+    }
+}
+
 fn disk(root: &Path) -> Finding {
     let subject = "Docker's disk";
     match free_bytes(root) {
@@ -61,8 +76,7 @@ fn disk(root: &Path) -> Finding {
             format!("only {} MiB are free in {}", free >> 20, root.display()),
             "give the VM a larger boot disk, or run `docker system prune`",
         ),
-        #[expect(clippy::cast_precision_loss, reason = "shown to a tenth of a GiB")]
-        Some(free) => Finding::ok(subject, format!("{:.1} GiB free in {}", free as f64 / GIB, root.display())),
+        Some(free) => Finding::ok(subject, format!("{} MiB free in {}", free >> 20, root.display())),
         None => Finding::warn(
             subject,
             format!("{} cannot be looked at", root.display()),

@@ -4,11 +4,18 @@ use std::{fmt::Write, time::Duration};
 
 use hyper::StatusCode;
 
-use super::{Finding, Grade, callback, clock::clock, disk, docker::docker, job::Assigned, unit::unit};
+use super::{
+    Finding, Grade, callback,
+    clock::clock,
+    disk,
+    docker::{docker, gpus},
+    job::Assigned,
+    unit::unit,
+};
 use crate::{
     cli::Config,
     http::Http,
-    job::Work,
+    job::{Container, Job, Work},
     metadata::{Metadata, MetadataError, Vm},
 };
 
@@ -35,13 +42,19 @@ pub fn doctor(config: &Config) -> (String, u8) {
 
 async fn examine(config: &Config) -> Diagnosis {
     let unit = async { tokio::task::spawn_blocking(unit).await.ok() };
-    let (vm, unit, mut engine) = tokio::join!(vm(config), unit, docker(&config.docker_host, DEADLINE));
-    let Side { mut findings, has_metadata, needs_docker } = vm;
-    if !needs_docker {
+    let (vm, unit, (mut engine, info)) = tokio::join!(vm(config), unit, docker(&config.docker_host, DEADLINE));
+    let Side { mut findings, has_metadata, job } = vm;
+    match job.map(|job| job.work) {
         // A program of the VM's own runs without it.
-        for found in engine.iter_mut().filter(|found| found.grade == Grade::Fail) {
-            found.grade = Grade::Warn;
+        Some(Work::Process(_)) => {
+            for found in engine.iter_mut().filter(|found| found.grade == Grade::Fail) {
+                found.grade = Grade::Warn;
+            }
         }
+        Some(Work::Container(Container { gpus: Some(wanted), .. })) => {
+            engine.extend(info.map(|info| gpus(&config.root, &wanted, &info)));
+        }
+        _ => {}
     }
     findings.push(disk::state_dir(&config.state_dir));
     findings.extend(unit);
@@ -53,7 +66,7 @@ async fn examine(config: &Config) -> Diagnosis {
 struct Side {
     findings: Vec<Finding>,
     has_metadata: bool,
-    needs_docker: bool,
+    job: Option<Job>,
 }
 
 async fn vm(config: &Config) -> Side {
@@ -67,7 +80,7 @@ async fn vm(config: &Config) -> Side {
         Err(problem) => {
             let fix = "this is no Compute Engine VM, or something keeps it from 169.254.169.254 port 80";
             let findings = vec![Finding::fail(subject, problem, fix)];
-            return Side { findings, has_metadata: false, needs_docker: true };
+            return Side { findings, has_metadata: false, job: None };
         }
     };
     let Vm { name, zone, project, .. } = &vm;
@@ -89,8 +102,7 @@ async fn vm(config: &Config) -> Side {
         tokio::join!(account, host, clock(&metadata, DEADLINE), guest_attributes(&metadata, &vm));
     findings.extend(assigned.findings);
     findings.extend([account, host, clock, guest]);
-    let needs_docker = !assigned.job.is_some_and(|job| matches!(job.work, Work::Process(_)));
-    Side { findings, has_metadata: true, needs_docker }
+    Side { findings, has_metadata: true, job: assigned.job }
 }
 
 /// Off is the default, and the server then says so to whoever asks.

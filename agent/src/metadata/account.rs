@@ -6,8 +6,10 @@ use bytes::Bytes;
 use hyper::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
+use tokio::time::sleep;
 
 use super::{Metadata, MetadataError};
+use crate::retry::Delays;
 
 /// The service account that the VM was made with.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,8 +27,15 @@ impl Metadata {
         serde_json::from_slice(&text).map(Some).map_err(|_| MetadataError::Malformed { path: path.to_owned() })
     }
 
-    /// What time it is by the server's clock, to a second, in one try; `None` if it does not say.
+    /// What time it is by the server's clock, to a second, in a few tries; `None` if it does not say.
     pub async fn time(&self, deadline: Duration) -> Result<Option<Timestamp>, MetadataError> {
-        Ok(self.send(self.to(Method::GET, "instance/id", Bytes::new())?, deadline).await?.date())
+        let mut delays = Delays::new(Duration::from_millis(250), Duration::from_secs(1)).take(2);
+        loop {
+            let answer = self.send(self.to(Method::GET, "instance/id", Bytes::new())?, deadline).await;
+            match (answer, delays.next()) {
+                (Err(_), Some(delay)) => sleep(delay).await,
+                (answer, _) => return Ok(answer?.date()),
+            }
+        }
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn what_the_job_has_there_already_stays() {
         let root = machine("own", 1, &DRIVER_FILES);
-        let mut container = Container::new("a".into());
+        let mut container = Container::new("a");
         container.gpus = Some(Gpus::All);
         let own = Mount {
             kind: MountKind::Bind { source: "/mine".into() },

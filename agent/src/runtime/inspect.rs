@@ -5,7 +5,7 @@
 use std::{collections::HashMap, fs, path::PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use crate::{clock, outcome::Exit};
 
@@ -143,7 +143,7 @@ pub struct EngineInfo {
     pub cgroup_version: String,
     pub memory_limit: bool,
     pub live_restore_enabled: bool,
-    runtimes: HashMap<String, IgnoredAny>,
+    runtimes: serde_json::Map<String, serde_json::Value>,
 }
 
 impl EngineInfo {

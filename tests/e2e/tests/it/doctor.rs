@@ -45,7 +45,7 @@ async fn a_vm_that_can_do_its_job_has_no_failure() {
         ("guest attributes", "on"),
         ("state directory", "MiB free"),
         ("Docker", "API 1."),
-        ("Docker's disk", "GiB free"),
+        ("Docker's disk", "MiB free"),
         ("Docker's logs", "json-file can be read"),
         ("memory limits", ""),
     ];

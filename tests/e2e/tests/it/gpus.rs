@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::{Agent, Vm, expect, skip};
+use e2e::{Agent, Vm, agent_binary, docker, expect, skip};
 use serde_json::json;
 
 /// A machine as the agent sees it below this root, with so many GPUs.
@@ -54,6 +54,13 @@ fn start(vm: &Vm, root: &Root, patience: &str) -> Agent {
     vm.spawn(command)
 }
 
+async fn doctor(vm: &Vm, root: &Root) -> String {
+    let mut command = tokio::process::Command::new(agent_binary());
+    command.args(["doctor", "--metadata-host", &vm.cloud.metadata_host(), "--docker-host", &docker::host()]);
+    let output = command.env("VMJOB_ROOT", &root.0).output().await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[tokio::test]
 async fn on_container_optimized_os_the_job_gets_devices_and_driver() {
     let script = "ls /dev | grep nvidia | sort; cat /dev/nvidia0 && echo opened; \
@@ -84,6 +91,8 @@ async fn the_driver_is_waited_for_while_it_is_installed() {
         return;
     }
     expect(&vm.finish(agent).await, &json!({"cause": "NONE", "logs": {"head": "/dev/nvidia0\n"}}));
+    let table = doctor(&vm, &root).await;
+    assert!(table.contains("GPUs              ok    /dev/nvidia0, /dev/nvidiactl, /dev/nvidia-uvm"), "{table}");
 }
 
 #[tokio::test]
@@ -112,6 +121,8 @@ async fn gpus_that_cannot_be_had_are_reported_with_what_to_do() {
         let report = vm.finish(start(&vm, &root, "1s")).await;
         expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": message, "fix": fix}));
         assert_eq!(vm.starts(), 0);
+        let table = doctor(&vm, &root).await;
+        assert!(table.contains("GPUs  ") && table.contains(fix.trim_start_matches('~')), "{table}");
     }
 }
 
