@@ -40,7 +40,7 @@ impl Run<'_> {
             warn!("{warning}");
         }
         if found.warnings.is_empty() && verdict.is_ok() {
-            info!("the callback can be reached");
+            info!("nothing is in the way of the report");
         }
         self.record.preflight = found;
         self.save_if_possible();

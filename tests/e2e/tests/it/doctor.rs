@@ -1,10 +1,12 @@
 //! `vmjob-agent doctor`: what a person sees who asks whether this VM can run a job and report it.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use e2e::{Vm, agent_binary, docker};
+use e2e::{Vm, agent_binary, docker, skip, until};
 use fakecloud::{Config, ServiceAccount};
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 /// The table's lines, and the exit status.
@@ -135,16 +137,43 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     }
 }
 
-/// A certificate that nobody here trusts.
+/// OpenSSL's own server, with a certificate that only whoever is told of it trusts.
 #[tokio::test]
-async fn a_callback_host_that_speaks_no_tls_fails() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+async fn the_callback_host_has_to_show_a_certificate_that_is_trusted() {
     let vm = Vm::without_docker(Config::default()).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+    let openssl = |arguments: String| {
+        let mut command = Command::new("openssl");
+        command.args(arguments.split(' ')).current_dir(vm.dir()).kill_on_drop(true).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let certificate = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+                       -addext basicConstraints=CA:FALSE -addext subjectAltName=DNS:localhost \
+                       -keyout key.pem -out cert.pem";
+    if !openssl(certificate.to_owned()).status().await.is_ok_and(|status| status.success()) {
+        return skip("there is no openssl");
+    }
+    let server = openssl(format!("s_server -accept 127.0.0.1:{port} -key key.pem -cert cert.pem -quiet")).spawn();
+    let _server = server.unwrap();
+    until("the server", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+
     vm.set_job("true", json!({}));
-    vm.cloud.set_attribute("callback-url", format!("https://{}/", silent.local_addr().unwrap()));
-    let (table, status) = doctor(&vm, |_| ()).await;
-    assert!(about(&table, "callback host").0.starts_with("FAIL"), "{table:#?}");
+    vm.cloud.set_attribute("callback-url", format!("https://localhost:{port}/"));
+    let allow = |command: &mut Command| {
+        command.args(["--callback-allow", "localhost"]).env_remove("SSL_CERT_FILE");
+    };
+    let (table, status) = doctor(&vm, allow).await;
+    let (line, fix) = about(&table, "callback host");
+    assert!(line.starts_with("FAIL") && line.contains("certificate") && fix.contains("clock"), "{table:#?}");
     assert_eq!(status, 1);
+    let trusted = vm.dir().join("cert.pem");
+    let (table, _) = doctor(&vm, |command| {
+        allow(command);
+        command.env("SSL_CERT_FILE", trusted);
+    })
+    .await;
+    assert_eq!(about(&table, "callback host").0, "ok    localhost answers, by TLS", "{table:#?}");
 }
 
 #[tokio::test]
