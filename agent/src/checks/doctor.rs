@@ -41,7 +41,12 @@ pub fn doctor(config: &Config) -> (String, u8) {
 }
 
 async fn examine(config: &Config) -> Diagnosis {
-    let unit = async { tokio::task::spawn_blocking(unit).await.ok() };
+    let unit = async {
+        tokio::task::spawn_blocking(unit)
+            .await
+            .unwrap_or_else(|error| Finding::warn("systemd unit", error.to_string(), "ask again"))
+    };
+    let unit = Finding::within(DEADLINE, "systemd unit", unit);
     let (vm, unit, (mut engine, info)) = tokio::join!(vm(config), unit, docker(&config.docker_host, DEADLINE));
     let Side { mut findings, has_metadata, job } = vm;
     match job.map(|job| job.work) {
@@ -57,7 +62,7 @@ async fn examine(config: &Config) -> Diagnosis {
         _ => {}
     }
     findings.push(disk::state_dir(&config.state_dir));
-    findings.extend(unit);
+    findings.push(unit);
     findings.extend(engine);
     Diagnosis { findings, has_metadata }
 }
@@ -72,8 +77,8 @@ struct Side {
 async fn vm(config: &Config) -> Side {
     let http = Http::default();
     let metadata = Metadata::new(http.clone(), &config.metadata_host);
-    let (subject, host) = ("metadata server", &config.metadata_host);
-    let late = || format!("{host} does not answer within {} s", DEADLINE.as_secs());
+    let (subject, server) = ("metadata server", &config.metadata_host);
+    let late = || format!("{server} does not answer within {} s", DEADLINE.as_secs());
     let identity = tokio::time::timeout(DEADLINE, metadata.vm(DEADLINE)).await;
     let vm = match identity.map_err(|_| late()).and_then(|vm| vm.map_err(|error| error.to_string())) {
         Ok(vm) => vm,
@@ -84,10 +89,12 @@ async fn vm(config: &Config) -> Side {
         }
     };
     let Vm { name, zone, project, .. } = &vm;
-    let mut findings = vec![Finding::ok(subject, format!("{host}: VM {name} in {zone}, project {project}"))];
+    let mut findings = vec![Finding::ok(subject, format!("{server}: VM {name} in {zone}, project {project}"))];
 
-    let assigned = Assigned::read(&metadata, DEADLINE).await.unwrap_or_else(|error| Assigned {
-        findings: vec![Finding::fail("job", error.to_string(), "ask again")],
+    let assigned = tokio::time::timeout(DEADLINE, Assigned::read(&metadata, DEADLINE)).await;
+    let assigned = assigned.map_err(|_| late()).and_then(|read| read.map_err(|error| error.to_string()));
+    let assigned = assigned.unwrap_or_else(|problem| Assigned {
+        findings: vec![Finding::fail("job", problem, "ask again")],
         ..Assigned::default()
     });
     let (auth, endpoint) = (assigned.auth(), assigned.endpoint(&config.callback_allow));
@@ -98,8 +105,12 @@ async fn vm(config: &Config) -> Side {
         }
     };
     let account = callback::account(&metadata, &vm, &auth, DEADLINE);
-    let (account, host, clock, guest) =
-        tokio::join!(account, host, clock(&metadata, DEADLINE), guest_attributes(&metadata, &vm));
+    let (account, host, clock, guest) = tokio::join!(
+        Finding::within(DEADLINE, "service account", account),
+        host,
+        Finding::within(DEADLINE, "clock", clock(&metadata, DEADLINE)),
+        guest_attributes(&metadata, &vm)
+    );
     findings.extend(assigned.findings);
     findings.extend([account, host, clock, guest]);
     Side { findings, has_metadata: true, job: assigned.job }

@@ -1,6 +1,6 @@
 //! What a check found: how good it is, what it is, and what to do about it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grade {
@@ -31,6 +31,12 @@ impl Finding {
 
     pub fn fail(subject: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { subject, grade: Grade::Fail, text: text.into(), fix: fix.into() }
+    }
+
+    /// What `check` finds, or that it found nothing within `deadline`.
+    pub async fn within(deadline: Duration, subject: &'static str, check: impl Future<Output = Self>) -> Self {
+        let late = || Self::warn(subject, format!("no answer within {} s", deadline.as_secs()), "is the network up?");
+        tokio::time::timeout(deadline, check).await.unwrap_or_else(|_| late())
     }
 
     pub fn is_ok(&self) -> bool {

@@ -43,28 +43,21 @@ impl Preflight {
         let Self { http, metadata, vm, callback, state_dir } = self;
         let account = async {
             let (_, auth) = callback.as_ref()?;
-            Some(callback::account(&metadata, &vm, auth, DEADLINE).await)
+            let look = callback::account(&metadata, &vm, auth, DEADLINE);
+            Some(Finding::within(DEADLINE, "service account", look).await)
         };
         let host = async {
             let (url, _) = callback.as_ref()?;
             Some(callback::host(&http, url, DEADLINE).await)
         };
-        let (account, host, clock) = tokio::join!(
-            bounded("service account", account),
-            bounded("callback host", host),
-            bounded("clock", async { Some(clock(&metadata, DEADLINE).await) }),
-        );
+        let clock = Finding::within(DEADLINE, "clock", clock(&metadata, DEADLINE));
+        let (account, host, clock) = tokio::join!(account, host, clock);
         let obstacle = account.as_ref().filter(|account| account.grade == Grade::Fail);
         let failure =
             obstacle.map(|found| Failure::CannotReport { problem: found.text.clone(), fix: found.fix.clone() });
-        let found = [account, host, clock, Some(disk::state_dir(&state_dir))];
+        let found = [account, host, Some(clock), Some(disk::state_dir(&state_dir))];
         let found = found.into_iter().flatten().filter(|finding| !finding.is_ok());
         let warnings = if failure.is_some() { Vec::new() } else { found.map(|finding| finding.to_string()).collect() };
         (Preflighted { is_done: true, warnings, cannot_report: failure.is_some() }, failure.map_or(Ok(()), Err))
     }
-}
-
-async fn bounded(subject: &'static str, check: impl Future<Output = Option<Finding>>) -> Option<Finding> {
-    let late = || Finding::warn(subject, format!("no answer within {} s", DEADLINE.as_secs()), "is the network up?");
-    tokio::time::timeout(DEADLINE, check).await.unwrap_or_else(|_| Some(late()))
 }

@@ -222,3 +222,17 @@ async fn a_job_without_a_container_does_not_need_docker() {
     assert!(about(&table, "Docker").0.starts_with("warn"), "{table:#?}");
     assert_eq!(status, 0);
 }
+
+/// A metadata server that says who the VM is, and then nothing more.
+#[tokio::test]
+async fn what_does_not_answer_costs_seconds() {
+    for path in ["instance/attributes/", "instance/service-accounts/", "instance/guest-attributes/"] {
+        let vm = Vm::without_docker(Config::default()).await;
+        vm.set_job("true", json!({}));
+        vm.cloud.script_metadata(path, "hang*9".parse().unwrap());
+        let began = Instant::now();
+        let (table, _) = doctor(&vm, |_| ()).await;
+        assert!(began.elapsed() < Duration::from_secs(6), "{path}: {:?}", began.elapsed());
+        assert!(table.iter().any(|line| line.contains("within 2 s")), "{path}: {table:#?}");
+    }
+}
