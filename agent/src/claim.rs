@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tracing::info;
 
 use crate::{
+    checks::Preflighted,
     clock,
     job::{Job, JobError, Parsed, parse_docker_command, parse_spec},
     journal::{Attempt, Phase, Record, Source},
@@ -35,10 +37,8 @@ pub async fn read(
     let mut changes = metadata.watch("instance/attributes/", true);
     let mut told = false;
     loop {
-        let attribute = async |key| metadata.get(&format!("instance/attributes/{key}"), patience).await;
-        let callback_url = attribute("callback-url").await?;
-        let (spec, command) = tokio::try_join!(attribute("job-spec"), attribute("docker-command"))?;
-        if callback_url.is_none() && spec.is_none() && command.is_none() {
+        let attributes = read_attributes(metadata, patience).await?;
+        if attributes.is_empty() {
             if !std::mem::replace(&mut told, true) {
                 info!("no job yet: waiting for the attributes `callback-url` and `job-spec` or `docker-command`");
             }
@@ -48,9 +48,42 @@ pub async fn read(
             }
         }
 
-        let callback_url = callback_url.map(|url| String::from_utf8_lossy(&url).trim().to_owned());
+        let callback_url = attributes.callback_url();
+        let (source, failure) = attributes.source();
+        let Attributes { spec, command, .. } = &attributes;
+        let parts =
+            [Some(vm.id.as_bytes()), callback_url.as_deref().map(str::as_bytes), spec.as_deref(), command.as_deref()];
+        return Ok(Some(Assignment { claim: claim(&parts), vm, callback_url, source, failure }));
+    }
+}
+
+/// What the VM's attributes say, as they are.
+pub struct Attributes {
+    callback_url: Option<Bytes>,
+    spec: Option<Bytes>,
+    command: Option<Bytes>,
+}
+
+pub async fn read_attributes(metadata: &Metadata, patience: Duration) -> Result<Attributes, MetadataError> {
+    let attribute = async |key| metadata.get(&format!("instance/attributes/{key}"), patience).await;
+    let callback_url = attribute("callback-url").await?;
+    let (spec, command) = tokio::try_join!(attribute("job-spec"), attribute("docker-command"))?;
+    Ok(Attributes { callback_url, spec, command })
+}
+
+impl Attributes {
+    pub fn is_empty(&self) -> bool {
+        self.callback_url.is_none() && self.spec.is_none() && self.command.is_none()
+    }
+
+    pub fn callback_url(&self) -> Option<String> {
+        self.callback_url.as_ref().map(|url| String::from_utf8_lossy(url).trim().to_owned())
+    }
+
+    /// The job's text, or why there is none.
+    pub fn source(&self) -> (Source, Option<Failure>) {
         let text = |bytes: &[u8]| str::from_utf8(bytes).map(str::to_owned).ok();
-        let (source, failure) = match (&spec, &command) {
+        match (&self.spec, &self.command) {
             (Some(_), Some(_)) => (Source::Unreadable, Some(Failure::TwoJobs)),
             (None, None) => (Source::Unreadable, Some(Failure::NoJob)),
             (Some(spec), None) => match text(spec) {
@@ -61,10 +94,7 @@ pub async fn read(
                 Some(text) => (Source::DockerCommand(text), None),
                 None => (Source::Unreadable, parse_docker_command(command).err().map(Failure::Spec)),
             },
-        };
-        let parts =
-            [Some(vm.id.as_bytes()), callback_url.as_deref().map(str::as_bytes), spec.as_deref(), command.as_deref()];
-        return Ok(Some(Assignment { claim: claim(&parts), vm, callback_url, source, failure }));
+        }
     }
 }
 
@@ -99,6 +129,7 @@ impl Assignment {
             callback_url: self.callback_url,
             vm: self.vm,
             agent_started_at: clock::now(),
+            preflight: Preflighted::default(),
             attempt: Attempt { number: 1, boot_id: boot_id.to_owned(), ..Attempt::default() },
             earlier_attempts: Vec::new(),
             report: None,

@@ -18,6 +18,8 @@ Commands:
                   would run, or what is wrong with it
   install         copy this binary to where VMs keep it, write its systemd unit, start it at each boot
                   (also what the binary does when it is the target of `startup-script-url`)
+  doctor          can this VM run a job and report it? A table of what was looked at, and for what is not
+                  right what to do; changes nothing, and can be asked at any time
   status          print what the journal says about the job, as JSON
 
 Metadata attributes read by `run`:
@@ -37,6 +39,7 @@ Options:                                                                        
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
+  --gpu-patience DURATION      wait so long for NVIDIA's driver; default 5m   [VMJOB_GPU_PATIENCE]
   --now                        `install`: start the unit now; a running agent hands its job over
   --prefix DIR                 `install`: the binary goes to DIR/bin; default /usr, and on
                                Container-Optimized OS /var/lib/google/vmjob
@@ -46,8 +49,9 @@ Options:                                                                        
 
 Signals: SIGTERM, SIGINT stop the job and report it; SIGHUP leaves it running for the next `run`.
 
-Exit status: 0 the report was delivered, whatever it says · 1 the agent failed · 2 bad usage, or an
-invalid job in `check` · 69 no metadata server · 75 the report could not be delivered
+Exit status: 0 the report was delivered, whatever it says · 1 the agent failed, or `doctor` found what
+keeps a job from being run or reported · 2 bad usage, or an invalid job in `check` · 69 no metadata
+server · 75 the report could not be delivered
 ";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub enum Command {
     /// `None` stands for stdin.
     Check(Option<PathBuf>),
     Install(Install),
+    Doctor(Config),
     /// Started by Google's script runner: to install and start itself, or to report why it cannot.
     StartupScript(Config),
     Status(Config),
@@ -82,6 +87,10 @@ pub struct Config {
     pub engine_patience: Duration,
     /// How long to wait for a metadata server that does not answer.
     pub metadata_patience: Duration,
+    /// How long to wait for the driver of GPUs that are there.
+    pub gpu_patience: Duration,
+    /// Below which the machine's `/dev`, `/etc`, `/sys` and `/var` are looked at: `/` but in tests.
+    pub root: PathBuf,
     /// Why no new job can be run, if so: it is reported.
     pub cannot_run: Option<String>,
 }
@@ -101,8 +110,8 @@ pub struct Cli {
     pub log_filter: String,
 }
 
-const COMMANDS: [&str; 4] = ["run", "check", "install", "status"];
-const OPTIONS: [&str; 12] = [
+const COMMANDS: [&str; 5] = ["run", "check", "install", "doctor", "status"];
+const OPTIONS: [&str; 13] = [
     "metadata-host",
     "docker-host",
     "state-dir",
@@ -111,6 +120,7 @@ const OPTIONS: [&str; 12] = [
     "log-format",
     "engine-patience",
     "metadata-patience",
+    "gpu-patience",
     "now",
     "prefix",
     "help",
@@ -160,6 +170,7 @@ impl Cli {
         let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
         let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
         let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
+        let mut gpu_patience = setting("VMJOB_GPU_PATIENCE", "5m");
         let mut install = Install::default();
         let mut command = None;
         let mut file = None;
@@ -183,6 +194,7 @@ impl Cli {
                 Long("log-format") => log_format = text(&mut parser)?,
                 Long("engine-patience") => engine_patience = text(&mut parser)?,
                 Long("metadata-patience") => metadata_patience = text(&mut parser)?,
+                Long("gpu-patience") => gpu_patience = text(&mut parser)?,
                 Long("now") => install.now = true,
                 Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
@@ -204,11 +216,13 @@ impl Cli {
         let config = Config {
             engine_patience: patience("--engine-patience", &engine_patience)?,
             metadata_patience: patience("--metadata-patience", &metadata_patience)?,
+            gpu_patience: patience("--gpu-patience", &gpu_patience)?,
             metadata_host,
             docker_host,
             state_dir,
             callback_allow,
             cannot_run: None,
+            root: setting("VMJOB_ROOT", "/").into(),
             spare_dir: directory("RUNTIME_DIRECTORY", "/run/vmjob"),
             compute_endpoint: format!("{}/", compute_endpoint.trim_end_matches('/')),
         };
@@ -224,6 +238,7 @@ impl Cli {
             Some("install") => Command::Install(install),
             None | Some("run") => Command::Run(config),
             Some("check") => Command::Check(file.filter(|path| path.as_os_str() != "-")),
+            Some("doctor") => Command::Doctor(config),
             Some("status") => Command::Status(config),
             Some("shim") => Command::Shim(file.ok_or("which directory?")?),
             Some("shim-exec") => Command::ShimExec(file.ok_or("which directory?")?),

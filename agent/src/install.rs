@@ -59,7 +59,7 @@ pub enum InstallError {
 /// # Errors
 /// What could not be done, and what may be in the way.
 pub fn install(install: &Install) -> Result<String, InstallError> {
-    let is_cos = is_cos(&fs::read_to_string("/etc/os-release").unwrap_or_default());
+    let is_cos = is_cos(Path::new("/"));
     let binary = binary_path(install.prefix.as_deref(), is_cos);
     let own = fs::read("/proc/self/exe").map_err(InstallError::Read)?;
     let is_new = write_if_changed(&binary, &own, 0o755)?;
@@ -98,8 +98,13 @@ fn binary_path(prefix: Option<&Path>, is_cos: bool) -> PathBuf {
     }
 }
 
+/// Whether the machine with this root runs Container-Optimized OS.
+pub fn is_cos(root: &Path) -> bool {
+    says_cos(&fs::read_to_string(root.join("etc/os-release")).unwrap_or_default())
+}
+
 /// `os-release(5)`.
-fn is_cos(os_release: &str) -> bool {
+fn says_cos(os_release: &str) -> bool {
     os_release.lines().any(|line| matches!(line.trim(), "ID=cos" | "ID=\"cos\""))
 }
 
@@ -129,6 +134,14 @@ fn is_active() -> Result<bool, InstallError> {
     Ok(run(&call)?.status.success())
 }
 
+/// What systemd knows of the unit: `LoadState` and `ActiveState` of `systemctl(1)`.
+pub fn unit_state() -> Result<(String, String), InstallError> {
+    let output = run(&["show", UNIT, "--property=LoadState,ActiveState"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    Ok((value("LoadState="), value("ActiveState=")))
+}
+
 fn systemctl(call: &[&str]) -> Result<(), InstallError> {
     let output = run(call)?;
     if output.status.success() {
@@ -140,7 +153,7 @@ fn systemctl(call: &[&str]) -> Result<(), InstallError> {
 
 fn run(call: &[&str]) -> Result<Output, InstallError> {
     let mut command = Command::new("systemctl");
-    command.args(call).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(call).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = command.spawn().and_then(|child| wait(child, SYSTEMCTL_DEADLINE));
     output.map_err(|error| InstallError::Systemctl { call: call.join(" "), problem: error.to_string() })
 }
@@ -191,8 +204,8 @@ mod tests {
 
     #[test]
     fn cos_is_known_by_its_os_release() {
-        assert!(is_cos("NAME=\"Container-Optimized OS\"\nID=cos\n"));
-        assert!(!is_cos("ID=debian\nID_LIKE=cos\n"));
+        assert!(says_cos("NAME=\"Container-Optimized OS\"\nID=cos\n"));
+        assert!(!says_cos("ID=debian\nID_LIKE=cos\n"));
     }
 
     #[test]

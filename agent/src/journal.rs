@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::{
+    checks::Preflighted,
     delivery::Progress,
     durable,
     metadata::Vm,
@@ -110,6 +111,9 @@ pub struct Record {
     pub callback_url: Option<String>,
     pub vm: Vm,
     pub agent_started_at: String,
+    /// Whether the report will get out, as was looked before the job began.
+    #[serde(default)]
+    pub preflight: Preflighted,
     pub attempt: Attempt,
     /// How earlier attempts ended, a line each.
     pub earlier_attempts: Vec<String>,

@@ -4,6 +4,7 @@
 //! all of them. [`mod@run`] is the one place that knows them all.
 
 pub mod check;
+pub mod checks;
 pub mod claim;
 pub mod cli;
 pub mod clock;

@@ -4,6 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use vmjob_agent::{
     check::check,
+    checks::doctor,
     cli::{Cli, Command, Config, HELP},
     install::{Install, install},
     logging,
@@ -25,6 +26,11 @@ fn main() -> ExitCode {
         Ok(Command::Shim(dir)) => show(shim::run(&dir).map(|()| String::new()).map_err(|error| error.to_string()), 1),
         // It does not come back from this but with an error.
         Ok(Command::ShimExec(dir)) => show(Err(shim::exec(&dir).to_string()), 127),
+        Ok(Command::Doctor(config)) => {
+            let (table, status) = doctor(&config);
+            let _ = show(Ok(table), 1);
+            ExitCode::from(status)
+        }
         Ok(Command::Check(file)) => show(check(file.as_deref()), 2),
         Ok(Command::Status(config)) => show(status(&config.state_dir), 1),
         Ok(Command::Help) => show(Ok(HELP.trim_end().into()), 1),

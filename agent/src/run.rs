@@ -3,7 +3,9 @@
 
 mod attempt;
 mod finish;
+mod gpus;
 mod output;
+mod preflight;
 mod run_time;
 mod stopping;
 mod watch;
@@ -163,7 +165,9 @@ async fn take_on(
     cannot_run: Option<String>,
 ) -> Result<Option<TakenOn>, RunError> {
     let boot_id = clock::boot_id()?;
-    let known = journal.load()?;
+    let is_mendable = |record: &Record| record.phase == Phase::Delivered && record.preflight.cannot_report;
+    // A VM that could not report may have been mended while it was off: nothing of its job has run.
+    let known = journal.load()?.filter(|record| !is_mendable(record) || record.attempt.boot_id == boot_id);
     // The same boot is the same VM and the same job: nobody needs to be asked.
     if let Some(record) = known.clone()
         && record.phase != Phase::Delivered

@@ -4,6 +4,7 @@
 mod answer;
 mod endpoint;
 mod guest;
+mod obstacle;
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::answer::{Verdict, judge};
-pub use self::{endpoint::check as check_endpoint, guest::GuestAttributes};
+pub use self::{endpoint::check as check_endpoint, guest::GuestAttributes, obstacle::Obstacle};
 use crate::{
-    http::{Answer, Http},
+    http::{Answer, Http, parse_date},
     job::CallbackAuth,
     metadata::{Metadata, Token, TokenError},
     outcome::without_logs,
@@ -31,6 +32,8 @@ pub const REPORT_MARK: &str = "vmjob-report ";
 const TRY_DEADLINE: Duration = Duration::from_secs(30);
 /// What is read of an answer that nobody needs: enough for an error's text.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// How long a refusal's reason is looked for.
+const OBSTACLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than usual a slow retry waits.
 const SLOW_RETRY: Duration = Duration::from_secs(15);
 
@@ -109,7 +112,12 @@ impl Delivery<'_> {
                         let advice = advice.map(|advice| format!(": {advice}")).unwrap_or_default();
                         (format!("{}{advice}", answered(&answer)), delay)
                     }
-                    Verdict::RetrySlowly(advice) => (format!("{}: {advice}", answered(&answer)), usual + SLOW_RETRY),
+                    Verdict::RetrySlowly(advice) => {
+                        if let Ok(Some(obstacle)) = Obstacle::find(self.metadata, self.auth, OBSTACLE_PATIENCE).await {
+                            return gave_up(format!("{}: {obstacle}", answered(&answer)));
+                        }
+                        (format!("{}: {advice}", answered(&answer)), usual + SLOW_RETRY)
+                    }
                 },
                 Err(PostError::Token(TokenError::NoServiceAccount)) => {
                     return gave_up(format!(
@@ -200,14 +208,12 @@ fn answered(answer: &Answer) -> String {
 /// `Retry-After` in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
 /// is told: the VM's may be wrong.
 fn retry_after(answer: &Answer) -> Option<Duration> {
-    let header = |name| answer.headers.get(name)?.to_str().ok().map(str::trim);
-    let date = |text| jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp());
-    let text = header(header::RETRY_AFTER)?;
+    let text = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let now = header(header::DATE).and_then(date).unwrap_or_else(Timestamp::now);
-    Duration::try_from(date(text)?.duration_since(now)).ok()
+    let now = answer.date().unwrap_or_else(Timestamp::now);
+    Duration::try_from(parse_date(text)?.duration_since(now)).ok()
 }
 
 #[cfg(test)]

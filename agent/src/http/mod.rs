@@ -11,10 +11,11 @@ use hyper::{
     HeaderMap, Request, Response, StatusCode, Uri,
     body::{Body, Incoming},
     client::conn::http1,
-    header::{CONNECTION, HOST, HeaderValue},
+    header::{CONNECTION, DATE, HOST, HeaderValue},
     http::uri::PathAndQuery,
 };
-use tokio::time::{Instant, timeout_at};
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::connect::{Connector, Io, connect_unix};
 
@@ -36,6 +37,18 @@ pub struct Answer {
     pub body: Result<Bytes, HttpError>,
 }
 
+impl Answer {
+    /// When it was made by the other side's clock, if that says so.
+    pub fn date(&self) -> Option<Timestamp> {
+        self.headers.get(DATE)?.to_str().ok().and_then(parse_date)
+    }
+}
+
+/// A time as headers have it (RFC 9110, 5.6.7).
+pub fn parse_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|at| at.timestamp())
+}
+
 /// The client for `http` and `https` URLs. Cheap to clone. It knows no proxies, and follows no redirects.
 #[derive(Clone, Default)]
 pub struct Http {
@@ -52,12 +65,8 @@ impl Http {
         max_body_bytes: usize,
     ) -> Result<Answer, HttpError> {
         let end = Instant::now() + deadline;
-        let late = |may_have_arrived| HttpError {
-            reason: format!("no answer within {} s", deadline.as_secs_f32()),
-            may_have_arrived,
-        };
-        let connected = timeout_at(end, self.connector.connect(request.uri().clone())).await;
-        let io = connected.map_err(|_| late(false))?.map_err(|reason| HttpError { reason, may_have_arrived: false })?;
+        let late = |may_have_arrived| late(deadline, may_have_arrived);
+        let io = self.connect(request.uri(), deadline).await?;
 
         let lost = |reason| HttpError { reason, may_have_arrived: true };
         let response = timeout_at(end, exchange(io, request.map(Full::new))).await;
@@ -70,6 +79,21 @@ impl Http {
         };
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
+
+    /// Makes a connection as for a request, TLS included, and sends nothing on it.
+    pub async fn reach(&self, uri: &Uri, deadline: Duration) -> Result<(), HttpError> {
+        self.connect(uri, deadline).await.map(drop)
+    }
+
+    async fn connect(&self, uri: &Uri, deadline: Duration) -> Result<Box<dyn Io>, HttpError> {
+        let connected = timeout(deadline, self.connector.connect(uri.clone())).await;
+        let not_sent = |reason| HttpError { reason, may_have_arrived: false };
+        connected.map_err(|_| late(deadline, false))?.map_err(not_sent)
+    }
+}
+
+fn late(deadline: Duration, may_have_arrived: bool) -> HttpError {
+    HttpError { reason: format!("no answer within {} s", deadline.as_secs_f32()), may_have_arrived }
 }
 
 /// Sends `request` over the unix socket at `path`. Without a deadline: that is the caller's.

@@ -2,6 +2,7 @@
 //! `wait_for_change`, and never polled.
 //! Protocol: <https://cloud.google.com/compute/docs/metadata/querying-metadata>.
 
+mod account;
 mod token;
 mod vm;
 mod watch;
@@ -13,6 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use tracing::{debug, warn};
 
 pub use self::{
+    account::Account,
     token::{Token, TokenError},
     vm::Vm,
     watch::Watch,
@@ -35,6 +37,8 @@ pub enum MetadataError {
     Refused { path: String, status: StatusCode },
     #[error("{host} does not answer as a metadata server does (no `Metadata-Flavor: Google`)")]
     NotMetadata { host: String },
+    #[error("the metadata server's answer for {path} is not understood")]
+    Malformed { path: String },
 }
 
 /// A value and the tag of its version.

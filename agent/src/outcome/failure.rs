@@ -5,6 +5,11 @@ use crate::{job::JobError, runtime::EngineError};
 
 pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
 
+/// Where the engine gives out GPUs itself.
+const FIX_GPU_TOOLKIT: &str = "install the NVIDIA driver and the NVIDIA Container Toolkit (`apt-get install \
+                               nvidia-container-toolkit && nvidia-ctk runtime configure --runtime=docker && \
+                               systemctl restart docker`), or use Container-Optimized OS with `cos-extensions install gpu`";
+
 /// A failure that ends the job.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -16,6 +21,12 @@ pub enum Failure {
     TwoJobs,
     #[error("{0}")]
     Callback(String),
+    /// The VM was made so that no report can get out.
+    #[error("the job was not run, as nobody would hear how it ended: {problem}")]
+    CannotReport { problem: String, fix: String },
+    /// The GPUs that the job wants cannot be given to it.
+    #[error("{problem}")]
+    Gpus { problem: String, fix: &'static str },
     #[error("no Docker daemon at {host} within {waited_s} s: {source}")]
     EngineUnavailable { host: String, waited_s: u64, source: EngineError },
     #[error("failed to {doing}: {source}")]
@@ -54,14 +65,16 @@ impl Failure {
             return Cause::EngineUnavailable;
         }
         match self {
-            Self::Spec(_) | Self::NoJob | Self::TwoJobs | Self::Callback(_) => Cause::InvalidSpec,
+            Self::Spec(_) | Self::NoJob | Self::TwoJobs | Self::Callback(_) | Self::CannotReport { .. } => {
+                Cause::InvalidSpec
+            }
             Self::EngineUnavailable { .. } => Cause::EngineUnavailable,
             Self::ImageNotFound { .. } | Self::ImageMissing { .. } => Cause::ImageNotFound,
             Self::ImageDenied { .. } => Cause::ImageDenied,
             Self::Pull { .. } | Self::PullStalled { .. } => Cause::ImagePullFailed,
             Self::Create(_) => Cause::CreateFailed,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
-            Self::Start(_) => Cause::StartFailed,
+            Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
             Self::ContainerLost { .. } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,
             Self::Engine { .. } | Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,
@@ -110,6 +123,9 @@ impl Failure {
             Self::ImageDenied { .. } => {
                 "give the VM's service account `roles/artifactregistry.reader` on the repository, and check the image's name"
             }
+            Self::CannotReport { fix, .. } => fix,
+            Self::Gpus { fix, .. } => fix,
+            Self::Create(source) | Self::Start(source) if source.is_without_gpus() => FIX_GPU_TOOLKIT,
             _ => return None,
         };
         Some(fix.into())

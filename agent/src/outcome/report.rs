@@ -56,7 +56,7 @@ impl Report<'_> {
             exit_code: outcome.exit_code,
             signal: outcome.signal,
             message: cut(&outcome.message),
-            evidence: evidence(outcome, &record.earlier_attempts),
+            evidence: evidence(outcome, record),
             fix: outcome.fix.as_deref(),
             fault: cause.fault(),
             retryable: cause.retryable(),
@@ -138,11 +138,11 @@ struct Agent {
     version: &'static str,
 }
 
-/// Earlier attempts first, then this one's facts, 2 KiB in all.
-fn evidence<'a>(outcome: &'a Outcome, earlier_attempts: &'a [String]) -> Vec<&'a str> {
+/// Earlier attempts first, then this one's facts, then what the preflight warned of, 2 KiB in all.
+fn evidence<'a>(outcome: &'a Outcome, record: &'a Record) -> Vec<&'a str> {
     let mut left = MAX_TEXT_BYTES;
     let mut facts = Vec::new();
-    for fact in earlier_attempts.iter().chain(&outcome.evidence) {
+    for fact in record.earlier_attempts.iter().chain(&outcome.evidence).chain(&record.preflight.warnings) {
         if fact.len() > left {
             break;
         }
@@ -183,6 +183,7 @@ fn cut(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
+        checks::Preflighted,
         delivery::Progress,
         journal::{Attempt, Phase, Source},
         logs::tests::summary_of,
@@ -201,6 +202,7 @@ mod tests {
             vm: Vm { id: "17446744073709551557".into(), ..Vm::default() },
             agent_started_at: "2026-11-24T04:23:55.706Z".into(),
             attempt: Attempt { number: 1, ..Attempt::default() },
+            preflight: Preflighted::default(),
             earlier_attempts: vec!["attempt 1: VM_REBOOTED: …".into()],
             report: None,
             delivery: Progress::default(),

@@ -35,14 +35,17 @@ impl Run<'_> {
         for warning in claim::parse(&self.record.source)?.warnings {
             warn!("{warning}");
         }
-        let job = self.job()?;
-        self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
+        let mut job = self.job()?;
+        let url = self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
+        let preflight = self.begin_preflight(url, &job.callback.auth);
         self.record.attempt.image = job.image().map(str::to_owned);
         if self.takes_over().await? {
             return Ok(());
         }
-        if let Work::Container(container) = &job.work {
+        self.unless_stopped(Duration::ZERO, async |run| run.heed_preflight(preflight).await).await?;
+        if let Work::Container(container) = &mut job.work {
             self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
+            self.unless_stopped(Duration::ZERO, async |run| run.give_gpus(container).await).await?;
         }
         // A create that was begun is seen through: dropped here, it would go on in the engine.
         self.unless_stopped(CALL_GRACE, async |run| run.create(&job).await).await

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::{
     EngineError,
     events::NO_DEADLINE,
-    inspect::{ContainerAnswer, ErrorAnswer, Found, ImageAnswer, InfoAnswer, Inspected},
+    inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected},
 };
 use crate::{
     clock,
@@ -198,8 +198,18 @@ impl DockerEngine {
 
     /// Whether the container's directory, with its json-file log, can be read here.
     pub async fn has_log_file(&self, container: &str) -> Result<bool, EngineError> {
-        let root = self.get::<InfoAnswer>("info", "/info").await?.docker_root_dir;
+        let root = self.info().await?.docker_root_dir;
         Ok(root.is_some_and(|root| fs::read_dir(root.join("containers").join(container)).is_ok()))
+    }
+
+    /// What the engine says of itself.
+    pub async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.get("info", "/info").await
+    }
+
+    /// The version of the API that was agreed on.
+    pub fn api_version(&self) -> String {
+        self.docker.client_version().to_string()
     }
 
     /// Which process the daemon is: another one is a daemon that was started anew. `None` where there is no pid file beside its

@@ -40,6 +40,11 @@ impl EngineError {
         self.message_has(&["task"]) && self.message_has(&["already exists"])
     }
 
+    /// Whether the engine has no GPUs to give to a container: no driver, or no toolkit that knows it.
+    pub fn is_without_gpus(&self) -> bool {
+        self.message_has(&["could not select device driver", "nvidia-container-cli", "GPU vendor"])
+    }
+
     /// Whether the call may not have reached the engine, or its answer was lost: the engine's state has to be looked at.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Late { .. } | Self::Unreachable(_))

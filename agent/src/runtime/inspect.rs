@@ -2,7 +2,7 @@
 //! complete, and for that a tenth of the whole binary.
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerInspect>.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -131,10 +131,30 @@ impl ImageAnswer {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct InfoAnswer {
-    pub(super) docker_root_dir: Option<PathBuf>,
+/// What the engine says of itself; what it does not say is empty.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct EngineInfo {
+    pub docker_root_dir: Option<PathBuf>,
+    pub server_version: String,
+    /// The storage driver.
+    pub driver: String,
+    /// `1` or `2`.
+    pub cgroup_version: String,
+    pub memory_limit: bool,
+    pub live_restore_enabled: bool,
+    runtimes: serde_json::Map<String, serde_json::Value>,
+}
+
+impl EngineInfo {
+    pub fn has_runtime(&self, name: &str) -> bool {
+        self.runtimes.contains_key(name)
+    }
+
+    /// Whether the containers' directories, with their json-file logs, can be read here.
+    pub fn has_log_files(&self) -> bool {
+        self.docker_root_dir.as_ref().is_some_and(|root| fs::read_dir(root.join("containers")).is_ok())
+    }
 }
 
 /// What the engine answers with where it refuses something.

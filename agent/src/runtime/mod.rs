@@ -6,6 +6,7 @@ mod docker;
 mod engine;
 mod error;
 mod events;
+pub mod gpus;
 mod inspect;
 mod process;
 mod pull;
@@ -17,7 +18,7 @@ pub use self::{
     engine::Engine,
     error::EngineError,
     events::{Event, Events},
-    inspect::{Found, Inspected, Status},
+    inspect::{EngineInfo, Found, Inspected, Status},
     process::Processes,
     pull::{pull, registry_wants_token},
     usage::{Meter, Usage},

@@ -3,6 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
 use crate::http::{Reply, Request, Wire};
 use crate::recorded::{Answer, Site};
 use crate::script::{Action, Step};
@@ -78,6 +81,12 @@ async fn normal_answer(shared: &Shared, site: Site, id: u64, request: &Request) 
 
 /// Adds the headers that every answer of a server has, scripted ones too.
 fn signed(reply: Reply, site: Site) -> Reply {
+    let reply = if reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+        reply
+    } else {
+        let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+        reply.with("Date", now.expect("the year is one of four digits"))
+    };
     match site {
         Site::Metadata => reply.with("Metadata-Flavor", "Google").with("Server", "Metadata Server for VM"),
         Site::Callback => reply.with("Server", "ESF"),

@@ -32,6 +32,7 @@ async fn help_teaches_and_version_names() {
             "run",
             "check",
             "install",
+            "doctor",
             "status",
             "callback-url",
             "job-spec",

@@ -181,7 +181,7 @@ async fn the_token_goes_to_google_or_to_hosts_that_were_named() {
     assert!(requests.iter().all(|request| request.header("authorization").is_none()), "{requests:?}");
 }
 
-/// Nothing can be POSTed; the console and the guest attributes have the report.
+/// Nothing can be POSTed, so nothing is run; the console and the guest attributes have the report.
 #[tokio::test]
 async fn without_a_service_account_the_other_channels_have_the_report() {
     let setup = Setup::with_job("echo x >>/shared/starts; exit 7")
@@ -194,8 +194,10 @@ async fn without_a_service_account_the_other_channels_have_the_report() {
     let report =
         e2e::until("the guest attribute", async || machine.cloud.guest_attributes().remove("vmjob/report")).await;
     let report: Value = serde_json::from_slice(&report).unwrap();
-    expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    let fix = "~gcloud compute instances set-service-account";
+    expect(&report, &json!({"cause": "INVALID_SPEC", "exit_code": null, "message": "~no service account", "fix": fix}));
     assert!(machine.cloud.callback_requests().is_empty());
+    assert_eq!(machine.starts(), 0);
     machine.cut().await;
 
     // The same of the script.
