@@ -104,6 +104,7 @@ impl Assignment {
             report: None,
             delivery: crate::delivery::Progress::default(),
             finished: false,
+            blocked: None,
         }
     }
 }

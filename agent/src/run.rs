@@ -2,9 +2,11 @@
 //! done; a restart, after a crash or on purpose, is the same loop begun again.
 
 mod attempt;
+mod blocking;
 mod finish;
 mod output;
 mod run_time;
+mod secrets;
 mod stopping;
 mod watch;
 
@@ -15,6 +17,7 @@ use tracing::{info, warn};
 
 use tokio::time::{Instant, sleep};
 
+use self::secrets::Secrets;
 use crate::{
     claim::{self, Assignment},
     cli::Config,
@@ -81,6 +84,7 @@ struct Run<'a> {
     unreadable: Option<Failure>,
     engine: Option<Engine>,
     logs: Option<Logs>,
+    secrets: Secrets,
     /// Whether the log has been read by a stream that was there before the job started.
     attached: bool,
     /// Whether an earlier run of the agent began what this one carries on.
@@ -121,6 +125,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             unreadable,
             engine: None,
             logs: None,
+            secrets: Secrets::default(),
             attached: false,
             carried_on,
             is_forgetful: false,

@@ -199,7 +199,7 @@ fn answered(answer: &Answer) -> String {
 
 /// `Retry-After` in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
 /// is told: the VM's may be wrong.
-fn retry_after(answer: &Answer) -> Option<Duration> {
+pub fn retry_after(answer: &Answer) -> Option<Duration> {
     let header = |name| answer.headers.get(name)?.to_str().ok().map(str::trim);
     let date = |text| jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp());
     let text = header(header::RETRY_AFTER)?;

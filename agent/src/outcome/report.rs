@@ -205,6 +205,7 @@ mod tests {
             report: None,
             delivery: Progress::default(),
             finished: false,
+            blocked: None,
         }
     }
 

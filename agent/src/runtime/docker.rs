@@ -27,7 +27,8 @@ use tracing::{info, warn};
 use super::{
     EngineError,
     events::NO_DEADLINE,
-    inspect::{ContainerAnswer, ErrorAnswer, Found, ImageAnswer, InfoAnswer, Inspected},
+    inspect::{ContainerAnswer, ErrorAnswer, Found, ImageAnswer, InfoAnswer, Inspected, NetworkAnswer},
+    metadata_block::Blocked,
 };
 use crate::{
     clock,
@@ -183,6 +184,12 @@ impl DockerEngine {
     pub async fn has_log_file(&self, container: &str) -> Result<bool, EngineError> {
         let root = self.get::<InfoAnswer>("info", "/info").await?.docker_root_dir;
         Ok(root.is_some_and(|root| fs::read_dir(root.join("containers").join(container)).is_ok()))
+    }
+
+    /// The bridge that containers of a network are on.
+    pub async fn bridge(&self, network: &str) -> Result<Blocked, EngineError> {
+        let answer = self.get::<NetworkAnswer>("network inspect", &format!("/networks/{network}")).await?;
+        Blocked::bridge(&answer.bridge()?)
     }
 
     /// Which process the daemon is, with its start since boot: another one is a daemon that was started anew. `None` where there is

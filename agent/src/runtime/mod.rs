@@ -7,6 +7,7 @@ mod engine;
 mod error;
 mod events;
 mod inspect;
+mod metadata_block;
 mod process;
 mod pull;
 mod usage;
@@ -14,10 +15,11 @@ mod usage;
 pub use self::{
     config::{ContainerNames, RESULT_FILE},
     docker::DockerEngine,
-    engine::Engine,
+    engine::{Engine, SecretEnv},
     error::EngineError,
     events::{Event, Events},
     inspect::{Found, Inspected, Status},
+    metadata_block::Blocked,
     process::Processes,
     pull::{pull, registry_wants_token},
     usage::{Meter, Usage},
