@@ -135,6 +135,7 @@ impl Assignment {
             report: None,
             delivery: crate::delivery::Progress::default(),
             finished: false,
+            blocked: None,
         }
     }
 }

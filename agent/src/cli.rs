@@ -36,6 +36,7 @@ Options:                                                                        
   --state-dir DIR              journal and report; default /var/lib/vmjob         [STATE_DIRECTORY]
   --callback-allow HOST        also send the token to HOST (repeatable)      [VMJOB_CALLBACK_ALLOW]
   --compute-endpoint URL       where `on_finish: delete` deletes the VM   [VMJOB_COMPUTE_ENDPOINT]
+  --secretmanager-endpoint URL where `secret_env` is read           [VMJOB_SECRETMANAGER_ENDPOINT]
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
@@ -83,9 +84,11 @@ pub struct Config {
     pub callback_allow: Vec<String>,
     /// The Compute Engine API's base URL, ending in a slash.
     pub compute_endpoint: String,
+    /// The Secret Manager API's base URL, ending in a slash.
+    pub secretmanager_endpoint: String,
     /// How long to wait for a Docker daemon that does not answer.
     pub engine_patience: Duration,
-    /// How long to wait for a metadata server that does not answer.
+    /// How long to wait for a metadata server, or for Secret Manager, that does not answer.
     pub metadata_patience: Duration,
     /// How long to wait for the driver of GPUs that are there.
     pub gpu_patience: Duration,
@@ -111,12 +114,13 @@ pub struct Cli {
 }
 
 const COMMANDS: [&str; 5] = ["run", "check", "install", "doctor", "status"];
-const OPTIONS: [&str; 13] = [
+const OPTIONS: [&str; 14] = [
     "metadata-host",
     "docker-host",
     "state-dir",
     "callback-allow",
     "compute-endpoint",
+    "secretmanager-endpoint",
     "log-format",
     "engine-patience",
     "metadata-patience",
@@ -167,6 +171,8 @@ impl Cli {
             .filter(|host| !host.is_empty())
             .collect();
         let mut compute_endpoint = setting("VMJOB_COMPUTE_ENDPOINT", "https://compute.googleapis.com/compute/v1/");
+        let mut secretmanager_endpoint =
+            setting("VMJOB_SECRETMANAGER_ENDPOINT", "https://secretmanager.googleapis.com/v1/");
         let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
         let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
         let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
@@ -191,6 +197,7 @@ impl Cli {
                 Long("state-dir") => state_dir = text(&mut parser)?.into(),
                 Long("callback-allow") => callback_allow.push(text(&mut parser)?),
                 Long("compute-endpoint") => compute_endpoint = text(&mut parser)?,
+                Long("secretmanager-endpoint") => secretmanager_endpoint = text(&mut parser)?,
                 Long("log-format") => log_format = text(&mut parser)?,
                 Long("engine-patience") => engine_patience = text(&mut parser)?,
                 Long("metadata-patience") => metadata_patience = text(&mut parser)?,
@@ -224,7 +231,8 @@ impl Cli {
             cannot_run: None,
             root: setting("VMJOB_ROOT", "/").into(),
             spare_dir: directory("RUNTIME_DIRECTORY", "/run/vmjob"),
-            compute_endpoint: format!("{}/", compute_endpoint.trim_end_matches('/')),
+            compute_endpoint: base_url(&compute_endpoint),
+            secretmanager_endpoint: base_url(&secretmanager_endpoint),
         };
         let log_format = match log_format.as_str() {
             "text" => LogFormat::Text,
@@ -248,6 +256,10 @@ impl Cli {
         };
         Ok(Self { command, log_format, log_filter: setting("RUST_LOG", "info") })
     }
+}
+
+fn base_url(url: &str) -> String {
+    format!("{}/", url.trim_end_matches('/'))
 }
 
 /// The value of the option that was just read.

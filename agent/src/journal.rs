@@ -2,6 +2,7 @@
 //! whole, so that at any moment the disk holds either the old record or the new one.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -93,6 +94,10 @@ pub struct Attempt {
     pub started_since_boot_s: Option<f64>,
     pub finished_at: Option<String>,
     pub run_s: Option<f64>,
+    /// The version that each of its secrets was read at, by the name in the job.
+    pub secrets: BTreeMap<String, String>,
+    /// Why nothing more of its log may be shown, if so.
+    pub withheld: Option<String>,
     pub usage: Usage,
     pub stop: Option<Stop>,
 }
@@ -123,6 +128,9 @@ pub struct Record {
     /// Whether the VM was told to go, as `on_finish` asks: once, so that a VM that is started again stays.
     #[serde(default)]
     pub finished: bool,
+    /// Whom rules of the VM keep from the metadata server; written down before they are made.
+    #[serde(default)]
+    pub blocked: Option<String>,
 }
 
 impl Record {

@@ -2,11 +2,13 @@
 //! done; a restart, after a crash or on purpose, is the same loop begun again.
 
 mod attempt;
+mod blocking;
 mod finish;
 mod gpus;
 mod output;
 mod preflight;
 mod run_time;
+mod secrets;
 mod stopping;
 mod watch;
 
@@ -17,6 +19,7 @@ use tracing::{info, warn};
 
 use tokio::time::{Instant, sleep};
 
+use self::secrets::Secrets;
 use crate::{
     claim::{self, Assignment},
     cli::Config,
@@ -85,6 +88,7 @@ struct Run<'a> {
     /// The daemon that this process saw going away.
     daemon_gone: Option<Daemon>,
     logs: Option<Logs>,
+    secrets: Secrets,
     /// Whether the log has been read by a stream that was there before the job started.
     attached: bool,
     /// Whether an earlier run of the agent began what this one carries on.
@@ -126,6 +130,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             engine: None,
             daemon_gone: None,
             logs: None,
+            secrets: Secrets::default(),
             attached: false,
             carried_on,
             is_forgetful: false,

@@ -11,6 +11,7 @@ mod user;
 use std::{
     fs, io,
     io::{BufRead, BufReader, Read, Write},
+    net::Shutdown,
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -37,8 +38,20 @@ pub use self::{
 };
 use crate::clock;
 
+/// The number of the user that `text` names, as `process.user` does.
+///
+/// # Errors
+/// There is no such user.
+pub fn uid_of(text: Option<&str>) -> io::Result<u32> {
+    user::User::named(text).map(|user| user.uid)
+}
+
 /// How long a child that has the output open may go on after the job has ended.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the agent may take to send the job's secrets.
+const SECRETS_PATIENCE: Duration = Duration::from_mins(1);
+/// What its line with them, a JSON object, begins with.
+pub const SECRETS_WORD: &str = "SECRETS ";
 /// How long killed processes may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -64,14 +77,20 @@ pub fn run(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let spec = files.spec()?;
+    // Of a shim that never got the job's secrets.
+    let _ = fs::remove_file(files.socket());
     let listener = UnixListener::bind(files.socket())?;
     fs::set_permissions(files.socket(), fs::Permissions::from_mode(0o600))?;
+    let (events, coming) = channel();
+    take_commands(listener, events.clone());
+    let secrets = if spec.has_secrets { wait_for_secrets(&coming)? } else { String::new() };
     let group = Group::enter(&spec.name, spec.has_own_group)?;
 
     let (mut child, mut gate) = spawn(dir)?;
     let mut state = ProcessState::begun(child.id().into(), group.paths());
     files.save(&state)?;
-    let began = open(&mut gate).and_then(|()| {
+    let began = open(&mut gate, &secrets).and_then(|()| {
+        drop(secrets);
         let mut problem = String::new();
         // Closed by the job's program as it begins.
         gate.read_to_string(&mut problem).map(|_| problem)
@@ -86,10 +105,8 @@ pub fn run(dir: &Path) -> io::Result<()> {
     state.started_at = Some(clock::now());
     files.save(&state)?;
 
-    let (events, coming) = channel();
     let pid = Pid::from_child(&child);
     Log::begin(&files.log(), child.stdout.take(), child.stderr.take(), events.clone())?;
-    take_commands(listener, events.clone());
     take_signals(events.clone())?;
     thread::spawn(move || events.send(Event::Exited(child.wait())));
     let status = follow(&coming, pid, &group)?;
@@ -115,8 +132,24 @@ fn spawn(dir: &Path) -> io::Result<(Child, UnixStream)> {
     Ok((child, gate))
 }
 
-fn open(gate: &mut UnixStream) -> io::Result<()> {
-    gate.write_all(b"\n")
+/// Lets the job begin, with this much more of an environment.
+fn open(gate: &mut UnixStream, secrets: &str) -> io::Result<()> {
+    gate.write_all(b"\n")?;
+    gate.write_all(secrets.as_bytes())?;
+    gate.shutdown(Shutdown::Write)
+}
+
+/// The job's secrets, as the agent sends them: JSON. Any other word means that the job is not wanted any more.
+fn wait_for_secrets(coming: &Receiver<Event>) -> io::Result<String> {
+    let nobody = || io::Error::other("nobody sent the job's secrets");
+    match coming.recv_timeout(SECRETS_PATIENCE).map_err(|_| nobody())? {
+        Event::Signal(word, mut client) => {
+            let secrets = word.strip_prefix(SECRETS_WORD).map(str::to_owned);
+            client.write_all(if secrets.is_some() { b"sent\n" } else { b"ended\n" })?;
+            secrets.ok_or_else(nobody)
+        }
+        _ => Err(nobody()),
+    }
 }
 
 /// Does what is asked until the job has ended, and its output too, or nearly.

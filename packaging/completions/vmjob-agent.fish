@@ -14,6 +14,7 @@ complete -c vmjob-agent -l docker-host -x -d 'The Docker engine'
 complete -c vmjob-agent -l state-dir -xa '(__fish_complete_directories)' -d 'Journal and report'
 complete -c vmjob-agent -l callback-allow -x -d 'Also send the token to this host'
 complete -c vmjob-agent -l compute-endpoint -x -d 'Where a VM deletes itself'
+complete -c vmjob-agent -l secretmanager-endpoint -x -d 'Where secrets are read'
 complete -c vmjob-agent -l log-format -xa 'text json' -d "The agent's own log"
 complete -c vmjob-agent -l engine-patience -x -d 'How long to wait for Docker'
 complete -c vmjob-agent -l metadata-patience -x -d 'How long to wait for metadata'

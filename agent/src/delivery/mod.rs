@@ -207,7 +207,7 @@ fn answered(answer: &Answer) -> String {
 
 /// `Retry-After` in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
 /// is told: the VM's may be wrong.
-fn retry_after(answer: &Answer) -> Option<Duration> {
+pub fn retry_after(answer: &Answer) -> Option<Duration> {
     let text = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

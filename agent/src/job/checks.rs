@@ -76,14 +76,22 @@ pub(super) fn user(text: &str) -> Result<String, Problem> {
 
 /// `secret` is the resource name of one version, as the Secret Manager API wants it.
 pub(super) fn secret(text: &str) -> Result<String, Problem> {
-    let parts: Vec<&str> = text.split('/').collect();
-    if let ["projects", project, "secrets", secret, "versions", version] = parts[..]
-        && ![project, secret, version].contains(&"")
-    {
+    if is_secret_version(text) {
         return Ok(text.to_owned());
     }
     Err(Problem::new(format!("expected a secret version, found {}", quote(text)))
         .fix(r#"write for example "projects/p/secrets/s/versions/latest""#))
+}
+
+/// Whether the text is the resource name of one version: nothing in it means anything in a URL.
+pub fn is_secret_version(text: &str) -> bool {
+    let is_name = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':'))
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    matches!(parts[..], ["projects", project, "secrets", secret, "versions", version]
+        if [project, secret, version].into_iter().all(is_name))
 }
 
 /// `gs://bucket/…`; the name after the bucket may be empty.
@@ -254,8 +262,16 @@ mod tests {
             assert!(bucket_uri(text).is_err());
         }
         assert!(secret("projects/p/secrets/s/versions/3").is_ok());
-        for text in ["s", "projects/p/secrets/s", "projects//secrets/s/versions/1"] {
-            assert!(secret(text).is_err());
+        assert!(secret("projects/example.com:p/secrets/S_1-a/versions/latest").is_ok());
+        for text in [
+            "s",
+            "projects/p/secrets/s",
+            "projects//secrets/s/versions/1",
+            "projects/p/secrets/../versions/1",
+            "projects/p/secrets/s?x=/versions/1",
+            "projects/p/secrets/s/versions/1#",
+        ] {
+            assert!(secret(text).is_err(), "{text}");
         }
         assert_eq!(extra_host("a=::1"), Ok("a:::1".to_owned()));
         assert!(extra_host("a").is_err());

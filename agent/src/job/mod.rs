@@ -4,6 +4,7 @@
 //! Out: a [`Job`] with every default filled in, and warnings; or a [`JobError`] that names the place.
 //! Nothing here touches a network, a file or a clock, and no command line is ever given to a shell.
 
+mod blocking;
 mod checks;
 mod container;
 mod docker_command;
@@ -27,6 +28,7 @@ mod words;
 #[cfg(test)]
 mod properties;
 
+pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
 pub use spec::parse_spec;

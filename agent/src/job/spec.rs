@@ -7,7 +7,7 @@ use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
-use super::{json, settings, text, warnings};
+use super::{blocking, json, settings, text, warnings};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
 pub(super) const FIELDS: [&str; 14] = [
@@ -72,6 +72,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
+    blocking::check(&job).map_err(|(place, problem)| problem.at(ATTRIBUTE, place))?;
     let warnings = warnings::of(&job);
     Ok(Parsed { job, warnings })
 }
@@ -142,7 +143,7 @@ mod tests {
             "outputs": [{"from": "/data/out", "to": "gs://b/out/", "required": false}],
             "logs": {"summary_bytes": 1024, "upload": "gs://b/logs/", "forward": false},
             "callback": {"auth": "id_token", "audience": null, "give_up_after": "24h"},
-            "metadata_server": "block", "on_finish": "delete"
+            "metadata_server": "allow", "on_finish": "delete"
         })
     }
 
@@ -257,12 +258,12 @@ mod tests {
         let places = |spec: &serde_json::Value| {
             parse(spec).unwrap().job.unsupported().into_iter().map(|error| error.place).collect::<Vec<_>>()
         };
-        assert_eq!(places(&full()), ["container.secret_env", "inputs", "outputs", "logs.upload", "metadata_server"]);
+        assert_eq!(places(&full()), ["inputs", "outputs", "logs.upload"]);
         assert_eq!(places(&json!({"process": {"command": ["/x"]}})), [""; 0]);
         assert_eq!(places(&json!({"container": {"image": "a"}})), [""; 0]);
         assert_eq!(
-            parse(&full()).unwrap().job.unsupported()[4].to_string(),
-            "job-spec: metadata_server: \"block\" is not supported by this version of vmjob-agent; leave it out, or use a later version"
+            parse(&full()).unwrap().job.unsupported()[0].to_string(),
+            "job-spec: inputs: it is not supported by this version of vmjob-agent; leave it out, or use a later version"
         );
     }
 }

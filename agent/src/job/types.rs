@@ -247,6 +247,14 @@ impl Job {
         }
     }
 
+    /// Which of its variables are secrets, and which.
+    pub fn secret_env(&self) -> &BTreeMap<String, String> {
+        match &self.work {
+            Work::Container(container) => &container.secret_env,
+            Work::Process(process) => &process.secret_env,
+        }
+    }
+
     /// This work with every other setting at its default.
     pub fn new(work: Work) -> Self {
         Self {

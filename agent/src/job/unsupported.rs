@@ -4,25 +4,18 @@
 
 use super::error::{JobError, Problem};
 use super::spec::ATTRIBUTE;
-use super::types::{Job, MetadataServer, Work};
+use super::types::Job;
 
 impl Job {
     /// The fields that this version cannot honour; a job that has any must not start.
     pub fn unsupported(&self) -> Vec<JobError> {
-        let (place, secrets) = match &self.work {
-            Work::Container(container) => ("container.secret_env", &container.secret_env),
-            Work::Process(process) => ("process.secret_env", &process.secret_env),
-        };
         let used = [
-            (!secrets.is_empty(), place),
             (!self.inputs.is_empty(), "inputs"),
             (!self.outputs.is_empty(), "outputs"),
             (self.logs.upload.is_some(), "logs.upload"),
-            (self.metadata_server == MetadataServer::Block, "metadata_server"),
         ];
         let error = |place: &str| {
-            let what = if place == "metadata_server" { "\"block\"" } else { "it" };
-            Problem::new(format!("{what} is not supported by this version of vmjob-agent"))
+            Problem::new("it is not supported by this version of vmjob-agent")
                 .fix("leave it out, or use a later version")
                 .at(ATTRIBUTE, place)
         };

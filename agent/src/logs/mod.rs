@@ -13,6 +13,8 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::mask::{MaskPlace, Masks};
+
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
@@ -21,12 +23,21 @@ use self::{
 };
 pub use self::{stream::OutputStream, summary::LogSummary};
 
-/// Hands pieces of output to the summary and the live view.
-fn into(summary: &mut Summary, mut forward: Option<&mut Forward>) -> impl FnMut(Stream, &[u8]) {
+/// Hands pieces of output to the summary and the live view, masked where the job has secrets.
+fn into<'a>(
+    summary: &'a mut Summary,
+    mut forward: Option<&'a mut Forward>,
+    mut masks: Option<&'a mut Masks>,
+) -> impl FnMut(Stream, &[u8]) + 'a {
     move |stream, piece| {
-        summary.push(stream, piece);
+        let mut text = piece;
+        if let Some(masks) = &mut masks {
+            text = masks.push(stream as usize, piece);
+            summary.count_masked(stream, piece.len(), text.len());
+        }
+        summary.push(stream, text);
         if let Some(forward) = &mut forward {
-            forward.push(stream, piece);
+            forward.push(stream, text);
         }
     }
 }
@@ -57,6 +68,15 @@ enum Source {
 pub struct Checkpoint {
     summary: Summary,
     place: Option<Place>,
+    #[serde(default)]
+    masks: MaskPlace,
+}
+
+impl Checkpoint {
+    /// How far the masking has come.
+    pub fn mask_place(&self) -> MaskPlace {
+        self.masks
+    }
 }
 
 /// The log being read.
@@ -66,16 +86,20 @@ pub struct Logs {
     place: Option<Place>,
     summary: Summary,
     forward: Option<Forward>,
+    /// What hides the job's secrets, if it has any.
+    masks: Option<Masks>,
     /// Whether a source broke off.
     broke_off: bool,
 }
 
 impl Logs {
-    /// Goes on from `checkpoint`, which may be empty, without a source yet. `forward` repeats the output on stdout.
-    pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool) -> Self {
-        let Checkpoint { mut summary, place } = checkpoint;
+    /// Goes on from `checkpoint`, which may be empty, without a source yet. `forward` repeats the output on stdout. Whatever is shown
+    /// or kept goes through `masks`.
+    pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool, masks: Option<Masks>) -> Self {
+        let Checkpoint { mut summary, place, .. } = checkpoint;
         summary.set_budget(summary_bytes);
-        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start), broke_off: false }
+        let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
+        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start), masks, broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -105,8 +129,8 @@ impl Logs {
     /// Waits for output and takes one helping of it. May be dropped at any time without losing any. Never returns once
     /// the source has ended.
     pub async fn pump(&mut self) {
-        let Self { source, summary, forward, .. } = self;
-        let mut take = into(summary, forward.as_mut());
+        let Self { source, summary, forward, masks, .. } = self;
+        let mut take = into(summary, forward.as_mut(), masks.as_mut());
         let taken = match source {
             Source::File(file) => file.next(&mut take).await.map_err(|error| Some(lost_file(&error))),
             Source::Attached(attached) => attached.next(&mut take).await,
@@ -119,9 +143,9 @@ impl Logs {
     /// Takes what is left after the job has ended, for at most `patience`.
     pub async fn drain(&mut self, patience: Duration) {
         let drained = tokio::time::timeout(patience, async {
-            let Self { source, summary, forward, .. } = &mut *self;
+            let Self { source, summary, forward, masks, .. } = &mut *self;
             if let Source::File(file) = source {
-                let taken = file.rest(&mut into(summary, forward.as_mut())).await;
+                let taken = file.rest(&mut into(summary, forward.as_mut(), masks.as_mut())).await;
                 return self.after(taken.map_err(|error| Some(lost_file(&error))));
             }
             while matches!(self.source, Source::Attached(_)) {
@@ -146,11 +170,22 @@ impl Logs {
             Source::File(file) => Some(file.place()),
             _ => self.place,
         };
-        Checkpoint { summary: self.summary.clone(), place }
+        let masks = self.masks.as_ref().map(Masks::place).unwrap_or_default();
+        Checkpoint { summary: self.summary.clone(), place, masks }
     }
 
     /// The summary for the report. Flushes the live view.
-    pub fn finish(self) -> LogSummary {
+    pub fn finish(mut self) -> LogSummary {
+        if let Some(masks) = &mut self.masks {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let text = masks.finish(stream as usize);
+                self.summary.count_masked(stream, 0, text.len());
+                self.summary.push(stream, text);
+                if let Some(forward) = &mut self.forward {
+                    forward.push(stream, text);
+                }
+            }
+        }
         if let Some(forward) = self.forward {
             forward.finish();
         }
@@ -172,7 +207,10 @@ impl Logs {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::mask::Masker;
 
     /// The summary of a log with just this on stdout, at the largest budget a job may ask for.
     pub(crate) fn summary_of(log: &[u8]) -> LogSummary {
@@ -180,5 +218,26 @@ pub(crate) mod tests {
         summary.set_budget(40_960);
         summary.push(Stream::Stdout, log);
         summary.finish(false)
+    }
+
+    #[test]
+    fn a_masked_log_is_counted_as_the_job_wrote_it_across_restarts() {
+        let masker = Arc::new(Masker::new(["a secret", "two\nlines of it", "long ".repeat(100).as_str()]));
+        let log = format!("1 a secret\n2 two\nlines of it\n{}\n5 a sec", "long ".repeat(100));
+        for size in [1, 3, 7, 1000] {
+            let mut checkpoint = Checkpoint::default();
+            for piece in log.as_bytes().chunks(size) {
+                let masks = Masks::new(Some(masker.clone()), checkpoint.mask_place());
+                let mut logs = Logs::resume(checkpoint, 4096, false, Some(masks));
+                into(&mut logs.summary, None, logs.masks.as_mut())(Stream::Stdout, piece);
+                let saved = serde_json::to_string(&logs.checkpoint()).unwrap();
+                checkpoint = serde_json::from_str(&saved).unwrap();
+            }
+            let masks = Masks::new(Some(masker.clone()), checkpoint.mask_place());
+            let summary = Logs::resume(checkpoint, 4096, false, Some(masks)).finish();
+            assert_eq!((summary.stdout_bytes, summary.stdout_lines), (log.len() as u64, 5), "pieces of {size}");
+            let shown = serde_json::to_value(&summary).unwrap();
+            assert_eq!((&shown["tail"], &shown["omitted_bytes"]), (&"1 ***\n2 ***\n***\n***\n5 ***".into(), &0.into()));
+        }
     }
 }

@@ -26,6 +26,9 @@ pub(super) struct Summary {
     /// Lines begun so far, both streams together: the numbers that `docker logs | nl` would show.
     lines: u64,
     errors: ErrorLines,
+    /// How many bytes more the job wrote than came here: secrets are longer than the stars in their place, or shorter.
+    #[serde(default)]
+    masked: i64,
 }
 
 /// One of the two streams.
@@ -52,12 +55,24 @@ impl Summary {
         (self.stdout.bytes, self.stderr.bytes)
     }
 
+    /// Of a stream `raw` bytes came, of which `shown` are pushed.
+    pub(super) fn count_masked(&mut self, stream: Stream, raw: usize, shown: usize) {
+        let channel = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let masked = i64::try_from(raw).unwrap_or_default() - i64::try_from(shown).unwrap_or_default();
+        // May be less than nothing until what is counted here has been pushed.
+        channel.bytes = channel.bytes.wrapping_add_signed(masked);
+        self.masked += masked;
+    }
+
     pub(super) fn push(&mut self, stream: Stream, piece: &[u8]) {
         let channel = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        channel.bytes += piece.len() as u64;
+        channel.bytes = channel.bytes.wrapping_add(piece.len() as u64);
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let number = *channel.open.get_or_insert_with(|| {
                 self.lines += 1;
@@ -99,19 +114,17 @@ impl Summary {
                 self.errors.look_at(number, &channel.line);
             }
         }
+        let pushed = (self.stdout.bytes + self.stderr.bytes).saturating_add_signed(-self.masked);
         LogSummary {
             stdout_bytes: self.stdout.bytes,
             stderr_bytes: self.stderr.bytes,
             stdout_lines: self.stdout.lines,
             stderr_lines: self.stderr.lines,
             head: Text::beginning(&self.head, self.head.len()),
-            tail: Text::end(
-                &self.tail,
-                self.tail_budget,
-                self.tail.len() as u64 == self.stdout.bytes + self.stderr.bytes,
-            ),
+            tail: Text::end(&self.tail, self.tail_budget, self.tail.len() as u64 == pushed),
             errors: self.errors.into_lines(),
             omitted_bytes: 0,
+            pushed_bytes: pushed,
             uri: None,
             lost_some,
         }
@@ -131,6 +144,9 @@ pub struct LogSummary {
     tail: Text,
     errors: Vec<ErrorLine>,
     omitted_bytes: u64,
+    /// Both streams, as they may be shown.
+    #[serde(skip)]
+    pushed_bytes: u64,
     uri: Option<String>,
     /// Part of the log was rotated away unread: the counts are less than what the job wrote.
     #[serde(skip)]
@@ -162,9 +178,26 @@ impl LogSummary {
         Self { head, tail, errors, ..self.clone() }.with_omitted()
     }
 
+    /// The same log with none of its text.
+    #[must_use]
+    pub fn withheld(self) -> Self {
+        let omitted_bytes = self.stdout_bytes + self.stderr_bytes;
+        Self { head: Text::default(), tail: Text::default(), errors: Vec::new(), omitted_bytes, ..self }
+    }
+
+    /// The same log, each text through `mask`: what was apart when it came may have come together since.
+    #[must_use]
+    pub fn masked(mut self, mask: impl Fn(&str) -> String) -> Self {
+        let errors = self.errors.iter_mut().map(|error| &mut error.text);
+        for text in [&mut self.head.text, &mut self.tail.text].into_iter().chain(errors) {
+            *text = mask(text);
+        }
+        self
+    }
+
     fn with_omitted(mut self) -> Self {
         let shown = self.head.raw_bytes + self.tail.raw_bytes;
-        self.omitted_bytes = (self.stdout_bytes + self.stderr_bytes).saturating_sub(shown);
+        self.omitted_bytes = self.pushed_bytes.saturating_sub(shown);
         self
     }
 }

@@ -24,6 +24,10 @@ pub enum Cause {
     CreateFailed,
     StartFailed,
     EngineUnavailable,
+    /// By what Secret Manager answered.
+    SecretFailed {
+        retryable: bool,
+    },
     AgentError,
 }
 
@@ -68,7 +72,7 @@ impl Cause {
             | Self::EngineUnavailable => Some(Fault::Vm),
             Self::InvalidSpec | Self::CreateFailed | Self::StartFailed => Some(Fault::Spec),
             Self::ImageNotFound | Self::ImageDenied => Some(Fault::Image),
-            Self::ImagePullFailed | Self::AgentError => Some(Fault::Platform),
+            Self::ImagePullFailed | Self::SecretFailed { .. } | Self::AgentError => Some(Fault::Platform),
         }
     }
 
@@ -94,6 +98,7 @@ impl Cause {
             Self::CreateFailed => "CREATE_FAILED",
             Self::StartFailed => "START_FAILED",
             Self::EngineUnavailable => "ENGINE_UNAVAILABLE",
+            Self::SecretFailed { .. } => "SECRET_FAILED",
             Self::AgentError => "AGENT_ERROR",
         }
     }
@@ -109,6 +114,7 @@ impl Cause {
                 | Self::ContainerLost
                 | Self::ImagePullFailed
                 | Self::EngineUnavailable
+                | Self::SecretFailed { retryable: true }
                 | Self::AgentError
         )
     }

@@ -1,7 +1,7 @@
 //! Everything that can end a job other than its own exit. Each failure has one cause, given out in one place.
 
 use super::{Cause, Outcome};
-use crate::{job::JobError, runtime::EngineError};
+use crate::{job::JobError, runtime::EngineError, secrets::SecretError};
 
 pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
 
@@ -41,6 +41,8 @@ pub enum Failure {
     Pull { image: String, source: EngineError },
     #[error("failed to pull image {image}: {problem}")]
     PullStalled { image: String, problem: String },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("failed to create the container: {0}")]
     Create(EngineError),
     #[error("failed to start the container: {0}")]
@@ -72,6 +74,7 @@ impl Failure {
             Self::ImageNotFound { .. } | Self::ImageMissing { .. } => Cause::ImageNotFound,
             Self::ImageDenied { .. } => Cause::ImageDenied,
             Self::Pull { .. } | Self::PullStalled { .. } => Cause::ImagePullFailed,
+            Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
             Self::Create(_) => Cause::CreateFailed,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
             Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
@@ -114,6 +117,7 @@ impl Failure {
             return Some(FIX_DISK.into());
         }
         let fix = match self {
+            Self::Secret(error) => return error.fix.clone(),
             Self::NoJob => "set the VM's metadata attribute `job-spec` (JSON) or `docker-command` (`docker run …`)",
             Self::EngineUnavailable { .. } => {
                 "use an image that has Docker (Container-Optimized OS), or install and start it; see `journalctl -u docker`"

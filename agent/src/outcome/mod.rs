@@ -15,6 +15,8 @@ pub use self::{
     report::{MAX_REPORT_BYTES, Report, without_logs},
 };
 
+use crate::mask::Masker;
+
 /// How the job ended, and what is known about why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -32,6 +34,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Shows none of the job's secrets, whoever has put one in.
+    pub fn mask(&mut self, masker: &Masker) {
+        let texts = [&mut self.message].into_iter().chain(&mut self.fix).chain(&mut self.evidence);
+        for text in texts {
+            *text = masker.mask(text);
+        }
+    }
+
     /// An outcome of which no more is known than this.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self { cause, exit_code: None, signal: None, message: message.into(), evidence: Vec::new(), fix: None }

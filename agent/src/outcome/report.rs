@@ -207,6 +207,7 @@ mod tests {
             report: None,
             delivery: Progress::default(),
             finished: false,
+            blocked: None,
         }
     }
 

@@ -43,6 +43,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.unless_stopped(Duration::ZERO, async |run| run.heed_preflight(preflight).await).await?;
+        self.unless_stopped(Duration::ZERO, async |run| run.fetch_secrets(&job).await).await?;
         if let Work::Container(container) = &mut job.work {
             self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
             self.unless_stopped(Duration::ZERO, async |run| run.give_gpus(container).await).await?;
@@ -69,11 +70,12 @@ impl Run<'_> {
     async fn create(&mut self, job: &Job) -> Result<(), Failure> {
         let name = self.container_name();
         let result_dir = self.make_result_dir()?;
+        let secrets = self.secret_env()?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
             let engine = self.engine().await?;
-            let error = match engine.create(&name, &self.record, job, &result_dir).await {
+            let error = match engine.create(&name, &self.record, job, &secrets, &result_dir).await {
                 Ok(id) => {
                     info!(name, image = job.image(), "created the container");
                     self.record.attempt.container = Some(id);
@@ -184,6 +186,7 @@ impl Run<'_> {
     /// Created → Running: starts the container, unless it was started already.
     pub(super) async fn start(&mut self) -> Result<(), Cut> {
         let job = self.job()?;
+        self.fetch_secrets_again(&job).await;
         match self.unless_stopped(Duration::ZERO, async |run| run.engine().await.map(drop)).await {
             Err(Cut::Stopped) => return self.stop_unstarted(&job).await,
             reached => reached?,
@@ -246,13 +249,15 @@ impl Run<'_> {
             if !found.exit.error.is_empty() {
                 return Err(Failure::Start(EngineError::Failed(found.exit.error)));
             }
+            let secrets = self.secret_env()?;
             self.make_result_dir()?;
+            self.block_metadata(job).await?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
             self.record.attempt.started_since_boot_s = clock::since_boot().ok().map(|since| since.as_secs_f64());
             let engine = self.engine().await?;
             self.record.attempt.daemon = engine.daemon();
             self.save()?;
-            match engine.start(&id).await {
+            match engine.start(&id, &secrets).await {
                 Ok(()) => {}
                 // Whether it has started is for the next look to say.
                 Err(error) if error.is_lost() && tries_left > 0 => {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{ENGINE_PAUSE, Run};
+use super::{ENGINE_PAUSE, Run, Secrets};
 use crate::{
     cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
@@ -40,6 +40,9 @@ impl Run<'_> {
         if let Some(job) = &job
             && self.wants_retry(job, &outcome)
         {
+            if let Secrets::Known { masker, .. } = &self.secrets {
+                outcome.mask(masker);
+            }
             return self.next_attempt(job, &outcome).await;
         }
 
@@ -54,6 +57,7 @@ impl Run<'_> {
                 .evidence
                 .push("part of the log could not be read: the counts are less than what the job wrote".into());
         }
+        let (logs, result) = self.without_secrets(&mut outcome, logs, result);
         info!(cause = ?outcome.cause, "{}", outcome.message);
         let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_text();
         if let Some(guest) = &self.guest {
@@ -75,6 +79,7 @@ impl Run<'_> {
         let number = self.record.attempt.number;
         warn!("attempt {number} of {} ended: {}; trying again", job.retry.max_attempts, outcome.message);
         self.logs = None;
+        self.secrets = Secrets::default();
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
@@ -204,7 +209,7 @@ impl Run<'_> {
             }
         });
         match removed.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.unblock_metadata().await,
             Ok(Err(error)) => warn!("the job's container may have been left behind: {error}"),
             Err(_) => warn!("the job's container may have been left behind: the engine is too slow, or away"),
         }

@@ -18,10 +18,11 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 impl Run<'_> {
     /// The log reader, on from the last checkpoint.
     pub(super) fn logs(&mut self, job: &Job) -> &mut Logs {
-        let journal = &self.journal;
+        let Self { journal, secrets, .. } = self;
         self.logs.get_or_insert_with(|| {
             let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
-            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward)
+            let masks = Self::masks(secrets, job, checkpoint.mask_place());
+            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward, masks)
         })
     }
 

@@ -52,10 +52,11 @@ enum Waited {
 impl Run<'_> {
     /// Running → Exited.
     pub(super) async fn watch(&mut self) -> Result<(), Cut> {
+        let job = self.job()?;
+        self.fetch_secrets_again(&job).await;
         if self.record.attempt.boot_id != self.boot_id {
             return self.report_reboot().await;
         }
-        let job = self.job()?;
         let mut notices = self.notices.clone();
         let learnt = tokio::select! {
             learnt = self.wait_for_exit(&job) => learnt?,

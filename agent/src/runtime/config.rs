@@ -8,7 +8,7 @@ use bollard::models::{
     MountType, ResourcesUlimits,
 };
 
-use super::process::can_start_units;
+use super::{SecretEnv, process::can_start_units};
 use crate::{
     job::{Container, Gpus, Job, MountKind, Process},
     journal::Record,
@@ -41,9 +41,11 @@ pub(super) fn container_config(
     record: &Record,
     job: &Job,
     container: &Container,
+    secrets: &SecretEnv,
     result_dir: &Path,
 ) -> ContainerCreateBody {
-    let env = container.env.clone().into_iter().chain(job_env(record, job, Path::new(RESULT_DIR)));
+    let secrets = secrets.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned()));
+    let env = container.env.clone().into_iter().chain(secrets).chain(job_env(record, job, Path::new(RESULT_DIR)));
     let env = env.map(|(name, value)| format!("{name}={value}")).collect();
     let labels = container.labels.clone().into_iter().chain(labels(record)).collect();
     ContainerCreateBody {
@@ -79,6 +81,7 @@ pub(super) fn process_spec(
         user: process.user.clone(),
         labels: labels(record).into(),
         has_own_group: can_start_units(),
+        has_secrets: !process.secret_env.is_empty(),
     }
 }
 

@@ -28,7 +28,8 @@ use tracing::{info, warn};
 use super::{
     EngineError,
     events::NO_DEADLINE,
-    inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected},
+    inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, NetworkAnswer},
+    metadata_block::Blocked,
 };
 use crate::{
     clock,
@@ -200,6 +201,12 @@ impl DockerEngine {
     pub async fn has_log_file(&self, container: &str) -> Result<bool, EngineError> {
         let root = self.info().await?.docker_root_dir;
         Ok(root.is_some_and(|root| fs::read_dir(root.join("containers").join(container)).is_ok()))
+    }
+
+    /// The bridge that containers of a network are on.
+    pub async fn bridge(&self, network: &str) -> Result<Blocked, EngineError> {
+        let answer = self.get::<NetworkAnswer>("network inspect", &format!("/networks/{network}")).await?;
+        Blocked::bridge(&answer.bridge()?)
     }
 
     /// What the engine says of itself.

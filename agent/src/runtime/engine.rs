@@ -1,6 +1,6 @@
 //! What runs the job, of either kind, with the calls that both have: a container of the Docker engine, or a process with its shim.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use futures_util::stream;
 
@@ -9,13 +9,19 @@ use super::{
     config::{container_config, process_spec},
     docker::{Daemon, DockerEngine},
     inspect::Found,
+    metadata_block::Blocked,
     process::Processes,
 };
 use crate::{
     job::{Job, Work},
     journal::Record,
     logs::OutputStream,
+    secrets::SecretValue,
+    shim::uid_of,
 };
+
+/// The secret part of a job's environment.
+pub type SecretEnv = BTreeMap<String, SecretValue>;
 
 #[derive(Clone)]
 pub enum Engine {
@@ -30,11 +36,12 @@ impl Engine {
         name: &str,
         record: &Record,
         job: &Job,
+        secrets: &SecretEnv,
         result_dir: &Path,
     ) -> Result<String, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => {
-                docker.create(name, container_config(record, job, container, result_dir)).await
+                docker.create(name, container_config(record, job, container, secrets, result_dir)).await
             }
             (Self::Processes(processes), Work::Process(process)) => {
                 processes.create(&process_spec(name, record, job, process, result_dir))
@@ -43,10 +50,11 @@ impl Engine {
         }
     }
 
-    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
+    /// Starts it. A container has its secrets from its making on; a process gets them now, as nothing may keep them.
+    pub async fn start(&self, id: &str, secrets: &SecretEnv) -> Result<(), EngineError> {
         match self {
             Self::Docker(docker) => docker.start(id).await,
-            Self::Processes(processes) => processes.start(id).await,
+            Self::Processes(processes) => processes.start(id, secrets).await,
         }
     }
 
@@ -127,6 +135,22 @@ impl Engine {
         match self {
             Self::Docker(docker) => docker.image(image).await,
             Self::Processes(_) => Ok(None),
+        }
+    }
+
+    /// By which way the job would reach the metadata server; `None` where there is none.
+    pub async fn metadata_way(&self, job: &Job) -> Result<Option<Blocked>, EngineError> {
+        match (self, &job.work) {
+            (Self::Docker(docker), Work::Container(container)) => match container.network.as_deref() {
+                Some("none") => Ok(None),
+                None | Some("default") => docker.bridge("bridge").await.map(Some),
+                Some(network) => docker.bridge(network).await.map(Some),
+            },
+            (Self::Processes(_), Work::Process(process)) => {
+                let uid = uid_of(process.user.as_deref()).map_err(|error| EngineError::Failed(error.to_string()))?;
+                Blocked::user(uid).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

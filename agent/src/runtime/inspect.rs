@@ -7,6 +7,7 @@ use std::{collections::HashMap, fs, path::PathBuf};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::EngineError;
 use crate::{clock, outcome::Exit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,29 @@ impl EngineInfo {
     /// Whether the containers' directories, with their json-file logs, can be read here.
     pub fn has_log_files(&self) -> bool {
         self.docker_root_dir.as_ref().is_some_and(|root| fs::read_dir(root.join("containers")).is_ok())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct NetworkAnswer {
+    id: String,
+    driver: String,
+    options: Option<HashMap<String, String>>,
+}
+
+impl NetworkAnswer {
+    /// The bridge that it is in the VM: named by an option, or after the network's id. Networks of other drivers have none.
+    /// Source: moby `libnetwork/drivers/bridge`.
+    pub(super) fn bridge(&self) -> Result<String, EngineError> {
+        if self.driver != "bridge" {
+            let driver = &self.driver;
+            return Err(EngineError::Failed(format!(
+                "a network of the driver {driver:?} bypasses the VM's own: use \"bridge\""
+            )));
+        }
+        let named = self.options.as_ref().and_then(|options| options.get("com.docker.network.bridge.name"));
+        Ok(named.cloned().unwrap_or_else(|| format!("br-{}", self.id.get(..12).unwrap_or(&self.id))))
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod events;
 pub mod gpus;
 mod inspect;
+mod metadata_block;
 mod process;
 mod pull;
 mod usage;
@@ -15,10 +16,11 @@ mod usage;
 pub use self::{
     config::{ContainerNames, RESULT_FILE},
     docker::{Daemon, DockerEngine},
-    engine::Engine,
+    engine::{Engine, SecretEnv},
     error::EngineError,
     events::{Event, Events},
     inspect::{EngineInfo, Found, Inspected, Status},
+    metadata_block::Blocked,
     process::Processes,
     pull::{pull, registry_wants_token},
     usage::{Meter, Usage},

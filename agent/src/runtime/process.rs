@@ -17,14 +17,14 @@ use tokio::{
 };
 
 use super::{
-    EngineError,
+    EngineError, SecretEnv,
     inspect::{Found, Inspected, Status},
 };
 use crate::{
     clock,
     outcome::Exit,
     service,
-    shim::{Files, ProcessSpec, ProcessState, end_groups},
+    shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups},
 };
 
 /// Until a shim has begun its job, on slow disks at boot.
@@ -61,15 +61,19 @@ impl Processes {
     }
 
     /// Starts the shim, unless it is there, and waits until it has begun the job.
-    pub(super) async fn start(&self, name: &str) -> Result<(), EngineError> {
+    pub(super) async fn start(&self, name: &str, secrets: &SecretEnv) -> Result<(), EngineError> {
         let files = self.files(name);
         let spec = files.spec().map_err(|error| failed("read what is to run", &error))?;
         if UnixStream::connect(files.socket()).await.is_err() {
             launch(&spec, &self.dir.join(name)).await?;
         }
         let end = Instant::now() + START_DEADLINE;
+        let mut has_secrets = !spec.has_secrets;
         loop {
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
+            if state.is_none() && !has_secrets {
+                has_secrets = self.tell(name, &secrets_line(secrets)).await?;
+            }
             match state {
                 Some(ProcessState { error: Some(problem), .. }) => return Err(EngineError::Failed(problem)),
                 Some(state) if state.started_at.is_some() => return Ok(()),
@@ -134,10 +138,15 @@ impl Processes {
 
     /// Sends a signal; false if the job does not run.
     pub(super) async fn kill(&self, name: &str, signal: &str) -> Result<bool, EngineError> {
+        self.tell(name, signal).await
+    }
+
+    /// Sends the shim a line; false if it does not take it, or is not there.
+    async fn tell(&self, name: &str, line: &str) -> Result<bool, EngineError> {
         let Ok(shim) = UnixStream::connect(self.files(name).socket()).await else { return Ok(false) };
         let exchange = async {
             let mut shim = BufReader::new(shim);
-            shim.write_all(format!("{signal}\n").as_bytes()).await?;
+            shim.write_all(format!("{line}\n").as_bytes()).await?;
             let mut answer = String::new();
             shim.read_line(&mut answer).await.map(|_| answer)
         };
@@ -184,6 +193,12 @@ impl Processes {
         }
         files.remove().map_err(|error| failed("remove what the job has left", &error))
     }
+}
+
+/// What tells a shim the job's secrets.
+fn secrets_line(secrets: &SecretEnv) -> String {
+    let secrets = secrets.iter().map(|(name, value)| (name.clone(), value.reveal().into())).collect();
+    format!("{SECRETS_WORD}{}", serde_json::Value::Object(secrets))
 }
 
 /// Starts a shim that does not end with the agent: as a unit of its own where systemd is, and not confined as the agent is.

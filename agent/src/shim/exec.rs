@@ -2,6 +2,7 @@
 //! becomes that. What goes wrong is told through its standard input, which is a socket to the shim.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read, Write},
     os::{
@@ -40,7 +41,11 @@ pub fn exec(dir: &Path) -> io::Error {
     if let Err(error) = shim.read_exact(&mut word) {
         return error;
     }
-    let error = match prepare(dir, parent) {
+    let mut secrets = String::new();
+    if let Err(error) = shim.read_to_string(&mut secrets) {
+        return error;
+    }
+    let error = match prepare(dir, parent, &secrets) {
         Ok(mut command) => {
             let error = command.exec();
             io::Error::new(error.kind(), format!("{}: {error}", command.get_program().display()))
@@ -58,7 +63,7 @@ fn take_over_stdin() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn prepare(dir: &Path, shim: Option<Pid>) -> io::Result<Command> {
+fn prepare(dir: &Path, shim: Option<Pid>, secrets: &str) -> io::Result<Command> {
     let spec = Files::new(dir).spec()?;
     setsid()?;
     let user = User::named(spec.user.as_deref())?;
@@ -69,6 +74,8 @@ fn prepare(dir: &Path, shim: Option<Pid>) -> io::Result<Command> {
         return Err(io::Error::other("the shim is gone"));
     }
     let ProcessSpec { command, env, workdir, .. } = spec;
+    let secrets: BTreeMap<String, String> =
+        if secrets.is_empty() { BTreeMap::new() } else { serde_json::from_str(secrets)? };
     let (program, args) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let workdir = workdir.as_deref().unwrap_or("/");
     std::env::set_current_dir(workdir).map_err(|error| io::Error::new(error.kind(), format!("{workdir}: {error}")))?;
@@ -83,6 +90,7 @@ fn prepare(dir: &Path, shim: Option<Pid>) -> io::Result<Command> {
             ("LOGNAME", &user.name),
             ("SHELL", &user.shell),
         ])
+        .envs(secrets)
         .envs(env);
     Ok(prepared)
 }

@@ -29,6 +29,9 @@ pub struct ProcessSpec {
     pub labels: BTreeMap<String, String>,
     /// Whether the shim finds itself in a control group of its own; else it makes one.
     pub has_own_group: bool,
+    /// Whether part of the environment comes through the socket, as it must not be in a file.
+    #[serde(default)]
+    pub has_secrets: bool,
 }
 
 /// What became of it. There once the job's process was made, and before that runs the job's program.
@@ -72,7 +75,11 @@ impl Files {
 
     /// Makes the directory with what is to run.
     pub fn create(&self, spec: &ProcessSpec) -> io::Result<()> {
-        fs::DirBuilder::new().mode(0o700).create(&self.dir)?;
+        match fs::DirBuilder::new().mode(0o700).create(&self.dir) {
+            // Made by an agent that died before it could say what for.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.spec().is_err() => {}
+            made => made?,
+        }
         self.write(SPEC, spec)
     }
 
@@ -123,5 +130,21 @@ impl Files {
 
     fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
         durable::replace(&self.dir.join(name), &serde_json::to_vec_pretty(content)?, 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_a_dead_agent_left_empty_is_used_and_any_other_is_not() {
+        let files = Files::new(&std::env::temp_dir().join(format!("vmjob-shim-files-{}", std::process::id())));
+        let text = r#"{"name": "a", "command": ["true"], "env": {}, "labels": {}, "has_own_group": false}"#;
+        let spec: ProcessSpec = serde_json::from_str(text).unwrap();
+        fs::create_dir(&files.dir).unwrap();
+        files.create(&spec).unwrap();
+        assert_eq!(files.create(&spec).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        files.remove().unwrap();
     }
 }

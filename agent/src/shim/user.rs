@@ -13,7 +13,7 @@ pub(super) struct User {
     pub(super) name: String,
     pub(super) home: String,
     pub(super) shell: String,
-    uid: u32,
+    pub(super) uid: u32,
     gid: u32,
     groups: Vec<u32>,
     /// Nothing has to be changed.

@@ -22,5 +22,5 @@ pub use expect::expect;
 pub use gate::{Fate, Gate};
 pub use registry::{Registry, StoppedRegistry};
 pub use skip::skip;
-pub use vm::{Kind, Vm, merge};
+pub use vm::{Kind, Vm, files, merge};
 pub use wait::{DEADLINE, until};

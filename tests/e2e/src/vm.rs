@@ -163,6 +163,7 @@ impl Vm {
             .args(["run", "--metadata-host", &self.cloud.metadata_host(), "--callback-allow", "127.0.0.1"])
             .arg("--state-dir")
             .arg(self.state_dir())
+            .args(["--secretmanager-endpoint", &self.cloud.secretmanager_endpoint()])
             .env("RUNTIME_DIRECTORY", self.spare_dir());
         if self.kind != Kind::Docker {
             command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "100ms"]);
@@ -273,7 +274,7 @@ impl Vm {
 
     /// The tokens that the agent has sent.
     pub fn tokens(&self) -> Vec<String> {
-        let requests = self.cloud.callback_requests();
+        let requests = [self.cloud.callback_requests(), self.cloud.secret_requests()].concat();
         let bearers = requests.iter().filter_map(|request| request.header("authorization")?.strip_prefix("Bearer "));
         bearers.map(str::to_owned).collect()
     }
@@ -346,7 +347,7 @@ fn without_log_texts(report: &str) -> Value {
 }
 
 /// All files below a directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()

@@ -8,6 +8,7 @@
 use crate::compute;
 use crate::config::{CLOUD_PLATFORM, Config};
 use crate::http::{Reply, Request};
+use crate::secrets;
 use crate::shared::Shared;
 use crate::tokens::{Tokens, random};
 
@@ -32,6 +33,9 @@ pub(crate) struct Endpoint {
 pub(crate) fn answer(shared: &Shared, id: u64, request: &Request) -> Reply {
     if request.path().starts_with(compute::PATH) {
         return shared.change(|state| state.instance.answer(&state.tokens, request));
+    }
+    if request.path().starts_with(secrets::PATH) {
+        return shared.with(|state| state.secrets.answer(&state.tokens, request));
     }
     shared.change(|state| match state.endpoint.take(&state.tokens, request) {
         Ok(()) => {

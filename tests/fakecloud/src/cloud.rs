@@ -106,7 +106,7 @@ impl FakeCloud {
 
     /// Every request to the callback endpoint.
     pub fn callback_requests(&self) -> Vec<Recorded> {
-        self.shared.with(|state| state.record(Site::Callback).iter().cloned().collect())
+        self.api_requests(false)
     }
 
     /// The callback requests whose payload the workflow got, answered or not.
@@ -147,6 +147,41 @@ impl FakeCloud {
     /// Gives or takes the permission `compute.instances.delete`.
     pub fn set_delete_permission(&self, permitted: bool) {
         self.shared.change(|state| state.instance.permitted = permitted);
+    }
+
+    /// Base URL of the Secret Manager API, for the agent's `--secretmanager-endpoint`.
+    pub fn secretmanager_endpoint(&self) -> String {
+        format!("http://{}{}", self.callback_addr(), crate::secrets::PATH)
+    }
+
+    /// Adds a version to the secret `projects/P/secrets/S`.
+    pub fn add_secret(&self, name: &str, value: impl Into<Vec<u8>>) {
+        self.shared.change(|state| state.secrets.add(name, value.into()));
+    }
+
+    /// Disables a version, from 1 on.
+    pub fn disable_secret(&self, name: &str, version: usize) {
+        self.shared.change(|state| state.secrets.disable(name, version));
+    }
+
+    /// Gives or takes the permission `secretmanager.versions.access`.
+    pub fn set_secret_permission(&self, permitted: bool) {
+        self.shared.change(|state| state.secrets.permitted = permitted);
+    }
+
+    /// Adds steps for requests to Secret Manager.
+    pub fn script_secrets(&self, script: Script) {
+        self.shared.with(|state| state.script_secrets(script));
+    }
+
+    /// Every request to Secret Manager.
+    pub fn secret_requests(&self) -> Vec<Recorded> {
+        self.api_requests(true)
+    }
+
+    fn api_requests(&self, of_secrets: bool) -> Vec<Recorded> {
+        let is_wanted = |request: &&Recorded| request.path.starts_with(crate::secrets::PATH) == of_secrets;
+        self.shared.with(|state| state.record(Site::Callback).iter().filter(is_wanted).cloned().collect())
     }
 
     /// The workflow awaits the callback: takes the queued payload, or lets the next one through at once.

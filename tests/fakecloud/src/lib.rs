@@ -30,6 +30,7 @@ mod metadata;
 mod record;
 mod recorded;
 mod script;
+mod secrets;
 mod shared;
 mod state;
 mod tokens;

@@ -10,6 +10,8 @@ use crate::metadata::{GuestAttributes, Tree};
 use crate::record::Record;
 use crate::recorded::{Answer, Recorded, Site};
 use crate::script::{Action, Script, Step};
+use crate::secrets;
+use crate::secrets::Secrets;
 use crate::tokens::Tokens;
 
 #[derive(Debug)]
@@ -20,10 +22,12 @@ pub(crate) struct State {
     pub(crate) tokens: Tokens,
     pub(crate) endpoint: Endpoint,
     pub(crate) instance: Instance,
+    pub(crate) secrets: Secrets,
     metadata_record: Record,
     callback_record: Record,
     metadata_scripts: Vec<(String, Script)>,
     callback_script: Script,
+    secrets_script: Script,
     /// Accepted callbacks that `next_accepted` has not returned yet.
     news: VecDeque<u64>,
 }
@@ -36,10 +40,12 @@ impl State {
             tokens: Tokens::default(),
             endpoint: Endpoint::new(&config),
             instance: Instance::new(&config),
+            secrets: Secrets::new(config.numeric_project_id),
             metadata_record: Record::default(),
             callback_record: Record::default(),
             metadata_scripts: Vec::new(),
             callback_script: Script::default(),
+            secrets_script: Script::default(),
             news: VecDeque::new(),
             config,
         }
@@ -78,14 +84,20 @@ impl State {
         self.callback_script = std::mem::take(&mut self.callback_script).then(script);
     }
 
+    pub(crate) fn script_secrets(&mut self, script: Script) {
+        self.secrets_script = std::mem::take(&mut self.secrets_script).then(script);
+    }
+
     pub(crate) fn clear_scripts(&mut self) {
         self.metadata_scripts.clear();
         self.callback_script = Script::default();
+        self.secrets_script = Script::default();
     }
 
     /// The step for this request; without a script, to behave normally.
     pub(crate) fn next_step(&mut self, site: Site, request: &Request) -> Step {
         let scripted = match site {
+            Site::Callback if request.path().starts_with(secrets::PATH) => self.secrets_script.next_step(),
             Site::Callback => self.callback_script.next_step(),
             Site::Metadata => {
                 let path = request.path();

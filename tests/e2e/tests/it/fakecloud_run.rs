@@ -32,12 +32,15 @@ async fn a_command_line_goes_in_and_its_exit_and_report_come_out() {
 }
 
 #[tokio::test]
-async fn a_spec_goes_in_likewise() {
+async fn a_spec_goes_in_likewise_and_secrets_with_it() {
     let Some(vm) = Vm::with_docker().await else { return };
     let file = vm.dir().join("job.json").display().to_string();
-    std::fs::write(&file, vm.job("echo hello", json!({"id": vm.id()})).to_string()).unwrap();
-    let output = run(&["--spec", &file], &[]).await;
+    let secret = json!({"secret_env": {"A": "projects/p/secrets/a/versions/latest"}});
+    let job = vm.job("[ \"$A\" = hidden ] && echo \"it is $A\"", json!({"id": vm.id(), "container": secret}));
+    std::fs::write(&file, job.to_string()).unwrap();
+    let output = run(&["--spec", &file, "--secret", "projects/p/secrets/a=hidden"], &[]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("SUCCEEDED"), "{output:?}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("SUCCEEDED") && stdout.contains("it is ***"), "{output:?}");
     vm.check_remains().await;
 }

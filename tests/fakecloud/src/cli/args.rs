@@ -37,6 +37,8 @@ pub(crate) struct ServeOptions {
 pub(crate) struct RunOptions {
     pub(crate) agent: Option<PathBuf>,
     pub(crate) job: Job,
+    /// `projects/P/secrets/S`, and its value.
+    pub(crate) secrets: Vec<(String, String)>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) quiet: bool,
     pub(crate) json: bool,
@@ -109,12 +111,13 @@ fn parse_serve(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
 
 fn parse_run(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut agent, mut spec, mut state_dir, mut quiet, mut json) = (None, None, None, false, false);
-    let mut words = Vec::new();
+    let (mut words, mut secrets) = (Vec::new(), Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Command::Print(help::RUN.into())),
             Long("agent") => agent = Some(parser.value()?.into()),
             Long("spec") => spec = Some(parser.value()?.into()),
+            Long("secret") => secrets.push(pair(parser, "--secret projects/P/secrets/S=VALUE")?),
             Long("state-dir") => state_dir = Some(parser.value()?.into()),
             Long("quiet") => quiet = true,
             Long("json") => json = true,
@@ -134,7 +137,7 @@ fn parse_run(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
         (None, true) => return Err("no job: give `-- docker run IMAGE …` or --spec FILE".into()),
     };
-    Ok(Command::Run(RunOptions { agent, job, state_dir, quiet, json }))
+    Ok(Command::Run(RunOptions { agent, job, secrets, state_dir, quiet, json }))
 }
 
 fn docker_words(first: OsString, parser: &mut lexopt::Parser) -> Result<Vec<String>, lexopt::Error> {

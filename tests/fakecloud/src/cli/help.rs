@@ -28,6 +28,8 @@ runs, then the report that the workflow would have got. Ctrl-C stops the job as 
 Options:
   --agent PATH       the agent (default: vmjob-agent beside this program, then in PATH)
   --spec FILE        a job-spec, as JSON
+  --secret NAME=VALUE
+                     a secret for `secret_env`; NAME is projects/P/secrets/S (repeatable)
   --state-dir DIR    keep the agent's state there (default: a new directory, removed afterwards)
   --quiet            show only the report
   --json             the report as JSON on stdout, everything else on stderr

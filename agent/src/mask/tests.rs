@@ -1,0 +1,129 @@
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD},
+};
+use proptest::prelude::*;
+
+use super::*;
+
+const SECRET: &str = "p4ss w/rd+\"ü~2?";
+const KEY: &str = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nshort\nAQEFAASCBKcwggSjAgEAAoIB\n-----END KEY-----\n";
+
+/// A whole text in pieces of `size` bytes, as a restarted agent would mask it after each piece.
+fn in_pieces(masker: &Arc<Masker>, text: &[u8], size: usize) -> String {
+    let mut place = MaskPlace::default();
+    let mut shown = Vec::new();
+    for piece in text.chunks(size) {
+        let mut masks = Masks::new(Some(masker.clone()), place);
+        shown.extend_from_slice(masks.push(0, piece));
+        place = serde_json::from_str(&serde_json::to_string(&masks.place()).unwrap()).unwrap();
+    }
+    shown.extend_from_slice(Masks::new(Some(masker.clone()), place).finish(0));
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn every_form_is_masked_wherever_it_is_cut() {
+    let masker = Arc::new(Masker::new([SECRET, KEY]));
+    let mut cases = vec![
+        (SECRET.to_owned(), "***".to_owned()),
+        (serde_json::json!({ "k": SECRET }).to_string(), "{\"k\":\"***\"}".to_owned()),
+        ("MIIEvQIBADANBgkqhkiG9w0B".to_owned(), "***".to_owned()),
+    ];
+    for encoded in ["p4ss%20w%2Frd%2B%22%C3%BC~2%3F", "p4ss%20w/rd%2b%22%c3%bc~2%3f", "p4ss+w%2Frd%2B%22%C3%BC%7E2%3F"]
+    {
+        cases.push((encoded.to_owned(), "***".to_owned()));
+    }
+    for secret in [SECRET, KEY] {
+        for engine in [&BASE64_STANDARD, &BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE, &BASE64_URL_SAFE_NO_PAD] {
+            let encoded = engine.encode(secret);
+            let padding = "=".repeat(encoded.matches('=').count());
+            cases.push((encoded, format!("***{padding}")));
+        }
+    }
+    // Of a letter that is shared with what stands before or after, a few bits stay.
+    for (user, shown) in
+        [("u:", "dTp***LCBhbmQgbW9yZQ=="), ("us:", "dXM6***ywgYW5kIG1vcmU="), ("use:", "dXNlOn***8sIGFuZCBtb3Jl")]
+    {
+        cases.push((BASE64_STANDARD.encode(format!("{user}{SECRET}, and more")), shown.to_owned()));
+    }
+    for (text, shown) in &cases {
+        let (log, shown) = (format!("before {text} after\n"), format!("before {shown} after\n"));
+        assert_eq!(masker.mask(&log), shown, "{text}");
+        for size in 1..=log.len() {
+            assert_eq!(in_pieces(&masker, log.as_bytes(), size), shown, "{text} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn lines_keep_their_numbers() {
+    let masker = Masker::new([KEY]);
+    assert_eq!(masker.mask(&format!("one\n{KEY}two\n")), "one\n***\n***\n***\n***\n***\ntwo\n");
+    assert_eq!(masker.mask("short\nAQEFAASCBKcwggSjAgEAAoIB\n"), "short\n***\n");
+}
+
+#[test]
+fn forms_that_overlap_or_begin_alike_are_hidden_whole() {
+    let masker = Arc::new(Masker::new(["abcd", "abcdefgh", "ghij"]));
+    for (text, shown) in [
+        ("xabcdy", "x***y"),
+        ("xabcdefgy", "x***efgy"),
+        ("xabcdefghy", "x***y"),
+        ("xabcdefghijy", "x***y"),
+        ("ababcd", "ab***"),
+        ("abcdabcd abcd", "*** ***"),
+        ("xabcde", "x***"),
+        ("xab", "xab"),
+    ] {
+        for size in 1..=text.len() {
+            assert_eq!(in_pieces(&masker, text.as_bytes(), size), shown, "{text} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_down_of_a_cut_secret_is_not_the_secret() {
+    let masker = Arc::new(Masker::new([SECRET]));
+    let mut masks = Masks::new(Some(masker), MaskPlace::default());
+    assert_eq!(masks.push(1, format!("x{}", &SECRET[..9]).as_bytes()), b"x");
+    assert_eq!(masks.push(0, b"other\n"), b"other\n");
+    let place = serde_json::to_string(&masks.place()).unwrap();
+    assert!(!place.contains(&SECRET[..4]) && place.contains("\"held_bytes\":9"), "{place}");
+}
+
+#[test]
+fn where_the_secrets_are_not_known_only_lines_are_counted() {
+    let mut masks = Masks::new(None, MaskPlace::default());
+    assert_eq!(masks.push(0, b"a secret\nand more"), b"\n");
+    assert_eq!(masks.finish(0), b"");
+}
+
+#[test]
+fn what_is_too_short_is_left_alone() {
+    assert_eq!(Masker::new(["abc", ""]).mask("abc"), "abc");
+}
+
+proptest! {
+    /// Held against the plain definition: a byte is shown unless some form covers it.
+    #[test]
+    fn masking_in_pieces_is_masking_at_once(
+        secrets in proptest::collection::vec("[ab\n]{4,7}", 1..4), text in "[ab\n]{0,80}", size in 1_usize..9,
+    ) {
+        let masker = Arc::new(Masker::new(secrets.iter().map(String::as_str)));
+        let mut is_hidden = vec![false; text.len()];
+        for at in 0..text.len() {
+            for form in masker.forms.iter().filter(|form| text.as_bytes()[at..].starts_with(form)) {
+                is_hidden[at..at + form.len()].fill(true);
+            }
+            let rest = &text.as_bytes()[at..];
+            if rest.len() >= MIN_CUT_BYTES && masker.forms.iter().any(|form| form.starts_with(rest)) {
+                is_hidden[at..].fill(true);
+            }
+        }
+        let shown = in_pieces(&masker, text.as_bytes(), size);
+        prop_assert_eq!(&shown, &masker.mask(&text));
+        let plain: String = text.char_indices().filter(|(at, c)| !is_hidden[*at] || *c == '\n').map(|(_, c)| c).collect();
+        prop_assert_eq!(shown.replace("***", ""), plain);
+    }
+}

@@ -1,0 +1,152 @@
+//! The job's secrets in a run: fetched before the container is made, kept in memory alone, and fetched again by a restarted agent,
+//! which has to mask them in what is left of the log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::Run;
+use crate::{
+    cli::Config,
+    job::Job,
+    logs::LogSummary,
+    mask::{MaskPlace, Masker, Masks},
+    outcome::{Failure, Outcome},
+    runtime::SecretEnv,
+    secrets::{SecretError, SecretManager, SecretValue},
+};
+
+/// How long a restarted agent waits for what it needs to show the rest of the log.
+const AGAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it does so when the job is to be stopped.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What this process knows of the job's secrets.
+#[derive(Default)]
+pub(super) enum Secrets {
+    /// Nothing: there are none, or nobody has asked yet.
+    #[default]
+    Unknown,
+    Known {
+        env: SecretEnv,
+        masker: Arc<Masker>,
+    },
+    Lost(SecretError),
+}
+
+impl Run<'_> {
+    /// Fetches the job's secrets, unless they are known, or there are none.
+    pub(super) async fn fetch_secrets(&mut self, job: &Job) -> Result<(), Failure> {
+        let patience = self.config.metadata_patience;
+        self.fetch_secrets_for(job, patience).await?;
+        // A restarted agent needs the very same versions.
+        if job.secret_env().is_empty() { Ok(()) } else { self.save() }
+    }
+
+    async fn fetch_secrets_for(&mut self, job: &Job, patience: Duration) -> Result<(), SecretError> {
+        let wanted = job.secret_env();
+        if wanted.is_empty() || matches!(self.secrets, Secrets::Known { .. }) {
+            return Ok(());
+        }
+        let versions = &self.record.attempt.secrets;
+        let version_of = |name: &String| versions.get(name).unwrap_or(name).clone();
+        let names: BTreeSet<String> = wanted.values().map(version_of).collect();
+        let Config { secretmanager_endpoint, callback_allow, .. } = self.config;
+        let manager = SecretManager {
+            http: &self.http,
+            metadata: &self.metadata,
+            endpoint: secretmanager_endpoint,
+            allowed_hosts: callback_allow,
+        };
+        let count = names.len();
+        let secrets = manager.access(names, patience).await?;
+        info!("fetched {count} of the job's secrets");
+        let found = |name: &String| secrets.get(&version_of(name));
+        let values = wanted.iter().filter_map(|(variable, name)| Some((variable.clone(), found(name)?.value.clone())));
+        let env: SecretEnv = values.collect();
+        for (variable, _) in env.iter().filter(|(_, value)| !Masker::can_mask(value.reveal())) {
+            warn!("the secret in {variable} is too short to be masked in the log");
+        }
+        let pinned: BTreeMap<_, _> =
+            wanted.values().filter_map(|name| Some((name.clone(), found(name)?.version.clone()))).collect();
+        let masker = Arc::new(Masker::new(env.values().map(SecretValue::reveal)));
+        self.record.attempt.secrets = pinned;
+        self.secrets = Secrets::Known { env, masker };
+        Ok(())
+    }
+
+    /// For a job that an agent before this one has made: it goes on without its secrets, but nothing more of its log is shown.
+    pub(super) async fn fetch_secrets_again(&mut self, job: &Job) {
+        let mut notices = self.notices.clone();
+        let stopped = async {
+            notices.stop().await;
+            sleep(STOP_PATIENCE).await;
+        };
+        let fetched = tokio::select! {
+            fetched = self.fetch_secrets_for(job, AGAIN_PATIENCE) => fetched,
+            () = stopped => Err(SecretError {
+                name: job.secret_env().values().next().cloned().unwrap_or_default(),
+                problem: "the job is to be stopped, and there is no time to wait for it".into(),
+                fix: None,
+                retryable: true,
+            }),
+        };
+        if let Err(error) = fetched {
+            warn!("{error}; nothing more of the job's log is shown, as its secrets cannot be masked");
+            self.record.attempt.withheld = Some(error.to_string());
+            self.save_if_possible();
+            self.secrets = Secrets::Lost(error);
+        }
+    }
+
+    /// The job's secrets; an error where they could not be fetched again.
+    pub(super) fn secret_env(&self) -> Result<SecretEnv, Failure> {
+        match &self.secrets {
+            Secrets::Known { env, .. } => Ok(env.clone()),
+            Secrets::Unknown => Ok(SecretEnv::new()),
+            Secrets::Lost(error) => Err(error.clone().into()),
+        }
+    }
+
+    /// What the log goes through, if the job has secrets.
+    pub(super) fn masks(secrets: &Secrets, job: &Job, place: MaskPlace) -> Option<Masks> {
+        match secrets {
+            Secrets::Known { masker, .. } => Some(Masks::new(Some(masker.clone()), place)),
+            _ if job.secret_env().is_empty() => None,
+            _ => Some(Masks::new(None, place)),
+        }
+    }
+
+    /// The end of a job, with none of its secrets in what is said of it, wherever that comes from.
+    pub(super) fn without_secrets(
+        &self,
+        outcome: &mut Outcome,
+        logs: LogSummary,
+        result: Option<serde_json::Value>,
+    ) -> (LogSummary, Option<serde_json::Value>) {
+        if let Some(why) = &self.record.attempt.withheld {
+            let what = "the log's text and the result are withheld: the agent was restarted, and could not mask the secrets in them";
+            outcome.evidence.push(format!("{what}: {why}"));
+            return (logs.withheld(), None);
+        }
+        let Secrets::Known { masker, .. } = &self.secrets else { return (logs, result) };
+        outcome.mask(masker);
+        let mask = |text: &str| masker.mask(text);
+        (logs.masked(mask), result.map(|result| masked(result, &mask)))
+    }
+}
+
+fn masked(value: serde_json::Value, mask: &impl Fn(&str) -> String) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => mask(&text).into(),
+        Value::Array(items) => items.into_iter().map(|item| masked(item, mask)).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (mask(&key), masked(value, mask))).collect(),
+        other => other,
+    }
+}

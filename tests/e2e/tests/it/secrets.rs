@@ -1,0 +1,251 @@
+//! Secrets: the job gets them, and nobody else sees them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use e2e::{Agent, Kind, Vm, expect, files, until};
+use serde_json::{Value, json};
+
+const NAME: &str = "projects/p/secrets/s";
+const LATEST: &str = "projects/p/secrets/s/versions/latest";
+const PASSWORD: &str = "pa55 w/rd+\"ü~2?>";
+const KEY: &str =
+    "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nshort\nAASCBKcwggSjAgEAAoIBAQC7VJTU\n-----END KEY-----\n";
+
+/// Prints a secret in each form that it may turn up in, on both streams, whole and cut.
+const TELLS: &str = r#"
+    printf %s "$PASSWORD" >/shared/password; printf %s "$KEY" >/shared/key
+    echo "plain: $PASSWORD"; echo "err: $PASSWORD" >&2; echo "$KEY"; echo "Error: cannot log in with $PASSWORD"
+    printf %s "$PASSWORD" | base64; printf %s "user:$PASSWORD" | base64; printf %s "u:$PASSWORD, x" | base64 | tr +/ -_
+    printf %s "$KEY" | base64; printf %s "$KEY" | base64 -w 0; echo
+    echo "url: pa55%20w%2"Frd%2"B%22%"C3%BC~2%3"F%3E"
+    head -c 16379 /dev/zero | tr '\0' x; echo "$PASSWORD"
+    printf 'cut: %s' "${PASSWORD%rd*}"; sleep 0.3; echo "${PASSWORD#*w/}"
+    printf '{"result": "%s"}' "$(printf %s "$PASSWORD" | base64)" >"$JOB_RESULT_FILE"
+"#;
+
+fn secret_env(vm: &Vm) -> Value {
+    let secrets = json!({"PASSWORD": LATEST, "KEY": "projects/p/secrets/key/versions/1"});
+    json!({ work(vm): { "secret_env": secrets } })
+}
+
+fn work(vm: &Vm) -> &'static str {
+    if vm.kind() == Kind::Process { "process" } else { "container" }
+}
+
+fn with_secrets(vm: Vm) -> Vm {
+    vm.cloud.add_secret(NAME, "an older one");
+    vm.cloud.add_secret(NAME, PASSWORD);
+    vm.cloud.add_secret("projects/p/secrets/key", KEY);
+    vm.cloud.set_attribute("enable-guest-attributes", "TRUE");
+    vm
+}
+
+/// The agent, telling all that it can tell.
+fn start(vm: &Vm) -> Agent {
+    let mut command = vm.command();
+    command.env("RUST_LOG", "trace");
+    vm.spawn(command)
+}
+
+/// What must not be found anywhere: parts of secrets and of their encodings, each of eight bytes or more.
+fn forms() -> Vec<String> {
+    let mut encoded: Vec<String> = Vec::new();
+    for secret in [PASSWORD, KEY] {
+        for before in 0..3 {
+            let text = [&vec![b' '; before], secret.as_bytes(), b"  "].concat();
+            let inner = |text: String| text[4..text.len() - 4].to_owned();
+            encoded.extend([inner(BASE64_STANDARD.encode(&text)), inner(BASE64_URL_SAFE.encode(&text))]);
+        }
+    }
+    let parts = encoded.iter().flat_map(|form| form.as_bytes().chunks_exact(10));
+    let parts: Vec<String> = parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+    let plain = [
+        "pa55 w/r",
+        "rd+\"ü~2?",
+        "rd+\\\"ü~2",
+        "w%2Frd%2B%22%C3",
+        "MIIEvQIB",
+        "BAQEF",
+        "AASCBKcw",
+        "C7VJTU",
+        "BEGIN KEY",
+    ];
+    plain.map(str::to_owned).into_iter().chain(parts).collect()
+}
+
+fn assert_hidden(what: &str, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for form in forms() {
+        assert!(!text.contains(&form), "{form} is found in {what}: {text}");
+    }
+}
+
+/// Looks into everything that the agent writes or says, but into the job's own log, which the job writes.
+fn assert_hidden_everywhere(vm: &Vm) {
+    for path in files(vm.dir()) {
+        if path.parent().is_some_and(|dir| dir.ends_with("shared")) || path.to_string_lossy().contains("job-json.log") {
+            continue;
+        }
+        if path.ends_with("result.json") {
+            continue;
+        }
+        assert_hidden(&path.display().to_string(), &fs::read(&path).unwrap_or_default());
+    }
+    for (key, value) in vm.cloud.guest_attributes() {
+        assert_hidden(&format!("the guest attribute {key}"), &value);
+    }
+    let arguments = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cmdline"));
+    for path in arguments.collect::<Vec<PathBuf>>() {
+        let command = fs::read(&path).unwrap_or_default();
+        if command.windows(5).any(|word| word == b"vmjob") {
+            assert_hidden(&path.display().to_string(), &command);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_job_gets_its_secrets_and_nobody_else_sees_them() {
+    for vm in Vm::of_each_kind().await {
+        let vm = with_secrets(vm);
+        let script = format!("{TELLS} echo x >>/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; exit 3");
+        vm.set_job(&script, secret_env(&vm));
+        let agent = start(&vm);
+        vm.until_running().await;
+        until("the first checkpoint", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
+        assert_hidden_everywhere(&vm);
+        let status = Command::new(e2e::agent_binary()).args(["status", "--state-dir"]).arg(vm.state_dir()).output();
+        assert_hidden("the status", &status.unwrap().stdout);
+        fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.finish(agent).await;
+        assert_eq!((vm.shared("password"), vm.shared("key")), (PASSWORD.to_owned(), KEY.to_owned()));
+        assert_hidden_everywhere(&vm);
+        assert_hidden("the report", report.to_string().as_bytes());
+        let head = "plain: ***\nerr: ***\n***\n***\n***\n***\n***\n\nError: cannot log in with ***\n";
+        expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 3, "result": {"result": "***="}}));
+        // The two streams may come in another order.
+        let shown = report["logs"]["head"].as_str().unwrap();
+        let expected = head.replace("err: ***\n", "");
+        assert!(shown.replace("err: ***\n", "").starts_with(&expected), "{shown}");
+        assert!(report["logs"]["tail"].as_str().unwrap().ends_with("xxx***\ncut: ***\n"), "{report:#}");
+        assert_eq!(report["logs"]["errors"][0]["text"], "Error: cannot log in with ***");
+        let lines = report["logs"]["stdout_lines"].as_u64().unwrap();
+        let wrapped = BASE64_STANDARD.encode(KEY).len().div_ceil(76) as u64;
+        assert_eq!(lines, 1 + 6 + 1 + 3 + wrapped + 1 + 1 + 1 + 1, "{report:#}");
+    }
+}
+
+/// Killed while the job runs, and the newest version is another by then.
+#[tokio::test]
+async fn a_restarted_agent_masks_what_the_job_was_given() {
+    for vm in Vm::of_each_kind().await {
+        let vm = with_secrets(vm);
+        let script = format!("echo x >>/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; {TELLS}");
+        vm.set_job(&script, secret_env(&vm));
+        for pause_ms in [30, 80, 200] {
+            let mut agent = start(&vm);
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            agent.kill9().await;
+        }
+        let mut agent = start(&vm);
+        vm.until_running().await;
+        agent.kill9().await;
+        vm.cloud.add_secret(NAME, "another one by now");
+        let asked_before = vm.cloud.secret_requests().len();
+        let agent = start(&vm);
+        vm.until_logged("carrying on").await;
+        fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.finish(agent).await;
+        expect(&report, &json!({"cause": "NONE", "logs": {"head": "~plain: ***\n"}}));
+        assert_hidden("the report", report.to_string().as_bytes());
+        assert_hidden_everywhere(&vm);
+        assert_eq!(vm.starts(), 1);
+        let mut asked: Vec<String> = vm.cloud.secret_requests().into_iter().map(|request| request.path).collect();
+        let again = asked.split_off(asked_before);
+        let pinned = again.iter().filter(|path| path.ends_with("secrets/s/versions/2:access")).count();
+        assert_eq!((again.len(), pinned), (2, 1), "{again:?}");
+    }
+}
+
+/// The job goes on, and its end is told; what cannot be masked is not.
+#[tokio::test]
+async fn a_restarted_agent_that_gets_no_secrets_withholds_the_log() {
+    for vm in Vm::of_each_kind().await {
+        let vm = with_secrets(vm);
+        let script = format!("echo x >>/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; {TELLS} exit 4");
+        vm.set_job(&script, secret_env(&vm));
+        let mut agent = start(&vm);
+        vm.until_running().await;
+        agent.kill9().await;
+        vm.cloud.set_secret_permission(false);
+        fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.finish(start(&vm)).await;
+        expect(
+            &report,
+            &json!({"cause": "EXIT_CODE", "exit_code": 4, "result": null, "logs": {"head": "", "tail": "", "errors": []}}),
+        );
+        assert!(report["logs"]["stdout_lines"].as_u64() > Some(10), "{report:#}");
+        assert!(report["evidence"].to_string().contains("withheld"), "{report:#}");
+        assert_hidden("the report", report.to_string().as_bytes());
+        assert_hidden_everywhere(&vm);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_had_is_named_with_what_mends_it() {
+    type Change = fn(&Vm);
+    let cases: [(&str, Change, bool, &str); 6] = [
+        (LATEST, |vm| vm.cloud.set_secret_permission(false), false, "--member=serviceAccount:"),
+        ("projects/p/secrets/none/versions/1", |_| {}, false, "gcloud secrets versions list none --project=p"),
+        ("projects/p/secrets/s/versions/1", |vm| vm.cloud.disable_secret(NAME, 1), false, "must be enabled"),
+        (
+            "projects/p/secrets/binary/versions/1",
+            |vm| vm.cloud.add_secret("projects/p/secrets/binary", *b"\xff"),
+            false,
+            "base64",
+        ),
+        (LATEST, |vm| vm.cloud.script_secrets("503*100".parse().unwrap()), true, ""),
+        (LATEST, |vm| vm.cloud.script_secrets("reset*100".parse().unwrap()), true, ""),
+    ];
+    for (name, change, retryable, fix) in cases {
+        let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+        let vm = with_secrets(vm);
+        change(&vm);
+        vm.set_job("echo x >>/shared/starts", json!({ work(&vm): { "secret_env": {"A": name} } }));
+        let mut command = vm.command();
+        command.args(["--metadata-patience", "2s"]);
+        let report = vm.finish(vm.spawn(command)).await;
+        expect(&report, &json!({"cause": "SECRET_FAILED", "exit_code": null, "retryable": retryable}));
+        assert!(report["message"].as_str().unwrap().contains(name), "{report:#}");
+        assert!(report["fix"].as_str().unwrap_or_default().contains(fix), "{report:#}");
+        if fix.starts_with("--member") {
+            let line = "gcloud secrets add-iam-policy-binding s --project=p --member=serviceAccount:123456789012-compute@developer.gserviceaccount.com --role=roles/secretmanager.secretAccessor";
+            assert!(report["fix"].as_str().unwrap().contains(line), "{report:#}");
+        }
+        assert_eq!(vm.starts(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_tried_again() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    let vm = with_secrets(vm);
+    vm.cloud.script_secrets("503,429+retry-after=1,401,truncate,garbage,pass+delay=1s".parse().unwrap());
+    let report = vm.run_job("[ \"$PASSWORD\" ] && echo \"$PASSWORD\"", secret_env(&vm)).await;
+    expect(&report, &json!({"cause": "NONE", "logs": {"tail": "***\n"}}));
+}
+
+/// The token does not go where it must not.
+#[tokio::test]
+async fn the_token_goes_to_no_other_secret_manager() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.set_job("true", secret_env(&vm));
+    let mut command = vm.command();
+    command.args(["--secretmanager-endpoint", "http://127.0.0.2:1/"]);
+    let report = vm.finish(vm.spawn(command)).await;
+    expect(&report, &json!({"cause": "SECRET_FAILED", "retryable": false, "message": "~127.0.0.2"}));
+}
