@@ -15,8 +15,7 @@ use inotify::{EventStream, Inotify, WatchMask};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
-
-use super::{Stream, entry};
+use vmjob_logs::{Entries, Take};
 
 /// Where reading goes on: the next entry of this file begins at this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +40,8 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// One read, in bytes: large enough to be cheap, small enough to keep the loop responsive.
-const HELPING_BYTES: usize = 64 * 1024;
-/// The engine splits lines at 16 KiB, and JSON escapes make that six times as long at most: what is longer is no entry.
-const MAX_ENTRY_BYTES: usize = 1024 * 1024;
+/// How many reads may follow one another before the rest of the agent has its turn: a millisecond or two.
+const READS_A_TURN: u32 = 16;
 /// A pause after catching up, so that a chatty job costs a wake-up per helping and not per line.
 const BREATHER: Duration = Duration::from_millis(20);
 
@@ -56,10 +53,8 @@ pub(super) struct JsonFile {
     path: PathBuf,
     file: File,
     place: Place,
-    /// What was read from `place` on and is not yet a whole entry.
-    pending: Vec<u8>,
-    /// The decoded text of one entry; kept to be used again.
-    text: Vec<u8>,
+    /// What was read from `place` on.
+    entries: Entries,
     changes: EventStream<[u8; 4096]>,
     has_gap: bool,
 }
@@ -80,7 +75,7 @@ impl JsonFile {
             Some((index, place)) => (File::open(rotated(&path, index))?, place),
             None => open_at(&path, oldest(&path))?,
         };
-        Ok(Self { path, file, place, pending: Vec::new(), text: Vec::new(), changes, has_gap })
+        Ok(Self { path, file, place, entries: Entries::default(), changes, has_gap })
     }
 
     pub(super) fn place(&self) -> Place {
@@ -93,17 +88,17 @@ impl JsonFile {
     }
 
     /// Hands everything that is in the log now to `take`.
-    pub(super) async fn rest(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
-        while self.read_helping(take)? || self.next_file().await? {
+    pub(super) async fn rest(&mut self, take: &mut Take<'_>) -> io::Result<()> {
+        while self.read_some(take)? || self.next_file().await? {
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Waits until there is something to read and hands one helping of it to `take`.
-    pub(super) async fn next(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
+    /// Waits until there is something to read and hands some of it to `take`.
+    pub(super) async fn next(&mut self, take: &mut Take<'_>) -> io::Result<()> {
         loop {
-            if self.read_helping(take)? {
+            if self.read_some(take)? {
                 // Let the rest of the agent have its turn, however much there is to read.
                 tokio::task::yield_now().await;
                 return Ok(());
@@ -118,31 +113,20 @@ impl JsonFile {
         }
     }
 
-    /// Reads once and hands over the entries that are complete; false at the end of the file.
-    fn read_helping(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<bool> {
-        let kept = self.pending.len();
-        self.pending.resize(kept + HELPING_BYTES, 0);
-        let read = self.file.read_at(&mut self.pending[kept..], self.place.offset + kept as u64);
-        self.pending.truncate(kept + *read.as_ref().unwrap_or(&0));
-        if read? == 0 {
-            return Ok(false);
-        }
-        let mut done = 0;
-        while let Some(length) = memchr::memchr(b'\n', &self.pending[done..]) {
-            let line = &self.pending[done..done + length];
-            match entry::decode(line, &mut self.text) {
-                Some(stream) => take(stream, &self.text),
-                None if line.is_empty() => {}
-                None => warn!("skipped {length} bytes of the engine's log that are no entry"),
+    /// Reads on and hands over the entries that are complete; false at the end of the file.
+    fn read_some(&mut self, take: &mut Take) -> io::Result<bool> {
+        for turn in 0..READS_A_TURN {
+            let offset = self.place.offset + self.entries.pending_bytes();
+            let read = self.file.read_at(self.entries.room(), offset)?;
+            if read == 0 {
+                return Ok(turn > 0);
             }
-            done += length + 1;
+            self.place.offset += self.entries.advance(read, take);
         }
-        if done == 0 && self.pending.len() > MAX_ENTRY_BYTES {
-            warn!("skipped {} bytes of the engine's log that are no entry", self.pending.len());
-            done = self.pending.len();
+        let skipped = self.entries.take_skipped();
+        if skipped > 0 {
+            warn!("skipped {skipped} bytes of the engine's log that are no entry");
         }
-        self.pending.drain(..done);
-        self.place.offset += done as u64;
         Ok(true)
     }
 
@@ -155,7 +139,7 @@ impl JsonFile {
         while Instant::now() < end {
             let this = self.file.metadata()?;
             // The last entries may have been written between our read and the rename.
-            if this.len() > self.place.offset + self.pending.len() as u64 {
+            if this.len() > self.place.offset + self.entries.pending_bytes() {
                 return Ok(true);
             }
             let index = find(&self.path, self.place.file);
@@ -172,7 +156,7 @@ impl JsonFile {
             {
                 self.has_gap |= index.is_none();
                 (self.file, self.place) = (file, place);
-                self.pending.clear();
+                self.entries.clear();
                 return Ok(true);
             }
             sleep(ROTATION_PAUSE).await;

@@ -1,45 +1,41 @@
 //! The job's log: from the engine's file, or from an attached stream, to the summary in the report and the live view.
 //! Pieces of output come in; counts, head, tail and error lines come out, in memory that does not grow.
 
-mod entry;
-mod errors;
 mod forward;
 mod json_file;
 mod stream;
-mod summary;
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+pub use vmjob_logs::LogSummary;
+use vmjob_logs::{Stream, Summary};
 
+pub use self::stream::OutputStream;
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
     stream::Attached,
-    summary::Summary,
 };
-pub use self::{stream::OutputStream, summary::LogSummary};
 
-/// Hands pieces of output to the summary and the live view.
-fn into(summary: &mut Summary, mut forward: Option<&mut Forward>) -> impl FnMut(Stream, &[u8]) {
-    move |stream, piece| {
-        summary.push(stream, piece);
-        if let Some(forward) = &mut forward {
-            forward.push(stream, piece);
+/// Where all output goes, in blocks as they were read, whatever its source.
+struct Intake {
+    summary: Summary,
+    forward: Option<Forward>,
+}
+
+impl Intake {
+    fn take(&mut self, stream: Stream, block: &[u8]) {
+        self.summary.push(stream, block);
+        if let Some(forward) = &mut self.forward {
+            forward.push(stream, block);
         }
     }
 }
 
 fn lost_file(error: &std::io::Error) -> String {
     format!("failed to read the engine's log file: {error}")
-}
-
-/// Which of the job's two streams a piece of output came from. A TTY has only one: stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
 }
 
 /// Where the log is read.
@@ -64,8 +60,7 @@ pub struct Logs {
     source: Source,
     /// Where the engine's file is to be read on from.
     place: Option<Place>,
-    summary: Summary,
-    forward: Option<Forward>,
+    intake: Intake,
     /// Whether a source broke off.
     broke_off: bool,
 }
@@ -75,7 +70,8 @@ impl Logs {
     pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool) -> Self {
         let Checkpoint { mut summary, place } = checkpoint;
         summary.set_budget(summary_bytes);
-        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start), broke_off: false }
+        let intake = Intake { summary, forward: forward.then(Forward::start) };
+        Self { source: Source::Missing, place, intake, broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -93,7 +89,7 @@ impl Logs {
 
     /// Reads a replay of the whole log and takes only what has not been seen.
     pub fn read_replay(&mut self, output: OutputStream) {
-        let (stdout, stderr) = self.summary.bytes_seen();
+        let (stdout, stderr) = self.intake.summary.bytes_seen();
         self.source = Source::Attached(Attached::new(output, stdout, stderr));
     }
 
@@ -105,23 +101,22 @@ impl Logs {
     /// Waits for output and takes one helping of it. May be dropped at any time without losing any. Never returns once
     /// the source has ended.
     pub async fn pump(&mut self) {
-        let Self { source, summary, forward, .. } = self;
-        let mut take = into(summary, forward.as_mut());
+        let Self { source, intake, .. } = self;
+        let mut take = |stream, block: &[u8]| intake.take(stream, block);
         let taken = match source {
             Source::File(file) => file.next(&mut take).await.map_err(|error| Some(lost_file(&error))),
             Source::Attached(attached) => attached.next(&mut take).await,
             Source::Missing | Source::Ended => std::future::pending().await,
         };
-        drop(take);
         self.after(taken);
     }
 
     /// Takes what is left after the job has ended, for at most `patience`.
     pub async fn drain(&mut self, patience: Duration) {
         let drained = tokio::time::timeout(patience, async {
-            let Self { source, summary, forward, .. } = &mut *self;
+            let Self { source, intake, .. } = &mut *self;
             if let Source::File(file) = source {
-                let taken = file.rest(&mut into(summary, forward.as_mut())).await;
+                let taken = file.rest(&mut |stream, block| intake.take(stream, block)).await;
                 return self.after(taken.map_err(|error| Some(lost_file(&error))));
             }
             while matches!(self.source, Source::Attached(_)) {
@@ -146,12 +141,13 @@ impl Logs {
             Source::File(file) => Some(file.place()),
             _ => self.place,
         };
-        Checkpoint { summary: self.summary.clone(), place }
+        Checkpoint { summary: self.intake.summary.clone(), place }
     }
 
     /// The summary for the report. Flushes the live view.
     pub fn finish(self) -> LogSummary {
-        if let Some(forward) = self.forward {
+        let Intake { summary, forward } = self.intake;
+        if let Some(forward) = forward {
             forward.finish();
         }
         let lost_some = match &self.source {
@@ -159,7 +155,7 @@ impl Logs {
             Source::Missing => self.broke_off,
             Source::Attached(_) | Source::Ended => false,
         };
-        self.summary.finish(lost_some)
+        summary.finish(lost_some)
     }
 
     fn give_up(&mut self, problem: &str) {

@@ -183,6 +183,7 @@ impl Run<'_> {
         self.look_after_connecting(engine, id).await?;
         self.open_logs(engine, job, id);
         let mut notices = self.notices.clone();
+        let mut leaving = notices.clone();
         let mut events = engine.events(id);
         let mut exit = Box::pin(engine.wait(id));
         let meter = self.record.attempt.main_pid.and_then(Meter::of);
@@ -230,6 +231,11 @@ impl Run<'_> {
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         return Ok(Waited::Code(code));
                     }
+                }
+                () = leaving.handover() => {
+                    // The next agent goes on from here: the live view repeats nothing.
+                    self.save_logs();
+                    std::future::pending().await
                 }
                 reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
                 () = sleep_until_some(wake_at) => if !stops {

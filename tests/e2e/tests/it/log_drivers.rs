@@ -98,6 +98,21 @@ async fn a_flood_is_counted() {
     }
 }
 
+/// As a terminal would show it in the end, whatever the source: no colours, and of what was written over the last state.
+#[tokio::test]
+async fn the_summary_is_plain_text() {
+    for driver in ["json-file", "local", "none"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let script = r"printf '\033[1;31merror: red\033[0m\n'; for i in $(seq 100000); do printf '\r%s%%' $i; done; printf '\nlast\r'";
+        let report = vm.run_job(script, with_driver(driver)).await;
+        let logs = json!({
+            "stdout_lines": 3, "stdout_bytes": 26 + 588_895 + 1 + 100_000 + 5, "omitted_bytes": 0,
+            "head": "error: red\n100000%\nlast", "tail": "error: red\n100000%\nlast", "errors": [{"line": 1, "text": "error: red"}],
+        });
+        expect(&report, &json!({"cause": "NONE", "logs": logs}));
+    }
+}
+
 /// Live view off: nothing of the job on stdout but the report.
 #[tokio::test]
 async fn the_live_view_can_be_turned_off() {

@@ -2,11 +2,25 @@
 //! A line goes in; the stream and the job's own bytes come out, without an allocation.
 //! Source: moby `daemon/logger/jsonfilelog/jsonlog/jsonlogbytes.go`.
 
-use super::Stream;
+use crate::Stream;
 
-/// Decodes `line` into `text` (cleared first). `None` if it is no such entry.
-pub(super) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
-    text.clear();
+/// The entry that `bytes` begin with, if it is written as the engine writes nearly all: appends its text to `text` and returns its
+/// length with the newline. `None`, with `text` in any state, is for [`decode`] to look at.
+#[inline]
+pub(crate) fn decode_usual(bytes: &[u8], text: &mut Vec<u8>) -> Option<(Stream, usize)> {
+    let log = bytes.strip_prefix(b"{\"log\":\"")?;
+    let rest = unescape(log, text)?.strip_prefix(b",\"stream\":\"std")?;
+    let stream = match rest.first_chunk()? {
+        b"out\",\"time\":\"" => Stream::Stdout,
+        b"err\",\"time\":\"" => Stream::Stderr,
+        _ => return None,
+    };
+    let end = memchr::memchr(b'\n', rest)?;
+    rest[..end].ends_with(b"\"}").then_some((stream, bytes.len() - rest.len() + end + 1))
+}
+
+/// Appends what the entry `line` says to `text`. `None`, with `text` in any state, if it is no entry.
+pub(crate) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
     let mut stream = None;
     let mut has_log = false;
     let mut rest = line.trim_ascii().strip_prefix(b"{")?;
@@ -15,10 +29,8 @@ pub(super) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
         rest = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
         match key {
             b"log" => {
-                let (raw, after) = raw_string(rest)?;
-                unescape(raw, text)?;
+                rest = unescape(rest.strip_prefix(b"\"")?, text)?;
                 has_log = true;
-                rest = after;
             }
             b"stream" => {
                 let (raw, after) = raw_string(rest)?;
@@ -74,45 +86,55 @@ fn skip_value(mut text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Appends what a JSON string stands for. Docker writes an invalid byte of the job as the escape `\ufffd` and a real U+FFFD as
-/// itself: so the escape becomes one byte (0xFF, which is never valid UTF-8), and byte counts stay true.
-fn unescape(mut raw: &[u8], text: &mut Vec<u8>) -> Option<()> {
-    while let Some(at) = memchr::memchr(b'\\', raw) {
+/// Appends what a JSON string stands for, from behind its first quote on; returns what follows its last. Docker writes an invalid
+/// byte of the job as the escape `\ufffd` and a real U+FFFD as itself: so the escape becomes one byte (0xFF, which is never valid
+/// UTF-8), and byte counts stay true.
+fn unescape<'a>(mut raw: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        if let [b'"', after @ ..] = raw {
+            return Some(after);
+        }
+        let at = memchr::memchr2(b'"', b'\\', raw)?;
         text.extend_from_slice(&raw[..at]);
+        if raw[at] == b'"' {
+            return Some(&raw[at + 1..]);
+        }
         let (escape, after) = raw[at + 1..].split_first()?;
         raw = after;
-        let byte = match escape {
+        text.push(match escape {
             b'n' => b'\n',
             b'r' => b'\r',
             b't' => b'\t',
             b'b' => 0x08,
             b'f' => 0x0c,
             b'u' => {
-                let (code, after) = utf16_unit(raw)?;
-                raw = after;
-                let c = match code {
-                    0xfffd => None,
-                    0xd800..0xdc00 => match raw.strip_prefix(b"\\u").and_then(utf16_unit) {
-                        Some((low @ 0xdc00..0xe000, after)) => {
-                            raw = after;
-                            char::from_u32(0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00))
-                        }
-                        _ => None,
-                    },
-                    code => char::from_u32(code),
-                };
-                match c {
-                    Some(c) => text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-                    None => text.push(0xff),
-                }
+                raw = unescape_unicode(raw, text)?;
                 continue;
             }
             other => *other,
-        };
-        text.push(byte);
+        });
     }
-    text.extend_from_slice(raw);
-    Some(())
+}
+
+/// Appends the character whose code `raw` begins with, behind `\u`; returns what follows.
+fn unescape_unicode<'a>(raw: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (code, mut after) = utf16_unit(raw)?;
+    let c = match code {
+        0xfffd => None,
+        0xd800..0xdc00 => match after.strip_prefix(b"\\u").and_then(utf16_unit) {
+            Some((low @ 0xdc00..0xe000, behind)) => {
+                after = behind;
+                char::from_u32(0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00))
+            }
+            _ => None,
+        },
+        code => char::from_u32(code),
+    };
+    match c {
+        Some(c) => text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        None => text.push(0xff),
+    }
+    Some(after)
 }
 
 /// The four hexadecimal digits that `text` begins with.
@@ -128,13 +150,19 @@ mod tests {
 
     fn decoded(line: &str) -> Option<(Stream, Vec<u8>)> {
         let mut text = Vec::new();
-        decode(line.as_bytes(), &mut text).map(|stream| (stream, text))
+        let decoded = decode(line.as_bytes(), &mut text).map(|stream| (stream, text));
+        let (mut text, whole) = (Vec::new(), format!("{line}\n"));
+        if let Some((stream, length)) = decode_usual(whole.as_bytes(), &mut text) {
+            assert_eq!((Some((stream, text)), length), (decoded.clone(), whole.len()), "the quick way agrees: {line}");
+        }
+        decoded
     }
 
     #[test]
     fn entries_are_read_whatever_their_keys() {
         type Decoded<'a> = Option<(Stream, &'a [u8])>;
-        let cases: [(&str, Decoded); 12] = [
+        let cases: [(&str, Decoded); 13] = [
+            (r#"{"log":"one","stream":"stderr","time":"2026-11-24T04:23:55.706Z"}"#, Some((Stream::Stderr, b"one"))),
             (r#"{"log":"hi\n","stream":"stdout","time":"t"}"#, Some((Stream::Stdout, b"hi\n"))),
             (r#"{ "time":"t", "stream":"stderr", "log":"a\"b\\" }"#, Some((Stream::Stderr, b"a\"b\\"))),
             (

@@ -1,0 +1,94 @@
+//! A json-file log as it is read, in helpings of any size: bytes of the file go in, blocks of the job's output come out.
+
+use crate::{Stream, Take, entry};
+
+/// One read, in bytes: large enough to be cheap, small enough to stay in the processor's cache.
+const HELPING_BYTES: usize = 64 * 1024;
+/// The engine splits lines at 16 KiB, and JSON escapes make that six times as long at most: what is longer is no entry.
+const MAX_ENTRY_BYTES: usize = 1024 * 1024;
+
+/// What was read of the file and is not yet a whole entry, with room for more.
+#[derive(Debug, Default)]
+pub struct Entries {
+    buffer: Vec<u8>,
+    filled: usize,
+    /// The decoded text of the entries since the last block; kept to be used again.
+    text: Vec<u8>,
+    /// How many bytes were passed over as they were no entry.
+    skipped_bytes: u64,
+}
+
+impl Entries {
+    /// How many bytes of the file are held that are not yet a whole entry.
+    pub fn pending_bytes(&self) -> u64 {
+        self.filled as u64
+    }
+
+    /// Forgets what is pending.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// Room for the next read, which goes on where the pending bytes end.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.buffer.len() < self.filled + HELPING_BYTES / 2 {
+            self.buffer.resize(self.filled + HELPING_BYTES, 0);
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// Takes in `length` bytes that were read into the room and hands the entries that are whole now to `take`. Returns how many
+    /// bytes of the file are done with.
+    pub fn advance(&mut self, length: usize, take: &mut Take) -> u64 {
+        self.filled += length;
+        let read = &self.buffer[..self.filled];
+        let mut done = 0;
+        let mut of = Stream::Stdout;
+        while done < read.len() {
+            let kept = self.text.len();
+            let (stream, length) = match entry::decode_usual(&read[done..], &mut self.text) {
+                Some(decoded) => decoded,
+                None => {
+                    self.text.truncate(kept);
+                    let Some(length) = memchr::memchr(b'\n', &read[done..]) else { break };
+                    match entry::decode(&read[done..done + length], &mut self.text) {
+                        Some(stream) => (stream, length + 1),
+                        None => {
+                            self.text.truncate(kept);
+                            self.skipped_bytes += length as u64;
+                            (of, length + 1)
+                        }
+                    }
+                }
+            };
+            done += length;
+            if stream != of {
+                if kept > 0 {
+                    take(of, &self.text[..kept]);
+                    self.text.drain(..kept);
+                }
+                of = stream;
+            }
+        }
+        if !self.text.is_empty() {
+            take(of, &self.text);
+            self.text.clear();
+        }
+        if done == 0 && self.filled > MAX_ENTRY_BYTES {
+            self.skipped_bytes += self.filled as u64;
+            done = self.filled;
+        }
+        self.buffer.copy_within(done..self.filled, 0);
+        self.filled -= done;
+        if self.buffer.len() > 2 * HELPING_BYTES && self.filled < HELPING_BYTES {
+            self.buffer.truncate(2 * HELPING_BYTES);
+            self.buffer.shrink_to_fit();
+        }
+        done as u64
+    }
+
+    /// How many bytes were no entry and were passed over since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped_bytes)
+    }
+}
