@@ -16,6 +16,9 @@ pub struct Entries {
     text: Vec<u8>,
     /// How many bytes were passed over as they were no entry.
     skipped_bytes: u64,
+    /// How many bytes of the file are done with, and how many of the job's they stood for.
+    file_bytes: u64,
+    text_bytes: u64,
 }
 
 impl Entries {
@@ -29,6 +32,12 @@ impl Entries {
         self.filled = 0;
     }
 
+    /// How many bytes of the job so many of the file stand for, as far as this file tells.
+    pub fn text_bytes_of(&self, file_bytes: u64) -> u64 {
+        let text = u128::from(file_bytes) * u128::from(self.text_bytes) / u128::from(self.file_bytes.max(1));
+        u64::try_from(text).unwrap_or(u64::MAX)
+    }
+
     /// Room for the next read, which goes on where the pending bytes end.
     pub fn room(&mut self) -> &mut [u8] {
         if self.buffer.len() < self.filled + HELPING_BYTES / 2 {
@@ -40,6 +49,11 @@ impl Entries {
     /// Takes in `length` bytes that were read into the room and hands the entries that are whole now to `take`. Returns how many
     /// bytes of the file are done with.
     pub fn advance(&mut self, length: usize, take: &mut Take) -> u64 {
+        let text_bytes = &mut self.text_bytes;
+        let mut take = |stream, block: &[u8]| {
+            *text_bytes += block.len() as u64;
+            take(stream, block);
+        };
         self.filled += length;
         let read = &self.buffer[..self.filled];
         let mut done = 0;
@@ -84,6 +98,7 @@ impl Entries {
             self.buffer.truncate(2 * HELPING_BYTES);
             self.buffer.shrink_to_fit();
         }
+        self.file_bytes += done as u64;
         done as u64
     }
 

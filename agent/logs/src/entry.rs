@@ -1,8 +1,55 @@
 //! One entry of Docker's json-file log: `{"log":"…","stream":"stdout","time":"…"}`, keys in any order, more keys possible.
-//! A line goes in; the stream and the job's own bytes come out, without an allocation.
+//! A line of the file stands for a stream and the job's own bytes: both ways, without an allocation.
 //! Source: moby `daemon/logger/jsonfilelog/jsonlog/jsonlogbytes.go`.
 
 use crate::Stream;
+
+/// Appends the entry for `text`, with its newline. `time` is put down as it is. What is no UTF-8 is written as Docker does, `\ufffd`,
+/// but once for each byte, so that the bytes can be counted.
+pub fn encode(stream: Stream, text: &[u8], time: &str, line: &mut Vec<u8>) {
+    line.extend_from_slice(b"{\"log\":\"");
+    for chunk in text.utf8_chunks() {
+        escape(chunk.valid().as_bytes(), line);
+        for _ in chunk.invalid() {
+            line.extend_from_slice(b"\\ufffd");
+        }
+    }
+    line.extend_from_slice(match stream {
+        Stream::Stdout => b"\",\"stream\":\"stdout\",\"time\":\"",
+        Stream::Stderr => b"\",\"stream\":\"stderr\",\"time\":\"",
+    });
+    line.extend_from_slice(time.as_bytes());
+    line.extend_from_slice(b"\"}\n");
+}
+
+/// Appends the inside of a JSON string.
+fn escape(mut text: &[u8], line: &mut Vec<u8>) {
+    let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    loop {
+        // Without a branch a byte, so that many are compared at once.
+        let mut plain = 0;
+        while let Some(bytes) = text.get(plain..plain + 16)
+            && !bytes.iter().fold(false, |some, byte| some | is_special(byte))
+        {
+            plain += 16;
+        }
+        let special = text[plain..].iter().position(is_special).map(|at| plain + at);
+        let Some(at) = special else { return line.extend_from_slice(text) };
+        line.extend_from_slice(&text[..at]);
+        match text[at] {
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            b'\t' => line.extend_from_slice(b"\\t"),
+            special @ (b'"' | b'\\') => line.extend_from_slice(&[b'\\', special]),
+            control => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                line.extend_from_slice(b"\\u00");
+                line.extend_from_slice(&[DIGITS[usize::from(control >> 4)], DIGITS[usize::from(control & 15)]]);
+            }
+        }
+        text = &text[at + 1..];
+    }
+}
 
 /// The entry that `bytes` begin with, if it is written as the engine writes nearly all: appends its text to `text` and returns its
 /// length with the newline. `None`, with `text` in any state, is for [`decode`] to look at.
@@ -189,6 +236,22 @@ mod tests {
         for text in ["", "plain", "\u{0}\u{1f}\u{7f}\u{2028}", "\"\\/\n\r\t", "é😀"] {
             let line = serde_json::json!({"time": "t", "log": text, "stream": "stderr", "n": 1.5e3}).to_string();
             assert_eq!(decoded(&line), Some((Stream::Stderr, text.as_bytes().to_vec())));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let all: Vec<u8> = (0..=0xff).cycle().take(1000).collect();
+        for text in [&b""[..], b"plain\n", "é😀 \"quoted\" \\ \u{7f}\t\r\n".as_bytes(), b"\xff\xc3(\xf0\x9f", &all] {
+            for cut in 0..text.len() {
+                let mut line = Vec::new();
+                encode(Stream::Stderr, &text[cut..], "2026-11-24T04:23:55.706Z", &mut line);
+                let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+                assert_eq!((value["stream"].as_str(), value["time"].as_str()), (Some("stderr"), Some("2026-11-24T04:23:55.706Z")));
+                let (stream, found) = decoded(str::from_utf8(line.trim_ascii_end()).unwrap()).unwrap();
+                let valid = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.valid().to_owned()).collect::<Vec<_>>();
+                assert_eq!((stream, found.len(), valid(&found).concat()), (Stream::Stderr, text.len() - cut, valid(&text[cut..]).concat()));
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod text;
 
 pub use self::{
     entries::Entries,
+    entry::encode,
     summary::{LogSummary, Summary},
 };
 

@@ -21,8 +21,8 @@ const MAX_QUEUED_LINES: usize = 256;
 const LINES: Allowance = Allowance { a_second: 200.0, at_once: 1000.0 };
 /// The same in bytes, as journals and consoles are small.
 const BYTES: Allowance = Allowance { a_second: 64.0 * 1024.0, at_once: 512.0 * 1024.0 };
-/// How much of the end of what was not shown is kept, to be shown at the end of the job.
-const LAST_BYTES: usize = 4 * 1024;
+/// How much of the end of what was not shown is kept of each stream, to be shown at the end of the job.
+const LAST_BYTES: usize = 2 * 1024;
 /// How long the end of a job waits for the reader of stdout.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 const FLUSH_PAUSE: Duration = Duration::from_millis(5);
@@ -44,8 +44,8 @@ pub(super) struct Forward {
     /// Whether lines are hidden until there is room for a second's worth of them.
     is_hiding: bool,
     hidden: u64,
-    /// The end of what is hidden.
-    last: Vec<u8>,
+    /// The end of what is hidden, of each stream.
+    last: [Vec<u8>; 2],
 }
 
 impl Forward {
@@ -71,7 +71,7 @@ impl Forward {
             refilled_at: Instant::now(),
             is_hiding: false,
             hidden: 0,
-            last: Vec::new(),
+            last: Default::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl Forward {
             let (line, rest) = block.split_at(end + 1);
             self.extend(stream, line);
             let line = std::mem::take(&mut self.open[stream as usize]);
-            self.show(line);
+            self.show(stream, line);
             block = rest;
         }
         if let Some(end) = memchr::memrchr(b'\n', block) {
@@ -123,10 +123,10 @@ impl Forward {
         !self.is_hiding
     }
 
-    fn show(&mut self, line: Vec<u8>) {
+    fn show(&mut self, stream: Stream, line: Vec<u8>) {
         if self.hidden > 0 && self.lines.try_send(note(self.hidden)).is_ok() {
             self.hidden = 0;
-            self.last.clear();
+            self.last = Default::default();
         }
         #[expect(clippy::cast_precision_loss, reason = "a line is short")]
         let bytes = line.len() as f64;
@@ -137,7 +137,7 @@ impl Forward {
             }
             Err(error) => {
                 let (TrySendError::Full(line) | TrySendError::Disconnected(line)) = error;
-                self.remember(&line);
+                self.remember(stream, &line);
                 self.hidden += 1;
                 self.is_hiding = true;
             }
@@ -146,36 +146,31 @@ impl Forward {
 
     /// Counts whole lines, and remembers the last.
     fn hide(&mut self, stream: Stream, lines: &[u8]) {
-        self.hidden += memchr::memchr_iter(b'\n', lines).count() as u64;
+        self.hidden += count_lines(lines);
         let begun = std::mem::take(&mut self.open[stream as usize]);
-        self.remember(&begun);
-        self.remember(lines);
+        self.remember(stream, &begun);
+        self.remember(stream, lines);
     }
 
-    fn remember(&mut self, lines: &[u8]) {
-        self.last.extend_from_slice(&lines[lines.len().saturating_sub(LAST_BYTES)..]);
-        if self.last.len() > 2 * LAST_BYTES {
-            self.last.drain(..self.last.len() - LAST_BYTES);
+    fn remember(&mut self, stream: Stream, lines: &[u8]) {
+        let last = &mut self.last[stream as usize];
+        last.extend_from_slice(&lines[lines.len().saturating_sub(LAST_BYTES)..]);
+        if last.len() > LAST_BYTES {
+            last.drain(..last.len() - LAST_BYTES);
         }
     }
 
     /// Shows the last lines and unfinished ones, and waits, briefly, until all has been written.
     pub(super) fn finish(mut self) {
         let end = Instant::now() + FLUSH_PATIENCE;
-        let mut last = std::mem::take(&mut self.last);
-        if self.hidden > 0 {
-            let start = last.len().saturating_sub(LAST_BYTES);
-            // What was cut at its beginning is no line.
-            let start = if start == 0 { 0 } else { memchr::memchr(b'\n', &last[start..]).map_or(last.len(), |at| start + at + 1) };
-            last.drain(..start);
-            let hidden = self.hidden.saturating_sub(memchr::memchr_iter(b'\n', &last).count() as u64);
-            let lines = last.split_inclusive(|byte| *byte == b'\n').map(|line| shown(line.to_vec()));
-            let text: Vec<u8> = std::iter::once(note(hidden)).chain(lines).flatten().collect();
-            self.send_until(end, text);
+        let last: Vec<Vec<u8>> = self.last.iter().map(|last| whole_lines(last)).collect();
+        let shown_now: u64 = last.iter().map(|last| count_lines(last)).sum();
+        if self.hidden > shown_now {
+            self.send_until(end, note(self.hidden - shown_now));
         }
-        for line in std::mem::take(&mut self.open) {
-            if !line.is_empty() {
-                self.send_until(end, shown(line));
+        for (last, open) in last.iter().zip(std::mem::take(&mut self.open)) {
+            for line in last.split_inclusive(|byte| *byte == b'\n').chain(Some(&open[..])).filter(|line| !line.is_empty()) {
+                self.send_until(end, shown(line.to_vec()));
             }
         }
         drop(self.lines);
@@ -191,6 +186,17 @@ impl Forward {
             thread::sleep(FLUSH_PAUSE);
         }
     }
+}
+
+/// The whole lines of `last`, which begins in the middle of one if it is full.
+fn whole_lines(last: &[u8]) -> Vec<u8> {
+    let is_cut = last.len() == LAST_BYTES;
+    let start = if is_cut { memchr::memchr(b'\n', last).map_or(0, |at| at + 1) } else { 0 };
+    last[start..].to_vec()
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
 /// A line as it is written: whole, and never like one of the agent's own.

@@ -3,6 +3,7 @@
 //! file being read is read to its end first.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, Metadata},
     io,
     os::unix::fs::{FileExt, MetadataExt},
@@ -10,8 +11,8 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask};
+use futures_util::{FutureExt, StreamExt};
+use inotify::{Event, EventMask, EventStream, Inotify, WatchMask};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -56,7 +57,12 @@ pub(super) struct JsonFile {
     /// What was read from `place` on.
     entries: Entries,
     changes: EventStream<[u8; 4096]>,
-    has_gap: bool,
+    /// How many rotations have been seen, and how many when this file was begun: what comes between is counted where files
+    /// go before they are read.
+    rotations: u64,
+    begun_after: u64,
+    /// How much of the log was rotated away unread, in bytes of its files.
+    lost_file_bytes: u64,
 }
 
 impl JsonFile {
@@ -70,21 +76,26 @@ impl JsonFile {
         let changes = inotify.into_event_stream([0; 4096])?;
 
         let found = place.and_then(|place| Some((find(&path, place.file)?, place)));
-        let has_gap = place.is_some() && found.is_none();
+        let lost = place.filter(|_| found.is_none());
+        let index = found.map_or_else(|| oldest(&path), |(index, _)| index);
         let (file, place) = match found {
-            Some((index, place)) => (File::open(rotated(&path, index))?, place),
-            None => open_at(&path, oldest(&path))?,
+            Some((_, place)) => (File::open(rotated(&path, index))?, place),
+            None => open_at(&path, index)?,
         };
-        Ok(Self { path, file, place, entries: Entries::default(), changes, has_gap })
+        // How many files came and went while nobody looked, nobody knows; the rest of the one that was read is gone.
+        let lost_file_bytes = lost.map_or(0, |lost| file.metadata().map_or(0, |file| file.len()).saturating_sub(lost.offset).max(1));
+        // Rotations are counted from one high enough that the oldest file has a number.
+        let (rotations, begun_after) = (u64::from(index), 0);
+        Ok(Self { path, file, place, entries: Entries::default(), changes, rotations, begun_after, lost_file_bytes })
     }
 
     pub(super) fn place(&self) -> Place {
         self.place
     }
 
-    /// Whether the engine rotated away something that had not been read.
-    pub(super) fn has_gap(&self) -> bool {
-        self.has_gap
+    /// About how many bytes of the job the engine rotated away before they were read; at least how many, where no agent ran.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.entries.text_bytes_of(self.lost_file_bytes).max(u64::from(self.lost_file_bytes > 0))
     }
 
     /// Hands everything that is in the log now to `take`.
@@ -107,7 +118,7 @@ impl JsonFile {
                 continue;
             }
             if let Some(event) = self.changes.next().await {
-                event?;
+                self.note(&event?);
             }
             sleep(BREATHER).await;
         }
@@ -128,6 +139,21 @@ impl JsonFile {
             warn!("skipped {skipped} bytes of the engine's log that are no entry");
         }
         Ok(true)
+    }
+
+    /// Notes what has changed by now.
+    fn note_all(&mut self) -> io::Result<()> {
+        while let Some(Some(event)) = self.changes.next().now_or_never() {
+            self.note(&event?);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: &Event<OsString>) {
+        let first = rotated(&self.path, 1);
+        if event.mask.contains(EventMask::MOVED_TO) && event.name.as_deref() == first.file_name() {
+            self.rotations += 1;
+        }
     }
 
     /// Goes on to the file that was begun after this one; false while this one is the newest. May be dropped while it waits.
@@ -154,7 +180,13 @@ impl JsonFile {
                 && let Ok((file, place)) = open_at(&self.path, next)
                 && find(&self.path, self.place.file) == index
             {
-                self.has_gap |= index.is_none();
+                self.note_all()?;
+                let begun_after = self.rotations.saturating_sub(u64::from(next));
+                if index.is_none() {
+                    let between = begun_after.saturating_sub(self.begun_after + 1);
+                    self.lost_file_bytes += between * this.len().max(file.metadata()?.len());
+                }
+                self.begun_after = begun_after;
                 (self.file, self.place) = (file, place);
                 self.entries.clear();
                 return Ok(true);
@@ -272,7 +304,7 @@ mod tests {
         engine.rotate(5);
         engine.write(1);
         assert_eq!(read_all(&mut log).await, lines(4..=8));
-        assert!(!log.has_gap());
+        assert_eq!(log.lost_bytes(), 0);
     }
 
     #[tokio::test]
@@ -288,7 +320,7 @@ mod tests {
         engine.write(1);
         let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
         assert_eq!(read_all(&mut log).await, lines(4..=5));
-        assert!(!log.has_gap());
+        assert_eq!(log.lost_bytes(), 0);
     }
 
     #[tokio::test]
@@ -305,7 +337,23 @@ mod tests {
         }
         let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
         assert_eq!(read_all(&mut log).await, lines(5..=5));
-        assert!(log.has_gap());
+        assert!(log.lost_bytes() > 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_rotated_away_under_the_reader_is_counted() {
+        let mut engine = Engine::new("fast");
+        engine.write(10);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        read_all(&mut log).await;
+        for _ in 0..5 {
+            engine.rotate(2);
+            engine.write(10);
+        }
+        // Of the five files two are left.
+        assert_eq!(read_all(&mut log).await, lines(41..=60));
+        let lost = lines(11..=40).len() as u64;
+        assert!(log.lost_bytes().abs_diff(lost) < lost / 10, "{} of {lost}", log.lost_bytes());
     }
 
     #[tokio::test]

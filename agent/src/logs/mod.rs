@@ -141,26 +141,35 @@ impl Logs {
             Source::File(file) => Some(file.place()),
             _ => self.place,
         };
-        Checkpoint { summary: self.intake.summary.clone(), place }
+        let mut summary = self.intake.summary.clone();
+        summary.add_lost(self.lost_bytes());
+        Checkpoint { summary, place }
+    }
+
+    /// What was gone before this reader came to it.
+    fn lost_bytes(&self) -> u64 {
+        match &self.source {
+            Source::File(file) => file.lost_bytes(),
+            _ => 0,
+        }
     }
 
     /// The summary for the report. Flushes the live view.
     pub fn finish(self) -> LogSummary {
-        let Intake { summary, forward } = self.intake;
+        let lost_bytes = self.lost_bytes();
+        let lost_some = matches!(self.source, Source::Missing) && self.broke_off;
+        let Intake { mut summary, forward } = self.intake;
         if let Some(forward) = forward {
             forward.finish();
         }
-        let lost_some = match &self.source {
-            Source::File(file) => file.has_gap(),
-            Source::Missing => self.broke_off,
-            Source::Attached(_) | Source::Ended => false,
-        };
+        summary.add_lost(lost_bytes);
         summary.finish(lost_some)
     }
 
     fn give_up(&mut self, problem: &str) {
         warn!("{problem}; unless it can be read again the report will hold the log up to here");
-        self.place = self.checkpoint().place;
+        let Checkpoint { summary, place } = self.checkpoint();
+        (self.intake.summary, self.place) = (summary, place);
         self.source = Source::Missing;
         self.broke_off = true;
     }

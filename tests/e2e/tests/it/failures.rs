@@ -80,13 +80,14 @@ async fn the_line_a_person_needs_is_in_the_report() {
         for redirect in ["exec 2>&1", "true"] {
             let Some(vm) = self::vm().await else { return };
             let report = vm.run_job(&format!("{redirect}; {NOISE}; {failure} >&2; {NOISE}; exit 3"), json!({})).await;
-            println!("{name}: {:#}", report["logs"]["errors"]);
             expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 3}));
             for words in words {
                 expect(&report, &json!({"logs": {"errors": [{"text": format!("~{words}")}]}}));
             }
             let first = &report["logs"]["errors"][0]["line"];
-            assert!(redirect == "true" || first == 125_001, "{name}: line {first}");
+            // Rust begins with an empty line.
+            let wanted = if name == "rust" { 125_002 } else { 125_001 };
+            assert!(redirect == "true" || first == wanted, "{name}: line {first}");
             assert!(!report["logs"]["errors"].to_string().contains(WELL), "{name}: what is well is no error");
         }
     }
@@ -124,7 +125,7 @@ async fn a_traceback_in_a_hundred_megabytes_is_found() {
         &json!({"cause": "EXIT_CODE", "logs": {
             "errors": [{"line": 1_250_001, "text": "~\nZeroDivisionError: division by zero"}]}}),
     );
-    assert_eq!(report["logs"]["stdout_lines"].as_u64() > Some(2_500_000), true);
+    assert!(report["logs"]["stdout_bytes"].as_u64() > Some(100_000_000));
     let shown: usize = ["head", "tail"].iter().map(|part| report["logs"][part].as_str().unwrap().len()).sum();
     let errors = report["logs"]["errors"].as_array().unwrap();
     let errors: usize = errors.iter().map(|error| error["text"].as_str().unwrap().len()).sum();

@@ -106,7 +106,7 @@ async fn the_summary_is_plain_text() {
         let script = r"printf '\033[1;31merror: red\033[0m\n'; for i in $(seq 100000); do printf '\r%s%%' $i; done; printf '\nlast\r'";
         let report = vm.run_job(script, with_driver(driver)).await;
         let logs = json!({
-            "stdout_lines": 3, "stdout_bytes": 26 + 588_895 + 1 + 100_000 + 5, "omitted_bytes": 0,
+            "stdout_lines": 3, "stdout_bytes": 22 + 588_895 + 1 + 100_000 + 5, "omitted_bytes": 0,
             "head": "error: red\n100000%\nlast", "tail": "error: red\n100000%\nlast", "errors": [{"line": 1, "text": "error: red"}],
         });
         expect(&report, &json!({"cause": "NONE", "logs": logs}));
