@@ -247,10 +247,17 @@ mod tests {
                 let mut line = Vec::new();
                 encode(Stream::Stderr, &text[cut..], "2026-11-24T04:23:55.706Z", &mut line);
                 let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                assert_eq!((value["stream"].as_str(), value["time"].as_str()), (Some("stderr"), Some("2026-11-24T04:23:55.706Z")));
+                assert_eq!(
+                    (value["stream"].as_str(), value["time"].as_str()),
+                    (Some("stderr"), Some("2026-11-24T04:23:55.706Z"))
+                );
                 let (stream, found) = decoded(str::from_utf8(line.trim_ascii_end()).unwrap()).unwrap();
-                let valid = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.valid().to_owned()).collect::<Vec<_>>();
-                assert_eq!((stream, found.len(), valid(&found).concat()), (Stream::Stderr, text.len() - cut, valid(&text[cut..]).concat()));
+                let valid =
+                    |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.valid().to_owned()).collect::<Vec<_>>();
+                assert_eq!(
+                    (stream, found.len(), valid(&found).concat()),
+                    (Stream::Stderr, text.len() - cut, valid(&text[cut..]).concat())
+                );
             }
         }
     }

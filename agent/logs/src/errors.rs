@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Stream,
-    signs::{self, Sign},
+    signs::{self, GoesOn, Sign},
 };
 
 /// A line's beginning, as far as it is looked at.
@@ -44,12 +44,13 @@ struct Lines(Vec<(u64, Text)>);
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Text(#[serde(with = "crate::base64_bytes")] Vec<u8>);
 
-/// A sign and the lines that follow it, as far as they belong to it: indented and empty ones, and the first that is neither, which
-/// in Python names the error.
+/// A sign and the lines that follow it, as far as they belong to it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Trace {
     weight: u8,
     window: Window,
+    /// Whether the first line that is not indented is the last that belongs to it.
+    and_one: bool,
     /// What stands before the sign, as a prefix that other lines may have as well.
     #[serde(with = "crate::base64_bytes")]
     prefix: Vec<u8>,
@@ -91,11 +92,12 @@ impl Errors {
         if found >= content.len() {
             return;
         }
-        let (mut weight, mut trace) = (sign.weight, sign.goes_on.then_some(found));
+        let begins = |found, sign: &Sign| (sign.goes_on != GoesOn::No).then_some((found, sign.goes_on));
+        let (mut weight, mut trace) = (sign.weight, begins(found, sign));
         let mut at = found;
         while let Some((found, sign)) = signs::find(content, at + 1) {
             weight = weight.max(sign.weight);
-            trace = trace.or(sign.goes_on.then_some(found));
+            trace = trace.or(begins(found, sign));
             at = found;
         }
         if trace.is_none() && self.is_full_for(weight, content.len()) {
@@ -103,9 +105,9 @@ impl Errors {
         }
         let window = Window { line, text: String::from_utf8_lossy(content).into_owned() };
         match trace {
-            Some(found) => {
-                let prefix = content[..found].to_vec();
-                self.traces[stream as usize] = Some(Trace { weight, window, prefix, lines: 0, cut_at: None });
+            Some((found, goes_on)) => {
+                let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
+                self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
             }
             None => self.keep(weight, window),
         }
@@ -116,19 +118,21 @@ impl Errors {
         let place = &mut self.traces[stream as usize];
         let Some(mut trace) = place.take() else { return };
         let content = shown(content);
-        if let Some((found, sign)) = signs::find(content, 0)
-            && sign.goes_on
-        {
-            self.keep(trace.weight, trace.window);
-            return self.look_at_sign(stream, line, content, found, sign);
-        }
-        trace.push(content, self.budget_bytes / 3);
+        let sign = signs::find(content, 0);
+        let is_another = sign.is_some_and(|(_, sign)| sign.goes_on != GoesOn::No);
         let plain = content.strip_prefix(&trace.prefix[..]).unwrap_or(content);
-        let belongs = plain.first().is_none_or(|byte| matches!(byte, b' ' | b'\t'));
-        if belongs && trace.lines < MAX_TRACE_LINES {
+        let is_inside = !is_another && plain.first().is_none_or(|byte| matches!(byte, b' ' | b'\t'));
+        let belongs = is_inside || (trace.and_one && !is_another);
+        if belongs {
+            trace.push(content, self.budget_bytes / 3);
+        }
+        if is_inside && trace.lines < MAX_TRACE_LINES {
             *place = Some(trace);
-        } else {
-            self.keep(trace.weight, trace.window);
+            return;
+        }
+        self.keep(trace.weight, trace.window);
+        if !belongs && let Some((found, sign)) = sign {
+            self.look_at_sign(stream, line, content, found, sign);
         }
     }
 
@@ -294,11 +298,23 @@ mod tests {
         let deep = format!("Traceback (most recent call last):\n{deep}RecursionError: too deep\n");
         let cases = [
             (deep.as_str(), "\nRecursionError: too deep"),
-            ("[rank0]: Traceback (most recent call last):\n[rank0]:   File \"a\"\n[rank0]: KeyError\n", "\n[rank0]: KeyError"),
-            ("Traceback (most recent call last):\n  File \"a.py\", line 1\n    assert False\nAssertionError\n", "\nAssertionError"),
-            ("thread 'main' (7) panicked at src/main.rs:2:5:\nindex out of bounds\nnote: run\n", "\nindex out of bounds"),
+            (
+                "[rank0]: Traceback (most recent call last):\n[rank0]:   File \"a\"\n[rank0]: KeyError\n",
+                "\n[rank0]: KeyError",
+            ),
+            (
+                "Traceback (most recent call last):\n  File \"a.py\", line 1\n    assert False\nAssertionError\n",
+                "\nAssertionError",
+            ),
+            (
+                "thread 'main' (7) panicked at src/main.rs:2:5:\nindex out of bounds\nnote: run\n",
+                "\nindex out of bounds",
+            ),
             ("panic: no config\n\ngoroutine 1 [running]:\n", "panic: no config\n\ngoroutine 1"),
-            ("Exception in thread \"main\" X: y\n\tat A.b(A.java:1)\nCaused by: Z: disk\n\tat C\n", "Caused by: Z: disk\n\tat C"),
+            (
+                "Exception in thread \"main\" X: y\n\tat A.b(A.java:1)\nCaused by: Z: disk\n\tat C\n",
+                "Caused by: Z: disk\n\tat C",
+            ),
             ("terminate called after throwing an instance of 'std::runtime_error'\n  what():  boom\n", "what():  boom"),
             ("main.sh: line 3: 77 Segmentation fault      (core dumped) ./x\n", "Segmentation fault"),
             ("é error: no such thing\n", "é error: no such thing"),

@@ -8,30 +8,39 @@ pub(crate) struct Sign {
     text: &'static [u8],
     /// How much it tells: 3 names a crash, 2 an error, 1 a hint.
     pub(crate) weight: u8,
-    /// Whether the lines that follow belong to it, as a stack trace does.
-    pub(crate) goes_on: bool,
+    /// Which of the lines that follow belong to it.
+    pub(crate) goes_on: GoesOn,
 }
 
-const fn trace(text: &'static str) -> Sign {
-    Sign { text: text.as_bytes(), weight: 3, goes_on: true }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GoesOn {
+    No,
+    /// Those that are indented or empty, as a stack trace is.
+    Indented,
+    /// And then one more, which says what is wrong.
+    AndOne,
+}
+
+const fn trace(goes_on: GoesOn, text: &'static str) -> Sign {
+    Sign { text: text.as_bytes(), weight: 3, goes_on }
 }
 
 const fn line(weight: u8, text: &'static str) -> Sign {
-    Sign { text: text.as_bytes(), weight, goes_on: false }
+    Sign { text: text.as_bytes(), weight, goes_on: GoesOn::No }
 }
 
 pub(crate) static SIGNS: [Sign; 44] = [
-    trace("Traceback (most recent call last)"),
-    trace("panicked at"),
-    trace("panic: "),
-    trace("Exception in thread"),
-    trace("Caused by: "),
-    trace("terminate called "),
-    trace("Uncaught "),
-    trace("Unhandled "),
-    trace("unhandled "),
-    trace("*** stack smashing"),
-    trace("AddressSanitizer"),
+    trace(GoesOn::AndOne, "Traceback (most recent call last)"),
+    trace(GoesOn::AndOne, "panicked at"),
+    trace(GoesOn::AndOne, "panic: "),
+    trace(GoesOn::Indented, "Exception in thread"),
+    trace(GoesOn::Indented, "Caused by: "),
+    trace(GoesOn::Indented, "terminate called "),
+    trace(GoesOn::Indented, "Uncaught "),
+    trace(GoesOn::Indented, "Unhandled "),
+    trace(GoesOn::Indented, "unhandled "),
+    trace(GoesOn::Indented, "*** stack smashing"),
+    trace(GoesOn::Indented, "AddressSanitizer"),
     line(3, "Segmentation fault"),
     line(3, "segfault"),
     line(3, "(core dumped)"),
@@ -89,10 +98,8 @@ struct Table {
 static TABLE: Table = table();
 
 const fn table() -> Table {
-    let mut table = Table {
-        buckets: [0; 1 << BUCKET_BITS],
-        spots: [Spot { sign: 0, offset: 0, next: 0 }; SIGNS.len() * STEP + 1],
-    };
+    let mut table =
+        Table { buckets: [0; 1 << BUCKET_BITS], spots: [Spot { sign: 0, offset: 0, next: 0 }; SIGNS.len() * STEP + 1] };
     let mut at = 1;
     let mut sign = 0;
     while sign < SIGNS.len() {
@@ -129,7 +136,8 @@ pub(crate) fn find(text: &[u8], start: usize) -> Option<(usize, &'static Sign)> 
         let (a, b, c, d) = (gram(grams, 0), gram(grams, 4), gram(grams, 8), gram(grams, 12));
         let buckets = &TABLE.buckets;
         if (buckets[bucket(a)] | buckets[bucket(b)] | buckets[bucket(c)] | buckets[bucket(d)]) != 0
-            && let Some(found) = [a, b, c, d].into_iter().zip(0..).find_map(|(gram, n)| sign_at(text, start, at + n * STEP, gram))
+            && let Some(found) =
+                [a, b, c, d].into_iter().zip(0..).find_map(|(gram, n)| sign_at(text, start, at + n * STEP, gram))
         {
             return Some(found);
         }

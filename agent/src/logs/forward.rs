@@ -126,7 +126,8 @@ impl Forward {
     fn show(&mut self, stream: Stream, line: Vec<u8>) {
         if self.hidden > 0 && self.lines.try_send(note(self.hidden)).is_ok() {
             self.hidden = 0;
-            self.last = Default::default();
+            // What the other stream said last may still have to be shown.
+            self.last[stream as usize].clear();
         }
         #[expect(clippy::cast_precision_loss, reason = "a line is short")]
         let bytes = line.len() as f64;
@@ -169,7 +170,9 @@ impl Forward {
             self.send_until(end, note(self.hidden - shown_now));
         }
         for (last, open) in last.iter().zip(std::mem::take(&mut self.open)) {
-            for line in last.split_inclusive(|byte| *byte == b'\n').chain(Some(&open[..])).filter(|line| !line.is_empty()) {
+            for line in
+                last.split_inclusive(|byte| *byte == b'\n').chain(Some(&open[..])).filter(|line| !line.is_empty())
+            {
                 self.send_until(end, shown(line.to_vec()));
             }
         }

@@ -11,10 +11,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use inotify::{Event, EventMask, EventStream, Inotify, WatchMask};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 use vmjob_logs::{Entries, Take};
 
@@ -57,6 +57,8 @@ pub(super) struct JsonFile {
     /// What was read from `place` on.
     entries: Entries,
     changes: EventStream<[u8; 4096]>,
+    /// When to look again after the end was reached.
+    resume_at: Instant,
     /// How many rotations have been seen, and how many when this file was begun: what comes between is counted where files
     /// go before they are read.
     rotations: u64,
@@ -83,10 +85,21 @@ impl JsonFile {
             None => open_at(&path, index)?,
         };
         // How many files came and went while nobody looked, nobody knows; the rest of the one that was read is gone.
-        let lost_file_bytes = lost.map_or(0, |lost| file.metadata().map_or(0, |file| file.len()).saturating_sub(lost.offset).max(1));
+        let lost_file_bytes =
+            lost.map_or(0, |lost| file.metadata().map_or(0, |file| file.len()).saturating_sub(lost.offset).max(1));
         // Rotations are counted from one high enough that the oldest file has a number.
         let (rotations, begun_after) = (u64::from(index), 0);
-        Ok(Self { path, file, place, entries: Entries::default(), changes, rotations, begun_after, lost_file_bytes })
+        Ok(Self {
+            path,
+            file,
+            place,
+            entries: Entries::default(),
+            changes,
+            resume_at: Instant::now(),
+            rotations,
+            begun_after,
+            lost_file_bytes,
+        })
     }
 
     pub(super) fn place(&self) -> Place {
@@ -109,6 +122,7 @@ impl JsonFile {
     /// Waits until there is something to read and hands some of it to `take`.
     pub(super) async fn next(&mut self, take: &mut Take<'_>) -> io::Result<()> {
         loop {
+            sleep_until(self.resume_at).await;
             if self.read_some(take)? {
                 // Let the rest of the agent have its turn, however much there is to read.
                 tokio::task::yield_now().await;
@@ -120,30 +134,42 @@ impl JsonFile {
             if let Some(event) = self.changes.next().await {
                 self.note(&event?);
             }
-            sleep(BREATHER).await;
+            self.resume_at = Instant::now() + BREATHER;
         }
     }
 
     /// Reads on and hands over the entries that are complete; false at the end of the file.
     fn read_some(&mut self, take: &mut Take) -> io::Result<bool> {
-        for turn in 0..READS_A_TURN {
+        let mut has_read = false;
+        for _ in 0..READS_A_TURN {
             let offset = self.place.offset + self.entries.pending_bytes();
-            let read = self.file.read_at(self.entries.room(), offset)?;
-            if read == 0 {
-                return Ok(turn > 0);
-            }
+            let room = self.entries.room();
+            let wanted = room.len();
+            let read = self.file.read_at(room, offset)?;
             self.place.offset += self.entries.advance(read, take);
+            has_read |= read > 0;
+            if read < wanted {
+                // Running after the engine entry by entry would cost a call for each; a file that is finished is another matter.
+                if self.is_newest() {
+                    self.resume_at = Instant::now() + BREATHER;
+                }
+                break;
+            }
         }
         let skipped = self.entries.take_skipped();
         if skipped > 0 {
             warn!("skipped {skipped} bytes of the engine's log that are no entry");
         }
-        Ok(true)
+        Ok(has_read)
+    }
+
+    fn is_newest(&self) -> bool {
+        id_at(&self.path).is_none_or(|file| file == self.place.file)
     }
 
     /// Notes what has changed by now.
-    fn note_all(&mut self) -> io::Result<()> {
-        while let Some(Some(event)) = self.changes.next().now_or_never() {
+    async fn note_all(&mut self) -> io::Result<()> {
+        while let Ok(Some(event)) = timeout(ROTATION_PAUSE, self.changes.next()).await {
             self.note(&event?);
         }
         Ok(())
@@ -158,7 +184,7 @@ impl JsonFile {
 
     /// Goes on to the file that was begun after this one; false while this one is the newest. May be dropped while it waits.
     async fn next_file(&mut self) -> io::Result<bool> {
-        if id_at(&self.path).is_none_or(|file| file == self.place.file) {
+        if self.is_newest() {
             return Ok(false);
         }
         let end = Instant::now() + ROTATION_PATIENCE;
@@ -173,20 +199,22 @@ impl JsonFile {
                 Some(index) => Some(index.saturating_sub(1)),
                 // A file that has a name and is not found is being renamed.
                 None if this.nlink() > 0 => None,
-                None => Some(oldest(&self.path)),
+                None => {
+                    self.note_all().await?;
+                    Some(oldest(&self.path))
+                }
             };
             // Another rotation in between would skip a file, so the answer is checked against a second look.
             if let Some(next) = next
                 && let Ok((file, place)) = open_at(&self.path, next)
                 && find(&self.path, self.place.file) == index
             {
-                self.note_all()?;
-                let begun_after = self.rotations.saturating_sub(u64::from(next));
-                if index.is_none() {
-                    let between = begun_after.saturating_sub(self.begun_after + 1);
-                    self.lost_file_bytes += between * this.len().max(file.metadata()?.len());
-                }
-                self.begun_after = begun_after;
+                let next_after = self.begun_after + 1;
+                self.begun_after = match index {
+                    Some(_) => next_after,
+                    None => self.rotations.saturating_sub(u64::from(next)).max(next_after),
+                };
+                self.lost_file_bytes += (self.begun_after - next_after) * this.len().max(file.metadata()?.len());
                 (self.file, self.place) = (file, place);
                 self.entries.clear();
                 return Ok(true);

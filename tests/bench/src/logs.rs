@@ -54,7 +54,14 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
         println!("| | wall | engine alone = 1 | the job's own time, without a log = 1 | CPU | peak RSS | bytes lost |");
         println!("|---|---|---|---|---|---|---|");
         let mut ways = Vec::new();
-        for way in ["no log (`--log-driver none`)", "engine alone", "`docker run`", "`docker logs -f`", "`curl` of the endpoint", "the agent"] {
+        for way in [
+            "no log (`--log-driver none`)",
+            "engine alone",
+            "`docker run`",
+            "`docker logs -f`",
+            "`curl` of the endpoint",
+            "the agent",
+        ] {
             let mut seen = Seen::default();
             for job in 0..case.jobs {
                 seen.add(&follow(way, agent, &case.script, all.len() as u64 * 100 + job).await?);
@@ -68,7 +75,11 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
             let lost = bytes.map(|bytes| case.bytes - bytes.min(case.bytes));
             let cost = if bytes.is_some() { format!("{cpu_s:.2} s | {peak_rss_kb} KB") } else { " | ".into() };
             let lost_text = lost.map_or_else(String::new, |lost| lost.to_string());
-            println!("| {way} | {wall_s:.2} s | {:.2} | {:.2} | {cost} | {lost_text} |", wall_s / alone, run_s / no_log);
+            println!(
+                "| {way} | {wall_s:.2} s | {:.2} | {:.2} | {cost} | {lost_text} |",
+                wall_s / alone,
+                run_s / no_log
+            );
             rows.push(json!({
                 "client": way.replace('`', ""), "wall_s": wall_s, "wall_ratio": wall_s / alone, "run_s": run_s,
                 "run_ratio": run_s / no_log, "cpu_s": cpu_s, "peak_rss_kb": peak_rss_kb, "bytes_lost": lost,

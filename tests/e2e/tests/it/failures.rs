@@ -23,9 +23,13 @@ fn prints(vm: &Vm, text: &str) -> String {
 /// A program that panics, made by this machine's own compiler.
 fn rust_panic(vm: &Vm) -> String {
     let (source, program) = (vm.dir().join("panics.rs"), vm.dir().join("panics"));
-    fs::write(&source, "fn main() { let empty: Vec<u8> = Vec::new(); println!(\"{}\", empty[std::env::args().count()]); }")
-        .unwrap();
-    let made = Command::new("rustc").arg("-o").arg(&program).arg(&source).status().expect("cargo has a rustc beside it");
+    fs::write(
+        &source,
+        "fn main() { let empty: Vec<u8> = Vec::new(); println!(\"{}\", empty[std::env::args().count()]); }",
+    )
+    .unwrap();
+    let made =
+        Command::new("rustc").arg("-o").arg(&program).arg(&source).status().expect("cargo has a rustc beside it");
     assert!(made.success());
     program.display().to_string()
 }
@@ -70,7 +74,11 @@ async fn the_line_a_person_needs_is_in_the_report() {
         ("python", |_| TRACEBACK.into(), &["Traceback (most", "\nZeroDivisionError: division by zero"]),
         ("rust", rust_panic, &["panicked at", "index out of bounds: the len is 0 but the index is 1"]),
         ("java", java_exception, &["IllegalStateException: no work", "Caused by: java.io.IOException: disk"]),
-        ("cuda", |vm| prints(vm, CUDA), &["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"]),
+        (
+            "cuda",
+            |vm| prints(vm, CUDA),
+            &["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"],
+        ),
         ("go", |vm| prints(vm, GO), &["panic: runtime error: index out of range [5] with length 3"]),
     ];
     for (name, failure, words) in cases {

@@ -19,7 +19,11 @@ async fn of_a_flood_some_lines_are_shown_and_the_last() {
         // A second's worth at the most often shown again while the job ran.
         assert!(lines.len() < 20_000, "{} lines", lines.len());
         assert!(lines.iter().any(|line| line.contains("lines of the job are not shown here")), "no word of the others");
-        assert!(lines.contains(&"the last word") && lines.contains(&"300000"), "{}", lines[lines.len() - 20..].join("\n"));
+        assert!(
+            lines.contains(&"the last word") && lines.contains(&"300000"),
+            "{}",
+            lines[lines.len() - 20..].join("\n")
+        );
         let report = lines.iter().filter(|line| line.starts_with("vmjob-report ")).count();
         assert_eq!(report, 1, "the agent's own line is there");
     }

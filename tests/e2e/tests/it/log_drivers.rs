@@ -73,6 +73,29 @@ async fn a_log_that_rotates_is_read_whole() {
     expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 10 * 2001 * 5, "stdout_lines": 10 * 2001}}));
 }
 
+/// Where the engine keeps too little of a log for as long as no agent runs, the report says so and has the end.
+#[tokio::test]
+async fn what_was_rotated_away_unread_is_not_forgotten() {
+    let options = json!({"max-size": "20k", "max-file": "2"});
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script = "echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; seq 100000; echo x >/shared/done; sleep 1; echo the end";
+    vm.set_job(script, json!({"container": {"log_options": options}}));
+    let mut agent = vm.start();
+    vm.until_running().await;
+    e2e::until("a place in the log", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
+    agent.kill9().await;
+    std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+    vm.until_shared("done").await;
+    let report = vm.run().await;
+    expect(
+        &report,
+        &json!({"cause": "NONE", "evidence": ["~part of the log could not be read"], "logs": {"tail": "~100000\nthe end\n"}}),
+    );
+    let count = |name: &str| report["logs"][name].as_u64().unwrap();
+    let shown: usize = ["head", "tail"].iter().map(|part| report["logs"][part].as_str().unwrap().len()).sum();
+    assert!(count("omitted_bytes") > count("stdout_bytes").saturating_sub(shown as u64), "{:#}", report["logs"]);
+}
+
 /// A terminal is one stream.
 #[tokio::test]
 async fn a_terminal_s_output_is_stdout() {
