@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Stream,
     signs::{self, GoesOn, Sign},
+    text,
 };
 
 /// A line's beginning, as far as it is looked at.
@@ -103,7 +104,7 @@ impl Errors {
         if trace.is_none() && self.is_full_for(weight, content.len()) {
             return;
         }
-        let window = Window { line, text: String::from_utf8_lossy(content).into_owned() };
+        let window = Window { line, text: text_of(content) };
         match trace {
             Some((found, goes_on)) => {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
@@ -149,7 +150,8 @@ impl Errors {
 
     /// When the budget is full, what tells least makes room; among equals the newest, for what comes first is mostly the cause of
     /// the rest. The end of the log is in the tail anyway.
-    fn keep(&mut self, weight: u8, window: Window) {
+    fn keep(&mut self, weight: u8, mut window: Window) {
+        window.text.truncate(window.text.floor_char_boundary(self.budget_bytes / 2));
         self.used_bytes += window.text.len();
         self.kept.push((weight, window));
         while self.used_bytes > self.budget_of_first() {
@@ -220,12 +222,12 @@ impl Lines {
     fn window(self, room: usize, is_shown: impl Fn(u64) -> bool) -> Option<Window> {
         let mut window: Option<Window> = None;
         for (line, text) in self.0.iter().rev().skip_while(|(line, _)| is_shown(*line)) {
-            let text = String::from_utf8_lossy(shown(&text.0));
+            let text = text_of(shown(&text.0));
             let used = window.as_ref().map_or(0, |window| window.text.len() + 1);
             if is_shown(*line) || used + text.len() > room {
                 break;
             }
-            let text = window.map_or_else(|| text.to_string(), |window| format!("{text}\n{}", window.text));
+            let text = window.map_or_else(|| text.clone(), |window| format!("{text}\n{}", window.text));
             window = Some(Window { line: *line, text });
         }
         window.filter(|window| !window.text.trim().is_empty())
@@ -239,7 +241,7 @@ impl Trace {
         self.lines += 1;
         let text = &mut self.window.text;
         text.push('\n');
-        text.push_str(&String::from_utf8_lossy(content));
+        text.push_str(&text_of(content));
         while text.len() > budget {
             let cut_at = *self.cut_at.get_or_insert_with(|| {
                 let cut_at = text[..text.floor_char_boundary(budget / 3)].rfind('\n').or_else(|| text.find('\n'));
@@ -266,6 +268,11 @@ fn line_end(lines: &[u8], at: usize) -> usize {
 
 pub(crate) fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Whole characters: a line may have been cut.
+fn text_of(content: &[u8]) -> String {
+    text::Text::beginning(content, content.len()).text
 }
 
 /// A line as it is looked at and shown.
@@ -340,6 +347,19 @@ mod tests {
         let windows = windows(&[(Stream::Stdout, &log)]);
         assert!(windows[0].line == 3 && windows[0].text.ends_with("Error0: x"), "{windows:?}");
         assert!(windows.iter().any(|window| window.text.ends_with("Error999: x")), "{windows:?}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let line = format!("error: {}\n", "é".repeat(2000));
+        for window in windows(&[
+            (Stream::Stderr, &line),
+            (Stream::Stdout, &line),
+            (Stream::Stdout, "Traceback (most recent call last):\n"),
+            (Stream::Stdout, &line),
+        ]) {
+            assert!(window.text.ends_with('é') && window.text.len() > 200, "{window:?}");
+        }
     }
 
     #[test]

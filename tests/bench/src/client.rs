@@ -97,9 +97,9 @@ pub(crate) async fn docker(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// How long a container ran.
+/// How long a container ran. Of one that ends at once the engine may note the end before the start.
 pub(crate) async fn run_s(container: &str) -> Result<f64> {
     let times = docker(&["inspect", "--format", "{{.State.StartedAt}} {{.State.FinishedAt}}", container]).await?;
     let times: Vec<jiff::Timestamp> = times.split(' ').map(str::parse).collect::<std::result::Result<_, _>>()?;
-    Ok(times[0].duration_until(times[1]).as_secs_f64())
+    Ok(times[0].duration_until(times[1]).as_secs_f64().max(0.0))
 }
