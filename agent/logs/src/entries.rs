@@ -60,20 +60,17 @@ impl Entries {
         let mut of = Stream::Stdout;
         while done < read.len() {
             let kept = self.text.len();
-            let (stream, length) = match entry::decode_usual(&read[done..], &mut self.text) {
-                Some(decoded) => decoded,
-                None => {
+            let (stream, length) = if let Some(usual) = entry::decode_usual(&read[done..], &mut self.text) {
+                usual
+            } else {
+                self.text.truncate(kept);
+                let Some(length) = memchr::memchr(b'\n', &read[done..]) else { break };
+                let stream = entry::decode(&read[done..done + length], &mut self.text);
+                if stream.is_none() {
                     self.text.truncate(kept);
-                    let Some(length) = memchr::memchr(b'\n', &read[done..]) else { break };
-                    match entry::decode(&read[done..done + length], &mut self.text) {
-                        Some(stream) => (stream, length + 1),
-                        None => {
-                            self.text.truncate(kept);
-                            self.skipped_bytes += length as u64;
-                            (of, length + 1)
-                        }
-                    }
+                    self.skipped_bytes += length as u64;
                 }
+                (stream.unwrap_or(of), length + 1)
             };
             done += length;
             if stream != of {

@@ -250,14 +250,13 @@ impl Trace {
                 cut_at
             });
             let kept_from = cut_at + CUT.len();
-            match text[kept_from..].char_indices().skip(1).find(|(_, c)| *c == '\n') {
-                Some((length, _)) => text.replace_range(kept_from..kept_from + length, ""),
+            let second = text[kept_from..].char_indices().skip(1).find(|(_, c)| *c == '\n');
+            let Some((length, _)) = second else {
                 // One line that is too long by itself.
-                None => {
-                    text.truncate(text.floor_char_boundary(budget));
-                    break;
-                }
-            }
+                text.truncate(text.floor_char_boundary(budget));
+                break;
+            };
+            text.replace_range(kept_from..kept_from + length, "");
         }
     }
 }

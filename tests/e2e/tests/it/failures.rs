@@ -53,7 +53,7 @@ const TRACEBACK: &str = "/usr/bin/python3 -c 'def f(n):
     return 1 / n if n == 0 else f(n - 1)
 f(40)'";
 
-/// PyTorch 2.4's words, after its traceback.
+/// The words of `PyTorch` 2.4, after its traceback.
 const CUDA: &str = "Traceback (most recent call last):
   File \"/app/train.py\", line 88, in <module>
     loss.backward()
