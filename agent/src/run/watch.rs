@@ -237,7 +237,7 @@ impl Run<'_> {
                 () = leaving.handover() => {
                     // The next agent goes on from here: the live view repeats nothing.
                     self.save_logs();
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
                 () = sleep_until_some(wake_at) => if !stops {
