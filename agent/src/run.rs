@@ -138,6 +138,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
         run.go().await
     };
     tokio::select! {
+        biased;
         ended = work => ended,
         never = service.keep_told() => match never {},
         // Dropping a step in its middle is what a crash would do, so it is safe.

@@ -1,5 +1,5 @@
-//! The live view: the job's lines on the agent's stdout, for journald, the serial console or a terminal. Bounded: a flood,
-//! or a reader that stands still, costs lines of the view and never the job or the agent.
+//! The live view: the job's lines on the agent's stdout, for journald, the serial console or a terminal. Bounded: of a flood some
+//! lines are shown and its last ones, and a reader that stands still costs lines of the view, and never the job or the agent.
 
 use std::{
     io::{self, Write},
@@ -8,25 +8,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Stream;
+use vmjob_logs::Stream;
+
 use crate::delivery::REPORT_MARK;
 
 /// Lines are cut here; readers of 64 KiB lines (journald, script runners) never see more.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 /// How many lines may wait for the reader of stdout.
 const MAX_QUEUED_LINES: usize = 256;
-/// How many lines a second are shown, with as many in reserve.
-const LINES_A_SECOND: u32 = 500;
+/// How many lines a second are shown for long, and how many at once. journald takes 10,000 in half a minute from one service and
+/// then drops whatever comes, the agent's own lines too (`RateLimitBurst=` in `journald.conf(5)`).
+const LINES: Allowance = Allowance { a_second: 200.0, at_once: 1000.0 };
+/// The same in bytes, as journals and consoles are small.
+const BYTES: Allowance = Allowance { a_second: 64.0 * 1024.0, at_once: 512.0 * 1024.0 };
+/// How much of the end of what was not shown is kept of each stream, to be shown at the end of the job.
+const LAST_BYTES: usize = 2 * 1024;
 /// How long the end of a job waits for the reader of stdout.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+const FLUSH_PAUSE: Duration = Duration::from_millis(5);
+
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    a_second: f64,
+    at_once: f64,
+}
 
 pub(super) struct Forward {
     lines: SyncSender<Vec<u8>>,
     done: Receiver<()>,
+    /// Of each stream the line that is not finished, as far as it would be shown.
     open: [Vec<u8>; 2],
-    allowance: f64,
+    lines_left: f64,
+    bytes_left: f64,
     refilled_at: Instant,
+    /// Whether lines are hidden until there is room for a second's worth of them.
+    is_hiding: bool,
     hidden: u64,
+    /// The end of what is hidden, of each stream.
+    last: [Vec<u8>; 2],
 }
 
 impl Forward {
@@ -43,63 +62,158 @@ impl Forward {
             }
             let _ = finished.send(());
         });
-        let allowance = f64::from(LINES_A_SECOND);
-        Self { lines, done, open: Default::default(), allowance, refilled_at: Instant::now(), hidden: 0 }
+        Self {
+            lines,
+            done,
+            open: Default::default(),
+            lines_left: LINES.at_once,
+            bytes_left: BYTES.at_once,
+            refilled_at: Instant::now(),
+            is_hiding: false,
+            hidden: 0,
+            last: Default::default(),
+        }
     }
 
-    pub(super) fn push(&mut self, stream: Stream, piece: &[u8]) {
-        let index = usize::from(stream == Stream::Stderr);
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
-            let open = &mut self.open[index];
-            let room = MAX_LINE_BYTES.saturating_sub(open.len());
-            open.extend_from_slice(&part[..part.len().min(room)]);
-            if part.ends_with(b"\n") {
-                self.show(index);
+    /// Shows a block of output, or as much of it as may be shown now.
+    pub(super) fn push(&mut self, stream: Stream, mut block: &[u8]) {
+        self.refill();
+        while let Some(end) = memchr::memchr(b'\n', block) {
+            if !self.may_show() {
+                break;
             }
+            let (line, rest) = block.split_at(end + 1);
+            self.extend(stream, line);
+            let line = std::mem::take(&mut self.open[stream as usize]);
+            self.show(stream, line);
+            block = rest;
         }
+        if let Some(end) = memchr::memrchr(b'\n', block) {
+            let (lines, rest) = block.split_at(end + 1);
+            self.hide(stream, lines);
+            block = rest;
+        }
+        self.extend(stream, block);
     }
 
-    fn show(&mut self, index: usize) {
-        let mut line = std::mem::take(&mut self.open[index]);
-        if line.last() != Some(&b'\n') {
-            line.push(b'\n');
+    fn extend(&mut self, stream: Stream, mut part: &[u8]) {
+        let open = &mut self.open[stream as usize];
+        if let Some(at) = memchr::memrchr(b'\r', part)
+            && !matches!(&part[at + 1..], b"" | b"\n")
+        {
+            // Of a progress bar the last state is shown.
+            open.clear();
+            part = &part[at + 1..];
         }
-        if line.starts_with(REPORT_MARK.as_bytes()) {
-            // A reader of the console must not take the job's word for the agent's.
-            line.insert(0, b' ');
-        }
+        let room = MAX_LINE_BYTES.saturating_sub(open.len());
+        open.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn refill(&mut self) {
         let now = Instant::now();
-        let earned = (now - self.refilled_at).as_secs_f64() * f64::from(LINES_A_SECOND);
-        self.allowance = (self.allowance + earned).min(f64::from(LINES_A_SECOND));
+        let passed_s = (now - self.refilled_at).as_secs_f64();
         self.refilled_at = now;
-        if self.allowance < 1.0 {
-            self.hidden += 1;
-            return;
-        }
+        self.lines_left = (self.lines_left + passed_s * LINES.a_second).min(LINES.at_once);
+        self.bytes_left = (self.bytes_left + passed_s * BYTES.a_second).min(BYTES.at_once);
+    }
+
+    fn may_show(&mut self) -> bool {
+        let (lines, bytes) = if self.is_hiding { (LINES.a_second, BYTES.a_second) } else { (1.0, 0.0) };
+        self.is_hiding = self.lines_left < lines || self.bytes_left < bytes;
+        !self.is_hiding
+    }
+
+    fn show(&mut self, stream: Stream, line: Vec<u8>) {
         if self.hidden > 0 && self.lines.try_send(note(self.hidden)).is_ok() {
             self.hidden = 0;
+            // What the other stream said last may still have to be shown.
+            self.last[stream as usize].clear();
         }
-        self.allowance -= 1.0;
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
-            self.hidden += 1;
+        #[expect(clippy::cast_precision_loss, reason = "a line is short")]
+        let bytes = line.len() as f64;
+        match self.lines.try_send(shown(line)) {
+            Ok(()) => {
+                self.lines_left -= 1.0;
+                self.bytes_left -= bytes;
+            }
+            Err(error) => {
+                let (TrySendError::Full(line) | TrySendError::Disconnected(line)) = error;
+                self.remember(stream, &line);
+                self.hidden += 1;
+                self.is_hiding = true;
+            }
         }
     }
 
-    /// Shows unfinished lines and waits, briefly, until all has been written.
+    /// Counts whole lines, and remembers the last.
+    fn hide(&mut self, stream: Stream, lines: &[u8]) {
+        self.hidden += count_lines(lines);
+        let begun = std::mem::take(&mut self.open[stream as usize]);
+        self.remember(stream, &begun);
+        self.remember(stream, lines);
+    }
+
+    fn remember(&mut self, stream: Stream, lines: &[u8]) {
+        let last = &mut self.last[stream as usize];
+        last.extend_from_slice(&lines[lines.len().saturating_sub(LAST_BYTES)..]);
+        if last.len() > LAST_BYTES {
+            last.drain(..last.len() - LAST_BYTES);
+        }
+    }
+
+    /// Shows the last lines and unfinished ones, and waits, briefly, until all has been written.
     pub(super) fn finish(mut self) {
-        for index in 0..self.open.len() {
-            if !self.open[index].is_empty() {
-                self.show(index);
+        let end = Instant::now() + FLUSH_PATIENCE;
+        let last: Vec<Vec<u8>> = self.last.iter().map(|last| whole_lines(last)).collect();
+        let shown_now: u64 = last.iter().map(|last| count_lines(last)).sum();
+        if self.hidden > shown_now {
+            self.send_until(end, note(self.hidden - shown_now));
+        }
+        for (last, open) in last.iter().zip(std::mem::take(&mut self.open)) {
+            for line in
+                last.split_inclusive(|byte| *byte == b'\n').chain(Some(&open[..])).filter(|line| !line.is_empty())
+            {
+                self.send_until(end, shown(line.to_vec()));
             }
         }
-        if self.hidden > 0 {
-            let _ = self.lines.try_send(note(self.hidden));
-        }
         drop(self.lines);
-        let _ = self.done.recv_timeout(FLUSH_PATIENCE);
+        let _ = self.done.recv_timeout(end.saturating_duration_since(Instant::now()));
+    }
+
+    /// Waits for room in the queue.
+    fn send_until(&self, end: Instant, mut line: Vec<u8>) {
+        while let Err(TrySendError::Full(back)) = self.lines.try_send(line)
+            && Instant::now() < end
+        {
+            line = back;
+            thread::sleep(FLUSH_PAUSE);
+        }
     }
 }
 
+/// The whole lines of `last`, which begins in the middle of one if it is full.
+fn whole_lines(last: &[u8]) -> Vec<u8> {
+    let is_cut = last.len() == LAST_BYTES;
+    let start = if is_cut { memchr::memchr(b'\n', last).map_or(0, |at| at + 1) } else { 0 };
+    last[start..].to_vec()
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
+/// A line as it is written: whole, and never like one of the agent's own.
+fn shown(mut line: Vec<u8>) -> Vec<u8> {
+    if line.last() != Some(&b'\n') {
+        line.push(b'\n');
+    }
+    if line.starts_with(REPORT_MARK.as_bytes()) {
+        // A reader of the console must not take the job's word for the agent's.
+        line.insert(0, b' ');
+    }
+    line
+}
+
 fn note(hidden: u64) -> Vec<u8> {
-    format!("… {hidden} lines of the job are not shown here …\n").into_bytes()
+    format!("… {hidden} lines of the job are not shown here; its log has them …\n").into_bytes()
 }

@@ -3,6 +3,7 @@
 //! file being read is read to its end first.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, Metadata},
     io,
     os::unix::fs::{FileExt, MetadataExt},
@@ -11,12 +12,11 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask};
+use inotify::{Event, EventMask, EventStream, Inotify, WatchMask};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
-
-use super::{Stream, entry};
+use vmjob_logs::{Entries, Take};
 
 /// Where reading goes on: the next entry of this file begins at this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +41,8 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// One read, in bytes: large enough to be cheap, small enough to keep the loop responsive.
-const HELPING_BYTES: usize = 64 * 1024;
-/// The engine splits lines at 16 KiB, and JSON escapes make that six times as long at most: what is longer is no entry.
-const MAX_ENTRY_BYTES: usize = 1024 * 1024;
+/// How many reads may follow one another before the rest of the agent has its turn: a millisecond or two.
+const READS_A_TURN: u32 = 16;
 /// A pause after catching up, so that a chatty job costs a wake-up per helping and not per line.
 const BREATHER: Duration = Duration::from_millis(20);
 
@@ -56,12 +54,17 @@ pub(super) struct JsonFile {
     path: PathBuf,
     file: File,
     place: Place,
-    /// What was read from `place` on and is not yet a whole entry.
-    pending: Vec<u8>,
-    /// The decoded text of one entry; kept to be used again.
-    text: Vec<u8>,
+    /// What was read from `place` on.
+    entries: Entries,
     changes: EventStream<[u8; 4096]>,
-    has_gap: bool,
+    /// When to look again after the end was reached.
+    resume_at: Instant,
+    /// How many rotations have been seen, and how many when this file was begun: what comes between is counted where files
+    /// go before they are read.
+    rotations: u64,
+    begun_after: u64,
+    /// How much of the log was rotated away unread, in bytes of its files.
+    lost_file_bytes: u64,
 }
 
 impl JsonFile {
@@ -75,35 +78,52 @@ impl JsonFile {
         let changes = inotify.into_event_stream([0; 4096])?;
 
         let found = place.and_then(|place| Some((find(&path, place.file)?, place)));
-        let has_gap = place.is_some() && found.is_none();
+        let lost = place.filter(|_| found.is_none());
+        let index = found.map_or_else(|| oldest(&path), |(index, _)| index);
         let (file, place) = match found {
-            Some((index, place)) => (File::open(rotated(&path, index))?, place),
-            None => open_at(&path, oldest(&path))?,
+            Some((_, place)) => (File::open(rotated(&path, index))?, place),
+            None => open_at(&path, index)?,
         };
-        Ok(Self { path, file, place, pending: Vec::new(), text: Vec::new(), changes, has_gap })
+        // How many files came and went while nobody looked, nobody knows; the rest of the one that was read is gone.
+        let lost_file_bytes =
+            lost.map_or(0, |lost| file.metadata().map_or(0, |file| file.len()).saturating_sub(lost.offset).max(1));
+        // Rotations are counted from one high enough that the oldest file has a number.
+        let (rotations, begun_after) = (u64::from(index), 0);
+        Ok(Self {
+            path,
+            file,
+            place,
+            entries: Entries::default(),
+            changes,
+            resume_at: Instant::now(),
+            rotations,
+            begun_after,
+            lost_file_bytes,
+        })
     }
 
     pub(super) fn place(&self) -> Place {
         self.place
     }
 
-    /// Whether the engine rotated away something that had not been read.
-    pub(super) fn has_gap(&self) -> bool {
-        self.has_gap
+    /// About how many bytes of the job the engine rotated away before they were read; at least how many, where no agent ran.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.entries.text_bytes_of(self.lost_file_bytes).max(u64::from(self.lost_file_bytes > 0))
     }
 
     /// Hands everything that is in the log now to `take`.
-    pub(super) async fn rest(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
-        while self.read_helping(take)? || self.next_file().await? {
+    pub(super) async fn rest(&mut self, take: &mut Take<'_>) -> io::Result<()> {
+        while self.read_some(take)? || self.next_file().await? {
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Waits until there is something to read and hands one helping of it to `take`.
-    pub(super) async fn next(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
+    /// Waits until there is something to read and hands some of it to `take`.
+    pub(super) async fn next(&mut self, take: &mut Take<'_>) -> io::Result<()> {
         loop {
-            if self.read_helping(take)? {
+            sleep_until(self.resume_at).await;
+            if self.read_some(take)? {
                 // Let the rest of the agent have its turn, however much there is to read.
                 tokio::task::yield_now().await;
                 return Ok(());
@@ -112,50 +132,66 @@ impl JsonFile {
                 continue;
             }
             if let Some(event) = self.changes.next().await {
-                event?;
+                self.note(&event?);
             }
-            sleep(BREATHER).await;
+            self.resume_at = Instant::now() + BREATHER;
         }
     }
 
-    /// Reads once and hands over the entries that are complete; false at the end of the file.
-    fn read_helping(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<bool> {
-        let kept = self.pending.len();
-        self.pending.resize(kept + HELPING_BYTES, 0);
-        let read = self.file.read_at(&mut self.pending[kept..], self.place.offset + kept as u64);
-        self.pending.truncate(kept + *read.as_ref().unwrap_or(&0));
-        if read? == 0 {
-            return Ok(false);
-        }
-        let mut done = 0;
-        while let Some(length) = memchr::memchr(b'\n', &self.pending[done..]) {
-            let line = &self.pending[done..done + length];
-            match entry::decode(line, &mut self.text) {
-                Some(stream) => take(stream, &self.text),
-                None if line.is_empty() => {}
-                None => warn!("skipped {length} bytes of the engine's log that are no entry"),
+    /// Reads on and hands over the entries that are complete; false at the end of the file.
+    fn read_some(&mut self, take: &mut Take) -> io::Result<bool> {
+        let mut has_read = false;
+        for _ in 0..READS_A_TURN {
+            let offset = self.place.offset + self.entries.pending_bytes();
+            let room = self.entries.room();
+            let wanted = room.len();
+            let read = self.file.read_at(room, offset)?;
+            self.place.offset += self.entries.advance(read, take);
+            has_read |= read > 0;
+            if read < wanted {
+                // Running after the engine entry by entry would cost a call for each; a file that is finished is another matter.
+                if self.is_newest() {
+                    self.resume_at = Instant::now() + BREATHER;
+                }
+                break;
             }
-            done += length + 1;
         }
-        if done == 0 && self.pending.len() > MAX_ENTRY_BYTES {
-            warn!("skipped {} bytes of the engine's log that are no entry", self.pending.len());
-            done = self.pending.len();
+        let skipped = self.entries.take_skipped();
+        if skipped > 0 {
+            warn!("skipped {skipped} bytes of the engine's log that are no entry");
         }
-        self.pending.drain(..done);
-        self.place.offset += done as u64;
-        Ok(true)
+        Ok(has_read)
+    }
+
+    fn is_newest(&self) -> bool {
+        id_at(&self.path).is_none_or(|file| file == self.place.file)
+    }
+
+    /// Notes what has changed by now.
+    async fn note_all(&mut self) -> io::Result<()> {
+        while let Ok(Some(event)) = timeout(ROTATION_PAUSE, self.changes.next()).await {
+            self.note(&event?);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: &Event<OsString>) {
+        let first = rotated(&self.path, 1);
+        if event.mask.contains(EventMask::MOVED_TO) && event.name.as_deref() == first.file_name() {
+            self.rotations += 1;
+        }
     }
 
     /// Goes on to the file that was begun after this one; false while this one is the newest. May be dropped while it waits.
     async fn next_file(&mut self) -> io::Result<bool> {
-        if id_at(&self.path).is_none_or(|file| file == self.place.file) {
+        if self.is_newest() {
             return Ok(false);
         }
         let end = Instant::now() + ROTATION_PATIENCE;
         while Instant::now() < end {
             let this = self.file.metadata()?;
             // The last entries may have been written between our read and the rename.
-            if this.len() > self.place.offset + self.pending.len() as u64 {
+            if this.len() > self.place.offset + self.entries.pending_bytes() {
                 return Ok(true);
             }
             let index = find(&self.path, self.place.file);
@@ -163,16 +199,24 @@ impl JsonFile {
                 Some(index) => Some(index.saturating_sub(1)),
                 // A file that has a name and is not found is being renamed.
                 None if this.nlink() > 0 => None,
-                None => Some(oldest(&self.path)),
+                None => {
+                    self.note_all().await?;
+                    Some(oldest(&self.path))
+                }
             };
             // Another rotation in between would skip a file, so the answer is checked against a second look.
             if let Some(next) = next
                 && let Ok((file, place)) = open_at(&self.path, next)
                 && find(&self.path, self.place.file) == index
             {
-                self.has_gap |= index.is_none();
+                let next_after = self.begun_after + 1;
+                self.begun_after = match index {
+                    Some(_) => next_after,
+                    None => self.rotations.saturating_sub(u64::from(next)).max(next_after),
+                };
+                self.lost_file_bytes += (self.begun_after - next_after) * this.len().max(file.metadata()?.len());
                 (self.file, self.place) = (file, place);
-                self.pending.clear();
+                self.entries.clear();
                 return Ok(true);
             }
             sleep(ROTATION_PAUSE).await;
@@ -288,7 +332,7 @@ mod tests {
         engine.rotate(5);
         engine.write(1);
         assert_eq!(read_all(&mut log).await, lines(4..=8));
-        assert!(!log.has_gap());
+        assert_eq!(log.lost_bytes(), 0);
     }
 
     #[tokio::test]
@@ -304,7 +348,7 @@ mod tests {
         engine.write(1);
         let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
         assert_eq!(read_all(&mut log).await, lines(4..=5));
-        assert!(!log.has_gap());
+        assert_eq!(log.lost_bytes(), 0);
     }
 
     #[tokio::test]
@@ -321,7 +365,23 @@ mod tests {
         }
         let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
         assert_eq!(read_all(&mut log).await, lines(5..=5));
-        assert!(log.has_gap());
+        assert!(log.lost_bytes() > 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_rotated_away_under_the_reader_is_counted() {
+        let mut engine = Engine::new("fast");
+        engine.write(10);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        read_all(&mut log).await;
+        for _ in 0..5 {
+            engine.rotate(2);
+            engine.write(10);
+        }
+        // Of the five files two are left.
+        assert_eq!(read_all(&mut log).await, lines(41..=60));
+        let lost = lines(11..=40).len() as u64;
+        assert!(log.lost_bytes().abs_diff(lost) < lost / 10, "{} of {lost}", log.lost_bytes());
     }
 
     #[tokio::test]

@@ -1,56 +1,66 @@
 //! The job's log: from the engine's file, or from an attached stream, to the summary in the report and the live view.
 //! Pieces of output come in; counts, head, tail and error lines come out, in memory that does not grow.
 
-mod entry;
-mod errors;
 mod forward;
 mod json_file;
 mod stream;
-mod summary;
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+pub use vmjob_logs::LogSummary;
+use vmjob_logs::{Stream, Summary};
 
-use crate::mask::{MaskPlace, Masks};
-
+pub use self::stream::OutputStream;
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
     stream::Attached,
-    summary::Summary,
 };
-pub use self::{stream::OutputStream, summary::LogSummary};
+use crate::mask::{MaskPlace, Masks};
 
-/// Hands pieces of output to the summary and the live view, masked where the job has secrets.
-fn into<'a>(
-    summary: &'a mut Summary,
-    mut forward: Option<&'a mut Forward>,
-    mut masks: Option<&'a mut Masks>,
-) -> impl FnMut(Stream, &[u8]) + 'a {
-    move |stream, piece| {
-        let mut text = piece;
-        if let Some(masks) = &mut masks {
-            text = masks.push(stream as usize, piece);
-            summary.count_masked(stream, piece.len(), text.len());
+/// Where all output goes, in blocks as they were read, whatever its source.
+struct Intake {
+    summary: Summary,
+    forward: Option<Forward>,
+    /// What hides the job's secrets, if it has any.
+    masks: Option<Masks>,
+}
+
+impl Intake {
+    fn take(&mut self, stream: Stream, block: &[u8]) {
+        let Self { summary, forward, masks } = self;
+        let mut text = block;
+        if let Some(masks) = masks {
+            text = masks.push(stream as usize, block);
+            summary.count_masked(stream, block.len(), text.len());
         }
-        summary.push(stream, text);
-        if let Some(forward) = &mut forward {
-            forward.push(stream, text);
+        show(summary, forward, stream, text);
+    }
+
+    /// Takes what the masks have held back.
+    fn end(&mut self) {
+        let Self { summary, forward, masks } = self;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(masks) = masks {
+                let text = masks.finish(stream as usize);
+                summary.count_masked(stream, 0, text.len());
+                show(summary, forward, stream, text);
+            }
         }
+    }
+}
+
+fn show(summary: &mut Summary, forward: &mut Option<Forward>, stream: Stream, text: &[u8]) {
+    summary.push(stream, text);
+    if let Some(forward) = forward {
+        forward.push(stream, text);
     }
 }
 
 fn lost_file(error: &std::io::Error) -> String {
     format!("failed to read the engine's log file: {error}")
-}
-
-/// Which of the job's two streams a piece of output came from. A TTY has only one: stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
 }
 
 /// Where the log is read.
@@ -84,10 +94,7 @@ pub struct Logs {
     source: Source,
     /// Where the engine's file is to be read on from.
     place: Option<Place>,
-    summary: Summary,
-    forward: Option<Forward>,
-    /// What hides the job's secrets, if it has any.
-    masks: Option<Masks>,
+    intake: Intake,
     /// Whether a source broke off.
     broke_off: bool,
 }
@@ -99,7 +106,8 @@ impl Logs {
         let Checkpoint { mut summary, place, .. } = checkpoint;
         summary.set_budget(summary_bytes);
         let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
-        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start), masks, broke_off: false }
+        let intake = Intake { summary, forward: forward.then(Forward::start), masks };
+        Self { source: Source::Missing, place, intake, broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -117,7 +125,7 @@ impl Logs {
 
     /// Reads a replay of the whole log and takes only what has not been seen.
     pub fn read_replay(&mut self, output: OutputStream) {
-        let (stdout, stderr) = self.summary.bytes_seen();
+        let (stdout, stderr) = self.intake.summary.bytes_seen();
         self.source = Source::Attached(Attached::new(output, stdout, stderr));
     }
 
@@ -129,23 +137,22 @@ impl Logs {
     /// Waits for output and takes one helping of it. May be dropped at any time without losing any. Never returns once
     /// the source has ended.
     pub async fn pump(&mut self) {
-        let Self { source, summary, forward, masks, .. } = self;
-        let mut take = into(summary, forward.as_mut(), masks.as_mut());
+        let Self { source, intake, .. } = self;
+        let mut take = |stream, block: &[u8]| intake.take(stream, block);
         let taken = match source {
             Source::File(file) => file.next(&mut take).await.map_err(|error| Some(lost_file(&error))),
             Source::Attached(attached) => attached.next(&mut take).await,
             Source::Missing | Source::Ended => std::future::pending().await,
         };
-        drop(take);
         self.after(taken);
     }
 
     /// Takes what is left after the job has ended, for at most `patience`.
     pub async fn drain(&mut self, patience: Duration) {
         let drained = tokio::time::timeout(patience, async {
-            let Self { source, summary, forward, masks, .. } = &mut *self;
+            let Self { source, intake, .. } = &mut *self;
             if let Source::File(file) = source {
-                let taken = file.rest(&mut into(summary, forward.as_mut(), masks.as_mut())).await;
+                let taken = file.rest(&mut |stream, block| intake.take(stream, block)).await;
                 return self.after(taken.map_err(|error| Some(lost_file(&error))));
             }
             while matches!(self.source, Source::Attached(_)) {
@@ -170,36 +177,37 @@ impl Logs {
             Source::File(file) => Some(file.place()),
             _ => self.place,
         };
-        let masks = self.masks.as_ref().map(Masks::place).unwrap_or_default();
-        Checkpoint { summary: self.summary.clone(), place, masks }
+        let mut summary = self.intake.summary.clone();
+        summary.add_lost(self.lost_bytes());
+        let masks = self.intake.masks.as_ref().map(Masks::place).unwrap_or_default();
+        Checkpoint { summary, place, masks }
+    }
+
+    /// What was gone before this reader came to it.
+    fn lost_bytes(&self) -> u64 {
+        match &self.source {
+            Source::File(file) => file.lost_bytes(),
+            _ => 0,
+        }
     }
 
     /// The summary for the report. Flushes the live view.
     pub fn finish(mut self) -> LogSummary {
-        if let Some(masks) = &mut self.masks {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let text = masks.finish(stream as usize);
-                self.summary.count_masked(stream, 0, text.len());
-                self.summary.push(stream, text);
-                if let Some(forward) = &mut self.forward {
-                    forward.push(stream, text);
-                }
-            }
-        }
-        if let Some(forward) = self.forward {
+        self.intake.end();
+        let lost_bytes = self.lost_bytes();
+        let lost_some = matches!(self.source, Source::Missing) && self.broke_off;
+        let Intake { mut summary, forward, .. } = self.intake;
+        if let Some(forward) = forward {
             forward.finish();
         }
-        let lost_some = match &self.source {
-            Source::File(file) => file.has_gap(),
-            Source::Missing => self.broke_off,
-            Source::Attached(_) | Source::Ended => false,
-        };
-        self.summary.finish(lost_some)
+        summary.add_lost(lost_bytes);
+        summary.finish(lost_some)
     }
 
     fn give_up(&mut self, problem: &str) {
         warn!("{problem}; unless it can be read again the report will hold the log up to here");
-        self.place = self.checkpoint().place;
+        let Checkpoint { summary, place, .. } = self.checkpoint();
+        (self.intake.summary, self.place) = (summary, place);
         self.source = Source::Missing;
         self.broke_off = true;
     }
@@ -229,7 +237,7 @@ pub(crate) mod tests {
             for piece in log.as_bytes().chunks(size) {
                 let masks = Masks::new(Some(masker.clone()), checkpoint.mask_place());
                 let mut logs = Logs::resume(checkpoint, 4096, false, Some(masks));
-                into(&mut logs.summary, None, logs.masks.as_mut())(Stream::Stdout, piece);
+                logs.intake.take(Stream::Stdout, piece);
                 let saved = serde_json::to_string(&logs.checkpoint()).unwrap();
                 checkpoint = serde_json::from_str(&saved).unwrap();
             }

@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use bollard::container::LogOutput;
 use futures_util::{Stream as FuturesStream, StreamExt};
+use vmjob_logs::{Stream, Take};
 
-use super::Stream;
 use crate::http::chain;
 
 /// What bollard gives for attach and for logs.
@@ -25,7 +25,7 @@ impl Attached {
 
     /// Waits for one piece. An error is the end, with what is wrong if it was no proper one; a proper one says nothing about
     /// the job: a restart of the engine ends the stream too.
-    pub(super) async fn next(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> Result<(), Option<String>> {
+    pub(super) async fn next(&mut self, take: &mut Take<'_>) -> Result<(), Option<String>> {
         let piece = match self.output.next().await {
             Some(Ok(piece)) => piece,
             Some(Err(error)) => return Err(Some(format!("the log stream broke off: {}", chain(&error)))),

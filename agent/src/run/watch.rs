@@ -22,8 +22,9 @@ use crate::{
     stop::StopReason,
 };
 
-/// How often the place in the log is written down.
+/// How often the place in the log is written down, and how soon first: without a place nobody knows what rotation has taken.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
 /// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
 const ENGINE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the engine's books may lag behind its wait.
@@ -200,16 +201,18 @@ impl Run<'_> {
         let is_witness = !self.record.attempt.engine_lost;
         self.open_logs(engine, job, id);
         let mut notices = self.notices.clone();
+        let mut leaving = notices.clone();
         let mut events = engine.events(id);
         let mut exit = Box::pin(engine.wait(id));
         let meter = self.record.attempt.main_pid.and_then(Meter::of);
         let mut samples = Samples::start();
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
+        checkpoints.reset_after(FIRST_CHECKPOINT);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
         let timeout_at = job.timeout.map(|timeout| self.job_started() + timeout);
         let mut stopping = Stopping::new(self.record.attempt.stop.is_none());
         let mut is_over = false;
-        let mut unsaved_logs = false;
+        let mut unsaved_logs = true;
         loop {
             let stops = self.record.attempt.stop.is_some();
             let wake_at = if stops {
@@ -253,6 +256,11 @@ impl Run<'_> {
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         return Ok(Waited::Code(code));
                     }
+                }
+                () = leaving.handover() => {
+                    // The next agent goes on from here: the live view repeats nothing.
+                    self.save_logs();
+                    std::future::pending::<()>().await;
                 }
                 reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
                 () = sleep_until_some(wake_at) => if !stops {

@@ -10,6 +10,8 @@ use std::{
     thread,
 };
 
+use vmjob_logs::Stream;
+
 use super::Event;
 use crate::clock;
 
@@ -23,7 +25,7 @@ const MAX_WAITING: usize = 16;
 
 /// Some output of one stream, whole lines or pieces of one.
 struct Output {
-    stream: &'static str,
+    stream: Stream,
     bytes: Vec<u8>,
 }
 
@@ -46,10 +48,10 @@ impl Log {
         let log = Self::create(path, MAX_FILE_BYTES)?;
         let (outputs, waiting) = sync_channel(MAX_WAITING);
         if let Some(stdout) = stdout {
-            read("stdout", stdout, outputs.clone());
+            read(Stream::Stdout, stdout, outputs.clone());
         }
         if let Some(stderr) = stderr {
-            read("stderr", stderr, outputs);
+            read(Stream::Stderr, stderr, outputs);
         }
         thread::spawn(move || {
             log.keep(&waiting);
@@ -71,14 +73,15 @@ impl Log {
 
     fn write(&mut self, Output { stream, bytes }: &Output) -> io::Result<()> {
         let at = clock::now();
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let mut rest = line;
-            while !rest.is_empty() {
-                let (piece, after) = rest.split_at(char_boundary(rest, MAX_PIECE_BYTES));
-                rest = after;
-                self.line.extend_from_slice(b"{\"log\":");
-                serde_json::to_writer(&mut self.line, &String::from_utf8_lossy(piece))?;
-                writeln!(self.line, ",\"stream\":\"{stream}\",\"time\":\"{at}\"}}")?;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let mut line;
+            (line, rest) = rest.split_at(length);
+            while !line.is_empty() {
+                let (piece, after) = line.split_at(char_boundary(line, MAX_PIECE_BYTES));
+                line = after;
+                vmjob_logs::encode(*stream, piece, &at, &mut self.line);
             }
         }
         let length = self.line.len() as u64;
@@ -116,7 +119,7 @@ fn char_boundary(bytes: &[u8], most: usize) -> usize {
 }
 
 /// Reads a stream to its end. What is passed on ends with a line, or is as long as a line may be: a character is not torn.
-fn read(stream: &'static str, mut source: impl Read + Send + 'static, outputs: SyncSender<Output>) {
+fn read(stream: Stream, mut source: impl Read + Send + 'static, outputs: SyncSender<Output>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
         let mut pending: Vec<u8> = Vec::new();
@@ -163,9 +166,9 @@ mod tests {
         let mut log = Log::create(&path, 10_000).unwrap();
         let line = [vec![b'x'; 3000], b"\n".to_vec()].concat();
         for _ in 0..30 {
-            log.write(&Output { stream: "stdout", bytes: line.clone() }).unwrap();
+            log.write(&Output { stream: Stream::Stdout, bytes: line.clone() }).unwrap();
         }
-        log.write(&Output { stream: "stderr", bytes: b"the last \"word\"".to_vec() }).unwrap();
+        log.write(&Output { stream: Stream::Stderr, bytes: b"the last \"word\"".to_vec() }).unwrap();
         let sizes: Vec<u64> =
             fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes.len(), MAX_FILES as usize);

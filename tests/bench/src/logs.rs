@@ -1,72 +1,147 @@
-//! A job that writes much, three ways in one run: the engine alone, `docker run` of its command line, and the agent.
+//! Jobs that write much, as several clients of the engine follow them, side by side in one run: the engine alone, the command
+//! line in both its ways, the engine's raw endpoint, and the agent. `BENCH_MIB` says how much a job writes (1024: the full size).
 
-use std::{path::Path, process::Stdio, time::Instant};
+use std::{env, fs, path::Path, time::Instant};
 
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::{
-    IMAGE, Result,
-    agent::{self, Cost, cost_of},
+    IMAGE, Result, agent, chart,
+    client::{self, Seen, docker, engine_socket},
 };
 
-/// Lines of 100 bytes.
-const LINES: u64 = 1_000_000;
+const FULL_MIB: u64 = 1024;
+const OPTIONS: [&str; 8] =
+    ["--log-driver", "json-file", "--log-opt", "max-size=50m", "--log-opt", "max-file=5", "--network", "none"];
+
+/// What a job does, and how many bytes it prints.
+struct Case {
+    name: String,
+    script: String,
+    bytes: u64,
+    jobs: u64,
+}
+
+fn cases(mib: u64) -> Vec<Case> {
+    let line = "x".repeat(99);
+    let lines = mib * 1024 * 1024 / 100;
+    let case = |name: String, script: String, bytes| Case { name, script, bytes, jobs: 1 };
+    let long = mib * 1024 * 1024;
+    let empty = 10_000_000 * mib / FULL_MIB;
+    // Ticks are counted from the start, so a late one is made up for. /proc/uptime has hundredths of a second.
+    let seconds = (60 * mib / FULL_MIB).max(1);
+    let steady = format!(
+        "now() {{ read -r up _ </proc/uptime; echo \"${{up%.*}}${{up#*.}}\"; }}; start=$(now); i=0; \
+         while [ $i -lt {} ]; do if [ $(( ($(now) - start) / 10 )) -ge $i ]; \
+         then yes {line} | head -n 10000; i=$((i + 1)); else usleep 10000; fi; done",
+        seconds * 10
+    );
+    vec![
+        case(format!("{mib} MiB of 100-byte lines"), format!("yes {line} | head -n {lines}"), lines * 100),
+        case(format!("{mib} MiB of one line"), format!("head -c {long} /dev/zero | tr '\\0' x"), long),
+        case(format!("{empty} empty lines"), format!("yes '' | head -n {empty}"), empty),
+        case(format!("100,000 lines a second for {seconds} s"), steady, seconds * 10_000_000),
+        Case { name: "20 jobs of one line".into(), script: "echo hello".into(), bytes: 6 * 20, jobs: 20 },
+    ]
+}
 
 pub(crate) async fn measure(agent: &Path) -> Result<Value> {
-    let script = format!("yes {} | head -n {LINES}", "x".repeat(99));
-    let options =
-        ["--log-driver", "json-file", "--log-opt", "max-size=50m", "--log-opt", "max-file=5", "--network", "none"];
-
-    let began = Instant::now();
-    let id = docker(&[&["run", "-d"], &options[..], &[IMAGE, "sh", "-c", &script]].concat()).await?;
-    docker(&["wait", &id]).await?;
-    let alone_s = began.elapsed().as_secs_f64();
-    docker(&["rm", &id]).await?;
-
-    let began = Instant::now();
-    let mut cli = Command::new("docker")
-        .args([&["run", "--rm"], &options[..], &[IMAGE, "sh", "-c", &script]].concat())
-        .stdout(Stdio::null())
-        .spawn()?;
-    let pid = cli.id().ok_or("the command line has no process id")?;
-    let (cli_cost, status) = tokio::join!(cost_of(pid), cli.wait());
-    status?;
-    let cli_s = began.elapsed().as_secs_f64();
-
-    let spec = json!({
-        "container": { "image": IMAGE, "args": ["sh", "-c", script], "network": "none" },
-        "logs": { "forward": false },
-    });
-    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
-    let began = Instant::now();
-    let finished = agent::run(agent, &host, &spec.to_string(), 1_000_000).await?;
-    let agent_s = began.elapsed().as_secs_f64();
-    let report: Value = serde_json::from_slice(&finished.callback.body)?;
-    let lost = LINES * 100 - report["logs"]["stdout_bytes"].as_u64().unwrap_or_default();
-
-    println!(
-        "\n## {LINES} lines of 100 bytes\n| | wall | against the engine alone | client CPU | client peak RSS |\n|---|---|---|---|---|"
-    );
-    println!("| engine alone (`docker run -d`) | {alone_s:.2} s | 1.00 | | |");
-    row("`docker run`", cli_s, alone_s, cli_cost);
-    row(&format!("the agent ({lost} bytes lost)"), agent_s, alone_s, finished.cost);
-    Ok(json!({
-        "engine_alone_s": alone_s,
-        "cli": { "wall_s": cli_s, "cpu_s": cli_cost.cpu_s, "peak_rss_kb": cli_cost.peak_rss_kb },
-        "agent": { "wall_s": agent_s, "cpu_s": finished.cost.cpu_s, "peak_rss_kb": finished.cost.peak_rss_kb, "bytes_lost": lost },
-    }))
-}
-
-fn row(name: &str, wall_s: f64, alone_s: f64, cost: Cost) {
-    let Cost { cpu_s, peak_rss_kb, .. } = cost;
-    println!("| {name} | {wall_s:.2} s | {:.2} | {cpu_s:.2} s | {peak_rss_kb} KB |", wall_s / alone_s);
-}
-
-async fn docker(args: &[&str]) -> Result<String> {
-    let output = Command::new("docker").args(args).output().await?;
-    if !output.status.success() {
-        return Err(format!("docker {args:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    let mib = env::var("BENCH_MIB").ok().map_or(Ok(64), |mib| mib.parse())?;
+    let wanted = env::var("BENCH_CASE").unwrap_or_default();
+    let mut all = Vec::new();
+    for case in cases(mib).iter().filter(|case| case.name.contains(&wanted)) {
+        println!("\n## {}", case.name);
+        println!("| | wall | engine alone = 1 | the job's own time, without a log = 1 | CPU | peak RSS | bytes lost |");
+        println!("|---|---|---|---|---|---|---|");
+        let mut ways = Vec::new();
+        for way in [
+            "no log (`--log-driver none`)",
+            "engine alone",
+            "`docker run`",
+            "`docker logs -f`",
+            "`curl` of the endpoint",
+            "the agent",
+        ] {
+            let mut seen = Seen::default();
+            for job in 0..case.jobs {
+                seen.add(&follow(way, agent, &case.script, all.len() as u64 * 100 + job).await?);
+            }
+            ways.push((way, seen));
+        }
+        let (no_log, alone) = (ways[0].1.run_s, ways[1].1.wall_s);
+        let mut rows = Vec::new();
+        for (way, seen) in &ways {
+            let Seen { wall_s, run_s, cpu_s, peak_rss_kb, bytes } = *seen;
+            let lost = bytes.map(|bytes| case.bytes - bytes.min(case.bytes));
+            let cost = if bytes.is_some() { format!("{cpu_s:.2} s | {peak_rss_kb} KB") } else { " | ".into() };
+            let lost_text = lost.map_or_else(String::new, |lost| lost.to_string());
+            println!(
+                "| {way} | {wall_s:.2} s | {:.2} | {:.2} | {cost} | {lost_text} |",
+                wall_s / alone,
+                run_s / no_log
+            );
+            rows.push(json!({
+                "client": way.replace('`', ""), "wall_s": wall_s, "wall_ratio": wall_s / alone, "run_s": run_s,
+                "run_ratio": run_s / no_log, "cpu_s": cpu_s, "peak_rss_kb": peak_rss_kb, "bytes_lost": lost,
+            }));
+        }
+        all.push(json!({ "case": case.name, "clients": rows }));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    // The same memory for little and for much.
+    let little = follow("the agent", agent, &cases(1)[0].script, 9_999).await?;
+    println!("\nThe agent's peak RSS at 1 MiB: {} KB", little.peak_rss_kb);
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
+    let plot = target.join("bench-logs.svg");
+    fs::create_dir_all(&target)?;
+    fs::write(&plot, chart::draw("CPU seconds of what follows the log", &all, "cpu_s"))?;
+    println!("the CPU seconds as a plot: {}", plot.display());
+    Ok(json!({ "mib": mib, "peak_rss_kb_at_1_mib": little.peak_rss_kb, "cases": all }))
+}
+
+/// Runs the job once, followed in one of the ways.
+async fn follow(way: &str, agent: &Path, script: &str, number: u64) -> Result<Seen> {
+    let run = |options: &[&'static str]| [&["run"], options, &[IMAGE, "sh", "-c", script][..]].concat();
+    let began = Instant::now();
+    let mut seen = match way {
+        "the agent" => {
+            let spec = json!({
+                "container": { "image": IMAGE, "args": ["sh", "-c", script], "network": "none" },
+                "logs": { "forward": false },
+            });
+            let host = format!("unix://{}", engine_socket());
+            let finished = agent::run(agent, &host, &spec.to_string(), 1_000_000 + number).await?;
+            let report: Value = serde_json::from_slice(&finished.callback.body)?;
+            let bytes = report["logs"]["stdout_bytes"].as_u64();
+            let run_s = report["durations_s"]["run"].as_f64().unwrap_or_default();
+            let (cpu_s, peak_rss_kb) = (finished.cost.cpu_s, finished.cost.peak_rss_kb);
+            return Ok(Seen { wall_s: began.elapsed().as_secs_f64(), run_s, cpu_s, peak_rss_kb, bytes });
+        }
+        "`docker run`" => {
+            let name = format!("vmjob-bench-{number}");
+            let mut options = OPTIONS.to_vec();
+            options.extend(["--name", name.as_str()]);
+            let arguments = [&["run"], &options[..], &[IMAGE, "sh", "-c", script]].concat();
+            client::watch("docker", &arguments, false).await?.of(name)
+        }
+        _ => {
+            let options = match way {
+                "no log (`--log-driver none`)" => vec!["-d", "--log-driver", "none", "--network", "none"],
+                _ => [&["-d"], &OPTIONS[..]].concat(),
+            };
+            let id = docker(&run(&options)).await?;
+            let url = format!("http://engine/containers/{id}/logs?follow=1&stdout=1&stderr=1");
+            match way {
+                "`docker logs -f`" => client::watch("docker", &["logs", "-f", &id], false).await?.of(id),
+                "`curl` of the endpoint" => {
+                    client::watch("curl", &["-sN", "--unix-socket", &engine_socket(), &url], true).await?.of(id)
+                }
+                _ => Seen::default().of(id),
+            }
+        }
+    };
+    docker(&["wait", &seen.0]).await?;
+    seen.1.wall_s = began.elapsed().as_secs_f64();
+    seen.1.run_s = client::run_s(&seen.0).await?;
+    docker(&["rm", &seen.0]).await?;
+    Ok(seen.1)
 }

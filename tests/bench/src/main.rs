@@ -2,6 +2,8 @@
 //! as JSON to `target/bench.json`. Wall times on a shared machine are noisy: ratios within a run are what counts.
 
 mod agent;
+mod chart;
+mod client;
 mod logs;
 mod overhead;
 mod proxy;

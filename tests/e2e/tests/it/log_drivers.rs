@@ -73,6 +73,29 @@ async fn a_log_that_rotates_is_read_whole() {
     expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 10 * 2001 * 5, "stdout_lines": 10 * 2001}}));
 }
 
+/// Where the engine keeps too little of a log for as long as no agent runs, the report says so and has the end.
+#[tokio::test]
+async fn what_was_rotated_away_unread_is_not_forgotten() {
+    let options = json!({"max-size": "20k", "max-file": "2"});
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script = "echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; seq 100000; echo x >/shared/done; sleep 1; echo the end";
+    vm.set_job(script, json!({"container": {"log_options": options}}));
+    let mut agent = vm.start();
+    vm.until_running().await;
+    e2e::until("a place in the log", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
+    agent.kill9().await;
+    std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+    vm.until_shared("done").await;
+    let report = vm.run().await;
+    expect(
+        &report,
+        &json!({"cause": "NONE", "evidence": ["~part of the log could not be read"], "logs": {"tail": "~100000\nthe end\n"}}),
+    );
+    let count = |name: &str| report["logs"][name].as_u64().unwrap();
+    let shown: usize = ["head", "tail"].iter().map(|part| report["logs"][part].as_str().unwrap().len()).sum();
+    assert!(count("omitted_bytes") > count("stdout_bytes").saturating_sub(shown as u64), "{:#}", report["logs"]);
+}
+
 /// A terminal is one stream.
 #[tokio::test]
 async fn a_terminal_s_output_is_stdout() {
@@ -95,6 +118,21 @@ async fn a_flood_is_counted() {
         let Some(vm) = Vm::with_docker().await else { return };
         let report = vm.run_job("yes 0123456789abcde | head -n 1000000", with_driver(driver)).await;
         expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 16_000_000, "stdout_lines": 1_000_000}}));
+    }
+}
+
+/// As a terminal would show it in the end, whatever the source: no colours, and of what was written over the last state.
+#[tokio::test]
+async fn the_summary_is_plain_text() {
+    for driver in ["json-file", "local", "none"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let script = r"printf '\033[1;31merror: red\033[0m\n'; for i in $(seq 100000); do printf '\r%s%%' $i; done; printf '\nlast\r'";
+        let report = vm.run_job(script, with_driver(driver)).await;
+        let logs = json!({
+            "stdout_lines": 3, "stdout_bytes": 22 + 588_895 + 1 + 100_000 + 5, "omitted_bytes": 0,
+            "head": "error: red\n100000%\nlast", "tail": "error: red\n100000%\nlast", "errors": [{"line": 1, "text": "error: red"}],
+        });
+        expect(&report, &json!({"cause": "NONE", "logs": logs}));
     }
 }
 

@@ -1,0 +1,64 @@
+//! The job's lines on the agent's stdout: all of a few, some of a flood, and the last in any case.
+
+use std::time::Duration;
+
+use e2e::{Vm, expect};
+use rustix::process::Signal;
+use serde_json::json;
+
+#[tokio::test]
+async fn of_a_flood_some_lines_are_shown_and_the_last() {
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("seq 300000; echo 'the last word' >&2", json!({}));
+        let mut agent = vm.start();
+        assert_eq!(agent.wait().await, 0);
+        expect(&vm.report().await, &json!({"logs": {"stdout_lines": 300_000}}));
+        let view = agent.stdout();
+        let lines: Vec<&str> = view.lines().collect();
+        assert_eq!(&lines[..2], ["1", "2"]);
+        // A second's worth at the most often shown again while the job ran.
+        assert!(lines.len() < 20_000, "{} lines", lines.len());
+        assert!(lines.iter().any(|line| line.contains("lines of the job are not shown here")), "no word of the others");
+        assert!(
+            lines.contains(&"the last word") && lines.contains(&"300000"),
+            "{}",
+            lines[lines.len() - 20..].join("\n")
+        );
+        let report = lines.iter().filter(|line| line.starts_with("vmjob-report ")).count();
+        assert_eq!(report, 1, "the agent's own line is there");
+    }
+}
+
+#[tokio::test]
+async fn a_long_line_is_cut_and_a_progress_bar_is_its_last_state() {
+    for vm in Vm::of_each_kind().await {
+        let bar = r"for i in $(seq 2000); do printf '\r%s of 2000' $i; done; echo";
+        let script = format!("{bar}; head -c 100000 /dev/zero | tr '\\0' x; echo; echo end");
+        vm.set_job(&script, json!({}));
+        let mut agent = vm.start();
+        assert_eq!(agent.wait().await, 0);
+        vm.report().await;
+        let view = agent.stdout();
+        let lines: Vec<&str> = view.lines().take(3).collect();
+        assert_eq!((lines[0], lines[1].len(), lines[2]), ("2000 of 2000", 8192, "end"));
+    }
+}
+
+/// The next agent goes on where this one was.
+#[tokio::test]
+async fn a_hangup_repeats_no_line() {
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("for i in $(seq 40); do echo line $i; sleep 0.1; done; echo x >/shared/starts", json!({}));
+        let mut agent = vm.start();
+        vm.until_phase("RUNNING").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        agent.signal(Signal::HUP);
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        let mut next = vm.start();
+        assert_eq!(next.wait().await, 0);
+        let views = [agent.stdout(), next.stdout()].concat();
+        let lines: Vec<&str> = views.lines().filter(|line| line.starts_with("line ")).collect();
+        let wanted: Vec<String> = (1..=40).map(|number| format!("line {number}")).collect();
+        assert_eq!(lines, wanted);
+    }
+}
