@@ -13,6 +13,7 @@ mod error;
 mod flags;
 mod image_ref;
 mod json;
+mod places;
 mod reader;
 mod settings;
 mod spec;
@@ -29,6 +30,7 @@ mod properties;
 
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
+pub use places::{OwnMount, Place, Root};
 pub use spec::parse_spec;
 pub use types::{
     Callback, CallbackAuth, Container, Device, Gpus, Input, Job, Logs, MetadataServer, Mount, MountKind, OnFinish,

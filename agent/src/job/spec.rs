@@ -72,6 +72,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
+    job.check_places()?;
     let warnings = warnings::of(&job);
     Ok(Parsed { job, warnings })
 }
@@ -257,11 +258,11 @@ mod tests {
         let places = |spec: &serde_json::Value| {
             parse(spec).unwrap().job.unsupported().into_iter().map(|error| error.place).collect::<Vec<_>>()
         };
-        assert_eq!(places(&full()), ["container.secret_env", "inputs", "outputs", "logs.upload", "metadata_server"]);
+        assert_eq!(places(&full()), ["container.secret_env", "logs.upload", "metadata_server"]);
         assert_eq!(places(&json!({"process": {"command": ["/x"]}})), [""; 0]);
         assert_eq!(places(&json!({"container": {"image": "a"}})), [""; 0]);
         assert_eq!(
-            parse(&full()).unwrap().job.unsupported()[4].to_string(),
+            parse(&full()).unwrap().job.unsupported()[2].to_string(),
             "job-spec: metadata_server: \"block\" is not supported by this version of vmjob-agent; leave it out, or use a later version"
         );
     }

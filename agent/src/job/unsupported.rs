@@ -15,8 +15,6 @@ impl Job {
         };
         let used = [
             (!secrets.is_empty(), place),
-            (!self.inputs.is_empty(), "inputs"),
-            (!self.outputs.is_empty(), "outputs"),
             (self.logs.upload.is_some(), "logs.upload"),
             (self.metadata_server == MetadataServer::Block, "metadata_server"),
         ];
