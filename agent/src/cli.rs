@@ -34,9 +34,11 @@ Options:                                                                        
   --state-dir DIR              journal and report; default /var/lib/vmjob         [STATE_DIRECTORY]
   --callback-allow HOST        also send the token to HOST (repeatable)      [VMJOB_CALLBACK_ALLOW]
   --compute-endpoint URL       where `on_finish: delete` deletes the VM   [VMJOB_COMPUTE_ENDPOINT]
+  --storage-endpoint URL       Cloud Storage, for inputs and outputs      [VMJOB_STORAGE_ENDPOINT]
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
+  --storage-patience DURATION  wait so long for Cloud Storage; default 10m[VMJOB_STORAGE_PATIENCE]
   --now                        `install`: start the unit now; a running agent hands its job over
   --prefix DIR                 `install`: the binary goes to DIR/bin; default /usr, and on
                                Container-Optimized OS /var/lib/google/vmjob
@@ -78,10 +80,14 @@ pub struct Config {
     pub callback_allow: Vec<String>,
     /// The Compute Engine API's base URL, ending in a slash.
     pub compute_endpoint: String,
+    /// Where Cloud Storage is.
+    pub storage_endpoint: String,
     /// How long to wait for a Docker daemon that does not answer.
     pub engine_patience: Duration,
     /// How long to wait for a metadata server that does not answer.
     pub metadata_patience: Duration,
+    /// How long a transfer may stand still before it is given up.
+    pub storage_patience: Duration,
     /// Why no new job can be run, if so: it is reported.
     pub cannot_run: Option<String>,
 }
@@ -102,15 +108,17 @@ pub struct Cli {
 }
 
 const COMMANDS: [&str; 4] = ["run", "check", "install", "status"];
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 14] = [
     "metadata-host",
     "docker-host",
     "state-dir",
     "callback-allow",
     "compute-endpoint",
+    "storage-endpoint",
     "log-format",
     "engine-patience",
     "metadata-patience",
+    "storage-patience",
     "now",
     "prefix",
     "help",
@@ -160,6 +168,8 @@ impl Cli {
         let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
         let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
         let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
+        let mut storage_endpoint = setting("VMJOB_STORAGE_ENDPOINT", "https://storage.googleapis.com");
+        let mut storage_patience = setting("VMJOB_STORAGE_PATIENCE", "10m");
         let mut install = Install::default();
         let mut command = None;
         let mut file = None;
@@ -180,9 +190,11 @@ impl Cli {
                 Long("state-dir") => state_dir = text(&mut parser)?.into(),
                 Long("callback-allow") => callback_allow.push(text(&mut parser)?),
                 Long("compute-endpoint") => compute_endpoint = text(&mut parser)?,
+                Long("storage-endpoint") => storage_endpoint = text(&mut parser)?,
                 Long("log-format") => log_format = text(&mut parser)?,
                 Long("engine-patience") => engine_patience = text(&mut parser)?,
                 Long("metadata-patience") => metadata_patience = text(&mut parser)?,
+                Long("storage-patience") => storage_patience = text(&mut parser)?,
                 Long("now") => install.now = true,
                 Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
@@ -204,6 +216,8 @@ impl Cli {
         let config = Config {
             engine_patience: patience("--engine-patience", &engine_patience)?,
             metadata_patience: patience("--metadata-patience", &metadata_patience)?,
+            storage_patience: patience("--storage-patience", &storage_patience)?,
+            storage_endpoint,
             metadata_host,
             docker_host,
             state_dir,

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{delivery::Progress, durable, metadata::Vm, runtime::Usage, stop::Stop};
+use crate::{delivery::Progress, durable, metadata::Vm, outcome::Outcome, runtime::Usage, stop::Stop};
 
 /// How far the job has come. Each phase names what has been done and is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub enum Phase {
     Created,
     /// It was started.
     Running,
-    /// It ended, and the report is on disk.
+    /// It ended. Its outputs are uploaded, and then the report is on disk.
     Exited,
     /// The report was delivered, or given up.
     Delivered,
@@ -86,6 +86,10 @@ pub struct Attempt {
     pub run_s: Option<f64>,
     pub usage: Usage,
     pub stop: Option<Stop>,
+    /// How it ended, before what it has left is uploaded.
+    pub outcome: Option<Outcome>,
+    /// Whether an upload of what it has left was begun, and may have been done in part.
+    pub outputs_begun: bool,
 }
 
 /// The record. Everything that a restarted agent needs, and no secrets.

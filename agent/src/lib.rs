@@ -24,5 +24,5 @@ pub mod runtime;
 pub mod service;
 pub mod shim;
 pub mod status;
-pub mod storage;
 pub mod stop;
+pub mod storage;

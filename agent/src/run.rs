@@ -3,7 +3,9 @@
 
 mod attempt;
 mod finish;
+mod inputs;
 mod output;
+mod outputs;
 mod run_time;
 mod stopping;
 mod watch;
@@ -232,6 +234,10 @@ impl Run<'_> {
                 Phase::Claimed => self.prepare().await,
                 Phase::Created => self.start().await,
                 Phase::Running => self.watch().await,
+                Phase::Exited if self.record.attempt.outcome.is_some() => {
+                    self.conclude().await;
+                    continue;
+                }
                 Phase::Exited => match self.deliver().await {
                     Some(end) => {
                         self.record.delivery.end = Some(end);

@@ -57,8 +57,9 @@ impl Job {
         mounts.sort_by(|a, b| (&a.target, a.is_file).cmp(&(&b.target, b.is_file)));
         let mut kept: Vec<OwnMount> = Vec::new();
         for mount in mounts {
-            let is_covered =
-                |outer: &OwnMount| outer.target == mount.target || (!outer.is_file && Path::new(&mount.target).starts_with(&outer.target));
+            let is_covered = |outer: &OwnMount| {
+                outer.target == mount.target || (!outer.is_file && Path::new(&mount.target).starts_with(&outer.target))
+            };
             if !kept.iter().any(is_covered) {
                 kept.push(mount);
             }
@@ -159,7 +160,8 @@ mod tests {
             {"type": "bind", "source": "/mnt/disks/data", "target": "/data"},
             {"type": "bind", "source": "/srv/x/file", "target": "/data/deep/file"},
         ]);
-        let job = job(&mounts, &[("gs://b/in.csv", "/data/in.csv")], &["/data/out", "/data/", "/data/deep/file"]).unwrap();
+        let job =
+            job(&mounts, &[("gs://b/in.csv", "/data/in.csv")], &["/data/out", "/data/", "/data/deep/file"]).unwrap();
         assert_eq!(job.own_mounts(), []);
         for (path, root, rest) in [
             ("/data/in.csv", "/mnt/disks/data", "in.csv"),

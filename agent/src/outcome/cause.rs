@@ -1,9 +1,9 @@
 //! The causes of the contract, and what follows from each: state, fault, whether another VM could do better.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-/// Why a job ended as it did. Serializes as its [`name`](Cause::name).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a job ended as it did. The journal's form is not the report's, which is its [`name`](Cause::name).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     None,
     ExitCode,
@@ -24,6 +24,13 @@ pub enum Cause {
     CreateFailed,
     StartFailed,
     EngineUnavailable,
+    /// Whether another try may do better is in the answer that it failed of.
+    InputFailed {
+        retryable: bool,
+    },
+    OutputFailed {
+        retryable: bool,
+    },
     AgentError,
 }
 
@@ -68,7 +75,9 @@ impl Cause {
             | Self::EngineUnavailable => Some(Fault::Vm),
             Self::InvalidSpec | Self::CreateFailed | Self::StartFailed => Some(Fault::Spec),
             Self::ImageNotFound | Self::ImageDenied => Some(Fault::Image),
-            Self::ImagePullFailed | Self::AgentError => Some(Fault::Platform),
+            Self::ImagePullFailed | Self::InputFailed { .. } | Self::OutputFailed { .. } | Self::AgentError => {
+                Some(Fault::Platform)
+            }
         }
     }
 
@@ -94,6 +103,8 @@ impl Cause {
             Self::CreateFailed => "CREATE_FAILED",
             Self::StartFailed => "START_FAILED",
             Self::EngineUnavailable => "ENGINE_UNAVAILABLE",
+            Self::InputFailed { .. } => "INPUT_FAILED",
+            Self::OutputFailed { .. } => "OUTPUT_FAILED",
             Self::AgentError => "AGENT_ERROR",
         }
     }
@@ -109,13 +120,9 @@ impl Cause {
                 | Self::ContainerLost
                 | Self::ImagePullFailed
                 | Self::EngineUnavailable
+                | Self::InputFailed { retryable: true }
+                | Self::OutputFailed { retryable: true }
                 | Self::AgentError
         )
-    }
-}
-
-impl Serialize for Cause {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     journal::{Attempt, Phase},
     logs::LogSummary,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Outcome, Report},
+    outcome::{Cause, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
 };
 
@@ -34,8 +34,8 @@ const UNSEEN_CREATE_PAUSE: Duration = Duration::from_secs(3);
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Run<'_> {
-    /// Ends the attempt: begins the next one where the job wants that, else writes the report.
-    pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
+    /// Ends the attempt: begins the next one where the job wants that, else writes down how it ended.
+    pub(super) async fn end_attempt(&mut self, outcome: Outcome) {
         let job = self.job().ok();
         if let Some(job) = &job
             && self.wants_retry(job, &outcome)
@@ -43,6 +43,30 @@ impl Run<'_> {
             return self.next_attempt(job, &outcome).await;
         }
 
+        self.record.attempt.outcome = Some(outcome);
+        self.record.phase = Phase::Exited;
+        self.save_if_possible();
+    }
+
+    /// The attempt has ended, and how is on disk: uploads what it has left, and writes the report.
+    pub(super) async fn conclude(&mut self) {
+        let Some(mut outcome) = self.record.attempt.outcome.clone() else { return };
+        let job = self.job().ok();
+        let mut uploads = Vec::new();
+        if let Some(job) = &job
+            && self.record.attempt.started_at.is_some()
+        {
+            uploads = self.put_outputs(job, &mut outcome).await;
+            if matches!(outcome.cause, Cause::OutputFailed { .. }) && self.wants_retry(job, &outcome) {
+                return self.next_attempt(job, &outcome).await;
+            }
+            // A restarted agent has not read the log itself.
+            self.logs(job);
+        }
+        self.write_report(outcome, &uploads);
+    }
+
+    fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
         let result = self.read_result().unwrap_or_else(|problem| {
             warn!("{problem}");
             outcome.evidence.push(problem);
@@ -55,12 +79,12 @@ impl Run<'_> {
                 .push("part of the log could not be read: the counts are less than what the job wrote".into());
         }
         info!(cause = ?outcome.cause, "{}", outcome.message);
-        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_text();
+        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result, uploads }.to_text();
         if let Some(guest) = &self.guest {
             guest.set_report(&report);
         }
         self.record.report = Some(report);
-        self.record.phase = Phase::Exited;
+        self.record.attempt.outcome = None;
         self.save_if_possible();
     }
 
@@ -84,6 +108,7 @@ impl Run<'_> {
         // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();
         self.remove_containers().await;
+        let _ = std::fs::remove_dir_all(self.files_dir(number));
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 
@@ -185,7 +210,9 @@ impl Run<'_> {
         self.remove_containers().await;
         for attempt in 1..=self.record.attempt.number {
             let _ = std::fs::remove_dir_all(self.result_dir(attempt));
+            let _ = std::fs::remove_dir_all(self.files_dir(attempt));
         }
+        let _ = std::fs::remove_dir_all(self.sessions_dir());
     }
 
     /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.

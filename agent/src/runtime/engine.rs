@@ -1,12 +1,10 @@
 //! What runs the job, of either kind, with the calls that both have: a container of the Docker engine, or a process with its shim.
 
-use std::path::Path;
-
 use futures_util::stream;
 
 use super::{
     EngineError, Events,
-    config::{container_config, process_spec},
+    config::{Dirs, container_config, process_spec},
     docker::DockerEngine,
     inspect::Found,
     process::Processes,
@@ -25,19 +23,13 @@ pub enum Engine {
 
 impl Engine {
     /// Makes the job's container, or what stands for it, and does not start it: its id.
-    pub async fn create(
-        &self,
-        name: &str,
-        record: &Record,
-        job: &Job,
-        result_dir: &Path,
-    ) -> Result<String, EngineError> {
+    pub async fn create(&self, name: &str, record: &Record, job: &Job, dirs: &Dirs) -> Result<String, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => {
-                docker.create(name, container_config(record, job, container, result_dir)).await
+                docker.create(name, container_config(record, job, container, dirs)).await
             }
             (Self::Processes(processes), Work::Process(process)) => {
-                processes.create(&process_spec(name, record, job, process, result_dir))
+                processes.create(&process_spec(name, record, job, process, &dirs.result))
             }
             _ => Err(EngineError::Failed("the job is of another kind than what is to run it".into())),
         }

@@ -12,7 +12,7 @@ mod pull;
 mod usage;
 
 pub use self::{
-    config::{ContainerNames, RESULT_FILE},
+    config::{ContainerNames, Dirs, RESULT_FILE},
     docker::DockerEngine,
     engine::Engine,
     error::EngineError,

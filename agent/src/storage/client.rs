@@ -56,7 +56,13 @@ impl Storage {
     }
 
     /// One call, tried again for as long as the client's patience lasts.
-    pub(super) async fn call(&self, doing: &str, method: Method, path: &str, body: &Value) -> Result<Answer, StorageError> {
+    pub(super) async fn call(
+        &self,
+        doing: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Answer, StorageError> {
         let mut patience = self.patience();
         loop {
             match self.try_call(doing, method.clone(), path, &[], body).await {
@@ -87,7 +93,7 @@ impl Storage {
 
     /// The answer to a request that moves no data, where it is a good one.
     pub(super) async fn answer_to(&self, doing: &str, request: Request<Bytes>) -> Result<Answer, StorageError> {
-        let answer = self.http.send(request, CALL_DEADLINE.min(self.patience), MAX_ANSWER_BYTES).await;
+        let answer = self.http.send(request, CALL_DEADLINE.min(self.patience / 4), MAX_ANSWER_BYTES).await;
         let answer = answer.map_err(|error| broken(doing, &error))?;
         // 308: an upload that goes on.
         if answer.status.is_success() || answer.status.as_u16() == 308 {
@@ -112,11 +118,11 @@ impl Storage {
 
     /// How long a transfer may stand still.
     pub(super) fn stall(&self) -> Duration {
-        STALL.min(self.patience)
+        STALL.min(self.patience / 4)
     }
 
     pub(super) fn patience(&self) -> Patience {
-        Patience { all: self.patience, end: Instant::now() + self.patience, delays: delays(), tries: 0 }
+        Patience { all: self.patience, end: Instant::now() + self.patience, delays: delays(self.patience), tries: 0 }
     }
 }
 
@@ -131,10 +137,12 @@ pub(super) struct Patience {
 impl Patience {
     /// After a try that failed: waits for the next one, or gives the error back where there is none to come.
     pub(super) async fn after(&mut self, error: StorageError) -> Result<(), StorageError> {
-        let delay = self.delays.next().unwrap_or_default();
-        if !error.is_transient() || Instant::now() + delay >= self.end {
+        let now = Instant::now();
+        if !error.is_transient() || now >= self.end {
             return Err(error);
         }
+        // The last try comes at the end, whatever the delay.
+        let delay = self.delays.next().unwrap_or_default().min(self.end - now);
         self.tries += 1;
         if self.tries == 3 {
             warn!("{error}; still trying for {} s", self.all.as_secs());
@@ -147,12 +155,12 @@ impl Patience {
 
     /// Something has moved: the patience is fresh.
     pub(super) fn moved(&mut self) {
-        *self = Self { end: Instant::now() + self.all, delays: delays(), tries: 0, all: self.all };
+        *self = Self { end: Instant::now() + self.all, delays: delays(self.all), tries: 0, all: self.all };
     }
 }
 
-fn delays() -> Delays {
-    Delays::new(Duration::from_millis(500), Duration::from_secs(30))
+fn delays(patience: Duration) -> Delays {
+    Delays::new(Duration::from_millis(500), Duration::from_secs(30).min(patience / 10))
 }
 
 pub(super) fn broken(doing: &str, reason: &impl ToString) -> StorageError {

@@ -9,14 +9,14 @@ static CASTAGNOLI: LazyLock<Box<Tables>> = LazyLock::new(|| tables(0x82f6_3b78))
 
 /// A checksum under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Crc32c(u32);
+pub(super) struct Crc32c(u32);
 
 impl Crc32c {
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         self.0 = update(&CASTAGNOLI, self.0, bytes);
     }
 
-    pub fn value(self) -> u32 {
+    pub(super) fn value(self) -> u32 {
         self.0
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{File, Permissions},
+    io,
     os::unix::fs::{FileExt, PermissionsExt},
     path::Path,
 };
@@ -29,8 +30,14 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 impl Storage {
     /// Fetches `object`, at `from`, into the file `path` below `tree`. A file that is there already with the same content stays.
-    pub async fn download(&self, from: &Location, object: &Object, tree: &Tree, path: &Path) -> Result<(), StorageError> {
-        let failed = |error| StorageError::file(path, error);
+    pub async fn download(
+        &self,
+        from: &Location,
+        object: &Object,
+        tree: &Tree,
+        path: &Path,
+    ) -> Result<(), StorageError> {
+        let failed = |source| StorageError::Write { from: from.to_string(), path: path.display().to_string(), source };
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(StorageError::Unfit(format!("{from} has no name for a file")));
         };
@@ -45,7 +52,7 @@ impl Storage {
         id.update(from.name.as_bytes());
         let part = format!(".vmjob-{:08x}-{}.part", id.value(), object.generation);
         let file = tree.create(dir, &part).map_err(failed)?;
-        let fetched = self.fetch(from, object, &file, path).await;
+        let fetched = self.fetch(from, object, &file, &failed).await;
         if fetched.as_ref().is_err_and(|error| !error.is_transient()) {
             // Nobody will go on with it, and on a full disk its room is needed.
             let _ = tree.remove(dir, &part);
@@ -55,8 +62,13 @@ impl Storage {
         tree.rename(dir, &part, name).map_err(failed)
     }
 
-    async fn fetch(&self, from: &Location, object: &Object, file: &File, path: &Path) -> Result<(), StorageError> {
-        let failed = |error| StorageError::file(path, error);
+    async fn fetch(
+        &self,
+        from: &Location,
+        object: &Object,
+        file: &File,
+        failed: &impl Fn(io::Error) -> StorageError,
+    ) -> Result<(), StorageError> {
         let mut was_damaged = false;
         let mut patience = self.patience();
         // What an earlier agent has left may be of any kind: the checksum tells.
@@ -69,7 +81,7 @@ impl Storage {
         loop {
             while offset < object.size() {
                 let before = offset;
-                let read = self.read_on(from, object, file, path, &mut offset, &mut crc).await;
+                let read = self.read_on(from, object, file, failed, &mut offset, &mut crc).await;
                 if offset > before {
                     patience.moved();
                 }
@@ -94,7 +106,7 @@ impl Storage {
         from: &Location,
         object: &Object,
         file: &File,
-        path: &Path,
+        failed: &impl Fn(io::Error) -> StorageError,
         offset: &mut u64,
         crc: &mut Crc32c,
     ) -> Result<(), StorageError> {
@@ -114,7 +126,7 @@ impl Storage {
             StatusCode::PARTIAL_CONTENT if begins_at(head.headers.get(CONTENT_RANGE), *offset) => {}
             // A server that knows no ranges: from the beginning, then.
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-                file.set_len(0).map_err(|error| StorageError::file(path, error))?;
+                file.set_len(0).map_err(failed)?;
                 (*offset, *crc) = (0, Crc32c::default());
                 return Err(broken(&doing, &"the answer begins at another place than was asked for"));
             }
@@ -134,7 +146,7 @@ impl Storage {
             let Ok(data) = frame.into_data() else { continue };
             let room = usize::try_from(object.size() - *offset).unwrap_or(usize::MAX);
             let data = &data[..data.len().min(room)];
-            file.write_all_at(data, *offset).map_err(|error| StorageError::file(path, error))?;
+            file.write_all_at(data, *offset).map_err(failed)?;
             crc.update(data);
             *offset += data.len() as u64;
         }
@@ -156,14 +168,14 @@ async fn first_bytes(body: &mut Incoming) -> Bytes {
 }
 
 /// The checksum of a file's first bytes.
-pub(super) async fn crc_of(file: &File, bytes: u64) -> std::io::Result<Crc32c> {
+pub(super) async fn crc_of(file: &File, bytes: u64) -> io::Result<Crc32c> {
     let mut crc = Crc32c::default();
     let mut piece = vec![0; if bytes == 0 { 0 } else { PIECE_BYTES }];
     let mut done = 0;
     while done < bytes {
         let most = piece.len().min(usize::try_from(bytes - done).unwrap_or(usize::MAX));
         match file.read_at(&mut piece[..most], done)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => {
                 crc.update(&piece[..read]);
                 done += read as u64;

@@ -26,8 +26,10 @@ pub enum StorageError {
     Broken { doing: String, reason: String },
     #[error("failed to {doing}: {reason}")]
     Refused { doing: String, reason: String },
-    #[error("{path}: {source}")]
+    #[error("failed to read {path}: {source}")]
     File { path: String, source: io::Error },
+    #[error("failed to write {from} to {path}: {source}")]
+    Write { from: String, path: String, source: io::Error },
     #[error("{0}")]
     Unfit(String),
 }
@@ -53,7 +55,7 @@ impl StorageError {
         match self {
             Self::Status { status, .. } => is_transient(*status),
             Self::Broken { .. } => true,
-            Self::Refused { .. } | Self::File { .. } | Self::Unfit(_) => false,
+            Self::Refused { .. } | Self::File { .. } | Self::Write { .. } | Self::Unfit(_) => false,
         }
     }
 
@@ -62,7 +64,7 @@ impl StorageError {
     }
 
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
     /// What to do about it. `account`: the e-mail address of the VM's service account.

@@ -8,6 +8,7 @@ mod download;
 mod error;
 mod location;
 mod object;
+mod pool;
 mod tree;
 mod upload;
 
@@ -16,6 +17,7 @@ pub use self::{
     error::{Access, StorageError},
     location::{Location, relative_path},
     object::{Object, Page},
+    pool::Pool,
     tree::{Entry, Found, Tree, Walk},
     upload::Traits,
 };

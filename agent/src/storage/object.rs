@@ -6,11 +6,7 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Location, Storage, StorageError,
-    client::broken,
-    location::encoded,
-};
+use super::{Location, Storage, StorageError, client::broken, location::encoded};
 use crate::http::Answer;
 
 /// An object as the API lists it.
@@ -68,7 +64,8 @@ impl Storage {
         if let Some(token) = page_token {
             path = format!("{path}&pageToken={}", encoded(token));
         }
-        let body = self.call(&doing, Method::GET, &path, &Value::Null).await?.body.map_err(|error| broken(&doing, &error))?;
+        let body =
+            self.call(&doing, Method::GET, &path, &Value::Null).await?.body.map_err(|error| broken(&doing, &error))?;
         serde_json::from_slice(&body).map_err(|error| broken(&doing, &format!("the answer is not understood: {error}")))
     }
 

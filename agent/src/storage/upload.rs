@@ -117,6 +117,14 @@ impl Storage {
         }
     }
 
+    /// The size of `file`, if its very content is what `to` holds.
+    pub async fn holds(&self, to: &Location, file: &File) -> Option<u64> {
+        let size = file.metadata().ok()?.len();
+        let stored = self.object(to).await.ok()?;
+        let is_same = stored.size() == size && stored.crc32c()? == crc_of(file, size).await.ok()?.value();
+        is_same.then_some(size)
+    }
+
     /// Sends it, on from where an earlier session stands: the object as it was stored, and the checksum of what was sent.
     async fn send(
         &self,
@@ -153,7 +161,8 @@ impl Storage {
         progress: &mut Progress,
     ) -> Result<Option<(Object, Crc32c)>, StorageError> {
         let (doing, size) = (&source.doing, source.shape.size);
-        let crc_to = async |end| crc_of(&source.file, end).await.map_err(|error| StorageError::file(source.path, error));
+        let crc_to =
+            async |end| crc_of(&source.file, end).await.map_err(|error| StorageError::file(source.path, error));
         let uri = match progress.session.clone() {
             Some(uri) => uri,
             None => {
@@ -161,8 +170,7 @@ impl Storage {
                 if let Some(note) = note {
                     note.keep(&uri);
                 }
-                *progress =
-                    Progress { session: Some(uri.clone()), is_known: true, offset: 0, crc: Crc32c::default() };
+                *progress = Progress { session: Some(uri.clone()), is_known: true, offset: 0, crc: Crc32c::default() };
                 uri
             }
         };
@@ -210,7 +218,13 @@ impl Storage {
     }
 
     /// Sends the rest from `offset` on. Without a byte going out, or an answer coming, for a while it is dropped.
-    async fn put(&self, source: &Source<'_>, uri: &str, offset: u64, crc: Crc32c) -> Result<(Stands, Crc32c), StorageError> {
+    async fn put(
+        &self,
+        source: &Source<'_>,
+        uri: &str,
+        offset: u64,
+        crc: Crc32c,
+    ) -> Result<(Stands, Crc32c), StorageError> {
         let Source { file, shape, path, doing } = source;
         let size = shape.size;
         let range = if size == 0 { "bytes */0".into() } else { format!("bytes {offset}-{}/{size}", size - 1) };

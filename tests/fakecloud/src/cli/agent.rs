@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::env;
-use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use fakecloud::FakeCloud;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -61,12 +61,14 @@ pub(crate) fn find(given: Option<PathBuf>) -> io::Result<PathBuf> {
 }
 
 impl Agent {
-    /// Starts `vmjob-agent run` against a metadata server.
-    pub(crate) fn start(path: &Path, metadata_host: &str, state_dir: &Path, show: Show) -> io::Result<Self> {
-        let arguments = ["run", "--metadata-host", metadata_host, "--callback-allow", "127.0.0.1", "--state-dir"];
+    /// Starts `vmjob-agent run` in a pretended VM.
+    pub(crate) fn start(path: &Path, cloud: &FakeCloud, state_dir: &Path, show: Show) -> io::Result<Self> {
+        let arguments = ["run", "--callback-allow", "127.0.0.1", "--metadata-host", &cloud.metadata_host()];
+        let storage = ["--storage-endpoint", &cloud.storage_endpoint(), "--state-dir"];
         let log = if show == Show::Nothing { Stdio::piped() } else { Stdio::inherit() };
         let mut child = Command::new(path)
-            .args(arguments.map(OsStr::new))
+            .args(arguments)
+            .args(storage)
             .arg(state_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -34,7 +34,7 @@ pub(crate) async fn run(options: RunOptions) -> io::Result<u8> {
     }
     let signals = Signals::catch()?; // before there is anything to leave behind
     let state_dir = StateDir::open(options.state_dir)?;
-    let agent = Agent::start(&path, &cloud.metadata_host(), state_dir.path(), show)?;
+    let agent = Agent::start(&path, &cloud, state_dir.path(), show)?;
     let ended = attend(agent, &cloud, signals).await?;
     match cloud.accepted().last() {
         Some(callback) => show_report(callback, options.json),
