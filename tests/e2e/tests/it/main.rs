@@ -18,6 +18,7 @@ mod metadata;
 mod on_finish;
 mod outputs;
 mod processes;
+mod real_storage;
 mod reboots;
 mod restarts;
 mod service;
