@@ -90,6 +90,8 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
     /// Whether an upload of what it has left was begun, and may have been done in part.
     pub outputs_begun: bool,
+    /// The streams whose log is one object, and whose parts are no longer needed.
+    pub logs_composed: Vec<String>,
 }
 
 /// The record. Everything that a restarted agent needs, and no secrets.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod claim;
 pub mod cli;
 pub mod clock;
+pub mod crc;
 pub mod delivery;
 pub mod durable;
 pub mod http;

@@ -4,6 +4,7 @@
 mod attempt;
 mod finish;
 mod inputs;
+mod log_upload;
 mod output;
 mod outputs;
 mod run_time;
@@ -83,6 +84,8 @@ struct Run<'a> {
     unreadable: Option<Failure>,
     engine: Option<Engine>,
     logs: Option<Logs>,
+    /// Uploads the log while the job runs.
+    log_upload: Option<log_upload::LogUpload>,
     /// Whether the log has been read by a stream that was there before the job started.
     attached: bool,
     /// Whether an earlier run of the agent began what this one carries on.
@@ -123,6 +126,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             unreadable,
             engine: None,
             logs: None,
+            log_upload: None,
             attached: false,
             carried_on,
             is_forgetful: false,

@@ -258,11 +258,11 @@ mod tests {
         let places = |spec: &serde_json::Value| {
             parse(spec).unwrap().job.unsupported().into_iter().map(|error| error.place).collect::<Vec<_>>()
         };
-        assert_eq!(places(&full()), ["container.secret_env", "logs.upload", "metadata_server"]);
+        assert_eq!(places(&full()), ["container.secret_env", "metadata_server"]);
         assert_eq!(places(&json!({"process": {"command": ["/x"]}})), [""; 0]);
         assert_eq!(places(&json!({"container": {"image": "a"}})), [""; 0]);
         assert_eq!(
-            parse(&full()).unwrap().job.unsupported()[2].to_string(),
+            parse(&full()).unwrap().job.unsupported()[1].to_string(),
             "job-spec: metadata_server: \"block\" is not supported by this version of vmjob-agent; leave it out, or use a later version"
         );
     }

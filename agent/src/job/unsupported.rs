@@ -13,11 +13,7 @@ impl Job {
             Work::Container(container) => ("container.secret_env", &container.secret_env),
             Work::Process(process) => ("process.secret_env", &process.secret_env),
         };
-        let used = [
-            (!secrets.is_empty(), place),
-            (self.logs.upload.is_some(), "logs.upload"),
-            (self.metadata_server == MetadataServer::Block, "metadata_server"),
-        ];
+        let used = [(!secrets.is_empty(), place), (self.metadata_server == MetadataServer::Block, "metadata_server")];
         let error = |place: &str| {
             let what = if place == "metadata_server" { "\"block\"" } else { "it" };
             Problem::new(format!("{what} is not supported by this version of vmjob-agent"))

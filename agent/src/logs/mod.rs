@@ -5,6 +5,7 @@ mod entry;
 mod errors;
 mod forward;
 mod json_file;
+mod spool;
 mod stream;
 mod summary;
 
@@ -13,18 +14,26 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use self::spool::Spool;
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
     stream::Attached,
     summary::Summary,
 };
-pub use self::{stream::OutputStream, summary::LogSummary};
+pub use self::{spool::Parts, stream::OutputStream, summary::LogSummary};
 
-/// Hands pieces of output to the summary and the live view.
-fn into(summary: &mut Summary, mut forward: Option<&mut Forward>) -> impl FnMut(Stream, &[u8]) {
+/// Hands pieces of output to the summary, the parts for the bucket and the live view.
+fn into(
+    summary: &mut Summary,
+    mut spool: Option<&mut Spool>,
+    mut forward: Option<&mut Forward>,
+) -> impl FnMut(Stream, &[u8]) {
     move |stream, piece| {
         summary.push(stream, piece);
+        if let Some(spool) = &mut spool {
+            spool.push(stream, piece);
+        }
         if let Some(forward) = &mut forward {
             forward.push(stream, piece);
         }
@@ -57,6 +66,8 @@ enum Source {
 pub struct Checkpoint {
     summary: Summary,
     place: Option<Place>,
+    #[serde(default)]
+    parts: Parts,
 }
 
 /// The log being read.
@@ -65,17 +76,20 @@ pub struct Logs {
     /// Where the engine's file is to be read on from.
     place: Option<Place>,
     summary: Summary,
+    spool: Option<Spool>,
     forward: Option<Forward>,
     /// Whether a source broke off.
     broke_off: bool,
 }
 
 impl Logs {
-    /// Goes on from `checkpoint`, which may be empty, without a source yet. `forward` repeats the output on stdout.
-    pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool) -> Self {
-        let Checkpoint { mut summary, place } = checkpoint;
+    /// Goes on from `checkpoint`, which may be empty, without a source yet. `forward` repeats the output on stdout;
+    /// in `spool_dir` it is kept for a bucket.
+    pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool, spool_dir: Option<PathBuf>) -> Self {
+        let Checkpoint { mut summary, place, parts } = checkpoint;
         summary.set_budget(summary_bytes);
-        Self { source: Source::Missing, place, summary, forward: forward.then(Forward::start), broke_off: false }
+        let spool = spool_dir.map(|dir| Spool::resume(dir, parts));
+        Self { source: Source::Missing, place, summary, spool, forward: forward.then(Forward::start), broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -105,8 +119,8 @@ impl Logs {
     /// Waits for output and takes one helping of it. May be dropped at any time without losing any. Never returns once
     /// the source has ended.
     pub async fn pump(&mut self) {
-        let Self { source, summary, forward, .. } = self;
-        let mut take = into(summary, forward.as_mut());
+        let Self { source, summary, spool, forward, .. } = self;
+        let mut take = into(summary, spool.as_mut(), forward.as_mut());
         let taken = match source {
             Source::File(file) => file.next(&mut take).await.map_err(|error| Some(lost_file(&error))),
             Source::Attached(attached) => attached.next(&mut take).await,
@@ -119,9 +133,9 @@ impl Logs {
     /// Takes what is left after the job has ended, for at most `patience`.
     pub async fn drain(&mut self, patience: Duration) {
         let drained = tokio::time::timeout(patience, async {
-            let Self { source, summary, forward, .. } = &mut *self;
+            let Self { source, summary, spool, forward, .. } = &mut *self;
             if let Source::File(file) = source {
-                let taken = file.rest(&mut into(summary, forward.as_mut())).await;
+                let taken = file.rest(&mut into(summary, spool.as_mut(), forward.as_mut())).await;
                 return self.after(taken.map_err(|error| Some(lost_file(&error))));
             }
             while matches!(self.source, Source::Attached(_)) {
@@ -146,7 +160,35 @@ impl Logs {
             Source::File(file) => Some(file.place()),
             _ => self.place,
         };
-        Checkpoint { summary: self.summary.clone(), place }
+        Checkpoint { summary: self.summary.clone(), place, parts: self.parts() }
+    }
+
+    /// Whether a checkpoint is wanted now, for the parts' sake.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::is_due)
+    }
+
+    /// Before a checkpoint is taken: the parts end where it does.
+    pub fn cut(&mut self) {
+        if let Some(spool) = &mut self.spool {
+            spool.cut();
+        }
+    }
+
+    /// The checkpoint is on disk.
+    pub fn commit(&self) {
+        if let Some(spool) = &self.spool {
+            spool.commit();
+        }
+    }
+
+    /// Of stdout and of stderr, so far.
+    pub fn bytes_seen(&self) -> [u64; 2] {
+        self.summary.bytes_seen().into()
+    }
+
+    pub fn parts(&self) -> Parts {
+        self.spool.as_ref().map(Spool::parts).unwrap_or_default()
     }
 
     /// The summary for the report. Flushes the live view.

@@ -131,7 +131,8 @@ pub struct LogSummary {
     tail: Text,
     errors: Vec<ErrorLine>,
     omitted_bytes: u64,
-    uri: Option<String>,
+    /// Where the whole of it is.
+    pub uri: Option<String>,
     /// Part of the log was rotated away unread: the counts are less than what the job wrote.
     #[serde(skip)]
     pub lost_some: bool,

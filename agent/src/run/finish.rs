@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{ENGINE_PAUSE, Run};
+use super::{ENGINE_PAUSE, Run, log_upload::STREAMS};
 use crate::{
     cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
@@ -62,6 +62,7 @@ impl Run<'_> {
             }
             // A restarted agent has not read the log itself.
             self.logs(job);
+            uploads.extend(self.finish_log_upload(job, &mut outcome).await);
         }
         self.write_report(outcome, &uploads);
     }
@@ -72,7 +73,10 @@ impl Run<'_> {
             outcome.evidence.push(problem);
             None
         });
-        let logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
+        let mut logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
+        if uploads.iter().any(|upload| STREAMS.contains(&&*upload.from) && upload.files > 0) {
+            logs.uri = self.job().ok().and_then(|job| self.log_uri(&job));
+        }
         if logs.lost_some {
             outcome
                 .evidence
@@ -96,9 +100,13 @@ impl Run<'_> {
     }
 
     async fn next_attempt(&mut self, job: &Job, outcome: &Outcome) {
+        if self.record.attempt.started_at.is_some() {
+            self.finish_log_upload(job, &mut outcome.clone()).await;
+        }
         let number = self.record.attempt.number;
         warn!("attempt {number} of {} ended: {}; trying again", job.retry.max_attempts, outcome.message);
         self.logs = None;
+        self.log_upload = None;
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
@@ -211,6 +219,7 @@ impl Run<'_> {
         for attempt in 1..=self.record.attempt.number {
             let _ = std::fs::remove_dir_all(self.result_dir(attempt));
             let _ = std::fs::remove_dir_all(self.files_dir(attempt));
+            let _ = std::fs::remove_dir_all(self.journal.dir().join(format!("spool-{attempt}")));
         }
         let _ = std::fs::remove_dir_all(self.sessions_dir());
     }

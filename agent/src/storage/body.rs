@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
-use super::crc::Crc32c;
+use crate::crc::Crc32c;
 
 const PIECE_BYTES: u64 = 64 * 1024;
 

@@ -47,6 +47,11 @@ impl Storage {
         Self { http, metadata, endpoint, allowed_hosts: allowed_hosts.to_vec(), patience }
     }
 
+    /// The same with another patience, if that is less.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience: self.patience.min(patience), ..self }
+    }
+
     /// The e-mail address of the VM's service account, for people.
     pub async fn account(&self) -> String {
         let path = "instance/service-accounts/default/email";

@@ -20,10 +20,9 @@ use tokio::{task::yield_now, time::timeout};
 use super::{
     Location, Object, Storage, StorageError,
     client::broken,
-    crc::Crc32c,
     tree::{Entry, Tree},
 };
-use crate::http::Answer;
+use crate::{crc::Crc32c, http::Answer};
 
 /// Reading files for their checksum, a piece at a time.
 const PIECE_BYTES: usize = 256 * 1024;

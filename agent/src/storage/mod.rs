@@ -3,7 +3,7 @@
 
 mod body;
 mod client;
-mod crc;
+mod compose;
 mod download;
 mod error;
 mod location;

@@ -23,11 +23,13 @@ use super::{
     Location, Object, Storage, StorageError,
     body::{FileBody, Problem, Sent, Shape},
     client::broken,
-    crc::Crc32c,
     download::crc_of,
     location::encoded,
 };
-use crate::http::{Answer, HttpError};
+use crate::{
+    crc::Crc32c,
+    http::{Answer, HttpError},
+};
 
 /// What is read of an answer.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;

@@ -101,10 +101,10 @@ async fn a_server_that_stands_still_is_left() {
     let Some(vm) = Vm::with_docker().await else { return };
     let large = content(2_000_000);
     vm.cloud.put_object("b", "in", large.clone());
-    vm.cloud.script_storage("alt=media", "stall-1000000,hang".parse().unwrap());
+    vm.cloud.script_storage("alt=media", "stall-1000000,hang*20".parse().unwrap());
     vm.set_job("true", inputs(&vm, &[("gs://b/in", "in")]));
     let mut command = vm.command();
-    command.args(["--storage-patience", "2s"]);
+    command.args(["--storage-patience", "8s"]);
     expect(
         &vm.finish(vm.spawn(command)).await,
         &json!({"cause": "INPUT_FAILED", "retryable": true, "message": "~nothing came for"}),

@@ -14,6 +14,7 @@ mod google_registry;
 mod images;
 mod inputs;
 mod log_drivers;
+mod log_upload;
 mod metadata;
 mod on_finish;
 mod outputs;

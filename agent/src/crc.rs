@@ -7,16 +7,32 @@ type Tables = [[u32; 256]; 8];
 
 static CASTAGNOLI: LazyLock<Box<Tables>> = LazyLock::new(|| tables(0x82f6_3b78));
 
-/// A checksum under way.
+static GZIP: LazyLock<Box<Tables>> = LazyLock::new(|| tables(0xedb8_8320));
+
+/// A checksum under way, as of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Crc32c(u32);
+pub struct Crc32c(u32);
 
 impl Crc32c {
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         self.0 = update(&CASTAGNOLI, self.0, bytes);
     }
 
-    pub(super) fn value(self) -> u32 {
+    pub fn value(self) -> u32 {
+        self.0
+    }
+}
+
+/// A checksum under way, as in gzip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Crc32(u32);
+
+impl Crc32 {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0 = update(&GZIP, self.0, bytes);
+    }
+
+    pub fn value(self) -> u32 {
         self.0
     }
 }
@@ -81,5 +97,8 @@ mod tests {
                 assert_eq!(crc.value(), value, "{bytes:?} cut at {cut}");
             }
         }
+        let mut crc = Crc32::default();
+        crc.update(b"123456789");
+        assert_eq!(crc.value(), 0xcbf4_3926);
     }
 }
