@@ -103,11 +103,11 @@ impl Spool {
 
     /// Ends the open parts: what the next checkpoint stands for is in them and those before.
     pub(super) fn cut(&mut self) {
-        for index in 0..self.open.len() {
+        for (index, stream) in NAMES.into_iter().enumerate() {
             let Some(part) = self.open[index].take() else { continue };
             let (path, bytes) = (part.path.clone(), part.bytes);
             let number = self.parts.ended[index] + 1;
-            let name = format!("{}-{number:06}-{bytes}.{CUT}", NAMES[index]);
+            let name = format!("{stream}-{number:06}-{bytes}.{CUT}");
             if part.end().and_then(|()| fs::rename(&path, self.dir.join(name))).is_ok() {
                 self.parts.ended[index] = number;
             } else {

@@ -23,7 +23,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// After a bucket has failed for good, until it is tried again: rights take minutes to spread.
 const FAILURE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the end of a job waits for a bucket that does not answer.
-const END_PATIENCE: Duration = Duration::from_secs(60);
+const END_PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// As the console and `gcloud storage cat` show it: as text.
@@ -120,12 +120,11 @@ impl Run<'_> {
                 upload.error =
                     Some(format!("{} bytes of it had no place on the VM's disk and are missing", dropped[index]));
             }
-            match &upload.error {
-                Some(problem) => {
-                    warn!("{stream} is not whole at {to}: {problem}");
-                    outcome.evidence.push(format!("the log of {stream} is not whole at {to}: {problem}"));
-                }
-                None => info!("the log of {stream} is at {to}"),
+            if let Some(problem) = &upload.error {
+                warn!("{stream} is not whole at {to}: {problem}");
+                outcome.evidence.push(format!("the log of {stream} is not whole at {to}: {problem}"));
+            } else {
+                info!("the log of {stream} is at {to}");
             }
             uploads.push(upload);
         }

@@ -30,6 +30,22 @@ struct Standing {
     fix: Option<String>,
 }
 
+/// Why not all was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutShort {
+    VmEnds,
+    Cancelled,
+}
+
+impl CutShort {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::VmEnds => "the VM's time ran out before it was all uploaded",
+            Self::Cancelled => "the upload was cancelled (job-cancel)",
+        }
+    }
+}
+
 impl Run<'_> {
     /// Where the uploads of large files stand.
     pub(super) fn sessions_dir(&self) -> PathBuf {
@@ -48,21 +64,17 @@ impl Run<'_> {
         let mut standings: Vec<Standing> = job.outputs.iter().map(Standing::new).collect();
         let was_stopped = self.record.attempt.stop.is_some();
         let (mut end, mut stop) = (self.notices.clone(), self.notices.clone());
+        // The job has ended, so what is stopped is this: by a VM that ends, in its last moment.
+        let cancelled = async {
+            if was_stopped || stop.stop().await.vm_time_left().is_some() {
+                std::future::pending::<()>().await;
+            }
+        };
         let cut_short = tokio::select! {
             biased;
             () = self.upload_all(job, was_begun, &mut standings) => None,
-            () = end.last_moment() => Some("the VM's time ran out before it was all uploaded"),
-            // The job has ended, so what is stopped is this.
-            reason = async {
-                let reason = stop.stop().await;
-                if reason.vm_time_left().is_some() {
-                    // As long as the VM is there.
-                    std::future::pending::<()>().await;
-                }
-            }, if !was_stopped => {
-                let () = reason;
-                Some("the upload was cancelled (job-cancel)")
-            }
+            () = end.last_moment() => Some(CutShort::VmEnds),
+            () = cancelled => Some(CutShort::Cancelled),
         };
         for (standing, output) in standings.iter_mut().zip(&job.outputs) {
             standing.conclude(output, cut_short, outcome);
@@ -163,7 +175,7 @@ impl Standing {
     }
 
     /// Says what became of it, in its entry and, where that matters, in the outcome.
-    fn conclude(&mut self, output: &Output, cut_short: Option<&str>, outcome: &mut Outcome) {
+    fn conclude(&mut self, output: &Output, cut_short: Option<CutShort>, outcome: &mut Outcome) {
         let Upload { from, to, files, bytes, .. } = &self.upload;
         let mut problem = self.error.as_ref().map(ToString::to_string);
         if let Some(problem) = &mut problem
@@ -172,7 +184,7 @@ impl Standing {
             *problem = format!("{problem}; and {} more", self.failed - 1);
         }
         if !self.is_done {
-            problem = problem.or(cut_short.map(str::to_owned));
+            problem = problem.or(cut_short.map(|cut_short| cut_short.sentence().to_owned()));
         }
         let Some(mut problem) = problem else {
             info!(from, to, files, bytes, "uploaded an output");
@@ -183,7 +195,10 @@ impl Standing {
         warn!("{sentence}");
         self.upload.error = Some(problem);
         if output.required && outcome.cause == Cause::None {
-            let retryable = self.error.as_ref().is_none_or(StorageError::is_transient);
+            let retryable = match &self.error {
+                Some(error) => error.is_transient(),
+                None => cut_short == Some(CutShort::VmEnds),
+            };
             outcome.cause = Cause::OutputFailed { retryable };
             outcome.evidence.push(std::mem::replace(&mut outcome.message, sentence));
             outcome.fix = self.fix.take();

@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// A call that moves no data.
-const CALL_DEADLINE: Duration = Duration::from_secs(60);
+const CALL_DEADLINE: Duration = Duration::from_mins(1);
 /// A page of a thousand names of a kilobyte, with escapes.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Without a byte in this time a transfer is broken off, and begun again from there.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +48,7 @@ impl Storage {
     }
 
     /// The same with another patience, if that is less.
+    #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience: self.patience.min(patience), ..self }
     }

@@ -24,12 +24,14 @@ impl Location {
     }
 
     /// The one with `name` behind this prefix.
+    #[must_use]
     pub fn join(&self, name: &str) -> Self {
         let slash = if self.is_prefix() { "" } else { "/" };
         Self { bucket: self.bucket.clone(), name: format!("{}{slash}{name}", self.name) }
     }
 
     /// With another name in the same bucket.
+    #[must_use]
     pub fn sibling(&self, name: &str) -> Self {
         Self { bucket: self.bucket.clone(), name: name.into() }
     }

@@ -76,12 +76,12 @@ impl Tree {
 
     /// Makes a directory, and those above it, with this mode whatever the umask; those that are there stay as they are.
     pub fn make_dirs(&self, path: &Path, mode: u32) -> io::Result<()> {
-        let mut made = PathBuf::new();
-        for part in path.iter() {
-            let parent = self.directory(&made)?;
-            made.push(part);
+        let mut here = PathBuf::new();
+        for part in path {
+            let parent = self.directory(&here)?;
+            here.push(part);
             match mkdirat(&parent, part, Mode::from_raw_mode(0o700)) {
-                Ok(()) => File::from(self.at(&made, OFlags::RDONLY | OFlags::DIRECTORY)?)
+                Ok(()) => File::from(self.at(&here, OFlags::RDONLY | OFlags::DIRECTORY)?)
                     .set_permissions(Permissions::from_mode(mode))?,
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -127,10 +127,12 @@ pub struct Found {
     pub file: io::Result<File>,
 }
 
-impl Walk<'_> {
-    /// The next one. Of links those to files are as the files; what is neither file nor directory is passed over, but for links
+impl Iterator for Walk<'_> {
+    type Item = Found;
+
+    /// Of links those to files are as the files; what is neither file nor directory is passed over, but for links
     /// that lead nowhere.
-    pub fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<Found> {
         loop {
             let (_, dir) = self.open.last_mut()?;
             let Some(entry) = dir.read() else {
@@ -171,7 +173,9 @@ impl Walk<'_> {
             }
         }
     }
+}
 
+impl Walk<'_> {
     /// Some file systems do not say.
     fn kind(&self, name: &OsStr, said: FileType) -> io::Result<FileType> {
         match (said, self.open.last()) {
@@ -233,11 +237,9 @@ mod tests {
         symlink("sub", root.join("dir-inside")).unwrap();
         symlink(".", root.join("sub/loop")).unwrap();
         let tree = stage.tree();
-        let mut walk = tree.walk(Path::new("")).unwrap();
-        let mut found = Vec::new();
-        while let Some(Found { path, file }) = walk.next() {
-            found.push((path.to_string_lossy().into_owned(), content(file)));
-        }
+        let walk = tree.walk(Path::new("")).unwrap();
+        let mut found: Vec<_> =
+            walk.map(|Found { path, file }| (path.to_string_lossy().into_owned(), content(file))).collect();
         found.sort();
         let file = || Some("file".to_owned());
         let wanted = [

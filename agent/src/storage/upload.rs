@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{
     Method, Request, StatusCode,
     header::{CONTENT_RANGE, LOCATION, RANGE},
@@ -165,16 +165,15 @@ impl Storage {
         let (doing, size) = (&source.doing, source.shape.size);
         let crc_to =
             async |end| crc_of(&source.file, end).await.map_err(|error| StorageError::file(source.path, error));
-        let uri = match progress.session.clone() {
-            Some(uri) => uri,
-            None => {
-                let uri = self.begin(doing, to, size, traits).await?;
-                if let Some(note) = note {
-                    note.keep(&uri);
-                }
-                *progress = Progress { session: Some(uri.clone()), is_known: true, offset: 0, crc: Crc32c::default() };
-                uri
+        let uri = if let Some(uri) = progress.session.clone() {
+            uri
+        } else {
+            let uri = self.begin(doing, to, size, traits).await?;
+            if let Some(note) = note {
+                note.keep(&uri);
             }
+            *progress = Progress { session: Some(uri.clone()), is_known: true, offset: 0, crc: Crc32c::default() };
+            uri
         };
         if !progress.is_known {
             match self.ask(doing, &uri, size).await? {
@@ -236,7 +235,7 @@ impl Storage {
         let exchange = async {
             let (head, body) = self.http.open(request, self.stall()).await?.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let body = body.map(Collected::to_bytes).unwrap_or_default();
             Ok::<_, HttpError>(Answer { status: head.status, headers: head.headers, body: Ok(body) })
         };
         let answer = tokio::select! {

@@ -50,8 +50,8 @@ async fn both_streams_are_there_as_text() {
                 {"from": "stderr", "to": to("stderr"), "files": 1, "bytes": 7, "error": null},
             ]}),
         );
-        let numbers: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
-        assert!(shown(&vm, &format!("{dir}stdout.log")) == format!("{numbers}no newline").into_bytes());
+        let numbers = (1..=100_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join("\n");
+        assert!(shown(&vm, &format!("{dir}stdout.log")) == format!("{numbers}\nno newline").into_bytes());
         assert_eq!(shown(&vm, &format!("{dir}stderr.log")), "ü err\n".as_bytes());
         assert_eq!(vm.cloud.objects("b").len(), 2, "no part stays");
         assert!(!vm.state_dir().join("spool-1").exists());

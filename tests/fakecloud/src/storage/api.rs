@@ -39,9 +39,10 @@ impl Storage {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (method, parts) = (request.method.as_str(), parts.as_slice());
         let (bucket, writes) = match (method, parts) {
-            ("POST", ["upload", "storage", "v1", "b", bucket, "o"]) => (*bucket, true),
             ("GET", ["storage", "v1", "b", bucket, "o", ..]) => (*bucket, false),
-            (_, ["storage", "v1", "b", bucket, "o", ..]) => (*bucket, true),
+            ("POST", ["upload", "storage", "v1", "b", bucket, "o"]) | (_, ["storage", "v1", "b", bucket, "o", ..]) => {
+                (*bucket, true)
+            }
             _ => return Reply::api_error(404, "Not Found"),
         };
         let (permitted, right) = if writes { (self.may_write, "create") } else { (self.may_read, "get") };
