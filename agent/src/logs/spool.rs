@@ -242,7 +242,7 @@ mod tests {
     fn parts_are_the_log_whatever_was_begun_anew() {
         let dir = std::env::temp_dir().join(format!("vmjob-spool-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
-        let text: Vec<u8> = (0..300_000_u32).flat_map(|number| number.to_le_bytes()).collect();
+        let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         let mut spool = Spool::resume(dir.clone(), Parts::default());
         let mut kept = spool.parts();
         for (number, piece) in text.chunks(10_000).enumerate() {
