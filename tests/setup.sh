@@ -130,6 +130,7 @@ need_parts() {
     if [ -x tests/fakecloud/third-party.sh ]; then
         tests/fakecloud/third-party.sh "$third_party" || missing 'third parties: tests/fakecloud/third-party.sh failed'
     fi
+    tests/packaging/parts.sh "$third_party" || missing 'Cloud Storage: tests/packaging/parts.sh failed'
     tests/workflows/third-party.sh "$third_party" || missing 'workflows: tests/workflows/third-party.sh failed'
 }
 

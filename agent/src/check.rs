@@ -26,10 +26,6 @@ pub fn check(file: Option<&Path>) -> Result<String, String> {
     let is_command = text.trim_ascii_start().starts_with(b"docker");
     let parsed = if is_command { parse_docker_command(&text) } else { parse_spec(&text) };
     let Parsed { job, warnings } = parsed.map_err(|error| error.to_string())?;
-    let unsupported: Vec<String> = job.unsupported().iter().map(ToString::to_string).collect();
-    if !unsupported.is_empty() {
-        return Err(unsupported.join("\n"));
-    }
     for warning in warnings {
         eprintln!("warning: {warning}");
     }

@@ -9,7 +9,7 @@ use tracing::info;
 use crate::{
     checks::Preflighted,
     clock,
-    job::{Job, JobError, Parsed, parse_docker_command, parse_spec},
+    job::{Parsed, parse_docker_command, parse_spec},
     journal::{Attempt, Phase, Record, Source},
     metadata::{Metadata, MetadataError, Vm},
     outcome::Failure,
@@ -148,11 +148,6 @@ pub fn parse(source: &Source) -> Result<Parsed, Failure> {
         Source::Unreadable => return Err(Failure::Agent("the job's text was not kept".into())),
     };
     Ok(parsed)
-}
-
-/// What this version cannot do yet ends the job before it begins.
-pub fn first_unsupported(job: &Job) -> Option<JobError> {
-    job.unsupported().into_iter().next()
 }
 
 #[cfg(test)]

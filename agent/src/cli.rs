@@ -37,10 +37,12 @@ Options:                                                                        
   --callback-allow HOST        also send the token to HOST (repeatable)      [VMJOB_CALLBACK_ALLOW]
   --compute-endpoint URL       where `on_finish: delete` deletes the VM   [VMJOB_COMPUTE_ENDPOINT]
   --secretmanager-endpoint URL where `secret_env` is read           [VMJOB_SECRETMANAGER_ENDPOINT]
+  --storage-endpoint URL       Cloud Storage, for inputs and outputs      [VMJOB_STORAGE_ENDPOINT]
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
   --gpu-patience DURATION      wait so long for NVIDIA's driver; default 5m   [VMJOB_GPU_PATIENCE]
+  --storage-patience DURATION  wait so long for Cloud Storage; default 10m[VMJOB_STORAGE_PATIENCE]
   --now                        `install`: start the unit now; a running agent hands its job over
   --prefix DIR                 `install`: the binary goes to DIR/bin; default /usr, and on
                                Container-Optimized OS /var/lib/google/vmjob
@@ -86,6 +88,8 @@ pub struct Config {
     pub compute_endpoint: String,
     /// The Secret Manager API's base URL, ending in a slash.
     pub secretmanager_endpoint: String,
+    /// Where Cloud Storage is.
+    pub storage_endpoint: String,
     /// How long to wait for a Docker daemon that does not answer.
     pub engine_patience: Duration,
     /// How long to wait for a metadata server, or for Secret Manager, that does not answer.
@@ -94,6 +98,8 @@ pub struct Config {
     pub gpu_patience: Duration,
     /// Below which the machine's `/dev`, `/etc`, `/sys` and `/var` are looked at: `/` but in tests.
     pub root: PathBuf,
+    /// How long a transfer may stand still before it is given up.
+    pub storage_patience: Duration,
     /// Why no new job can be run, if so: it is reported.
     pub cannot_run: Option<String>,
 }
@@ -114,17 +120,19 @@ pub struct Cli {
 }
 
 const COMMANDS: [&str; 5] = ["run", "check", "install", "doctor", "status"];
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 16] = [
     "metadata-host",
     "docker-host",
     "state-dir",
     "callback-allow",
     "compute-endpoint",
     "secretmanager-endpoint",
+    "storage-endpoint",
     "log-format",
     "engine-patience",
     "metadata-patience",
     "gpu-patience",
+    "storage-patience",
     "now",
     "prefix",
     "help",
@@ -158,25 +166,8 @@ impl Cli {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
         let setting = |name: &str, default: &str| environment(name).unwrap_or_else(|| default.to_owned());
-        let mut metadata_host = setting("GCE_METADATA_HOST", "169.254.169.254");
-        let mut docker_host = setting("DOCKER_HOST", "unix:///var/run/docker.sock");
-        // systemd gives a unit with several of them all, with colons between.
-        let directory = |name: &str, default: &str| {
-            PathBuf::from(setting(name, default).split(':').next().unwrap_or_default().to_owned())
-        };
-        let mut state_dir = directory("STATE_DIRECTORY", "/var/lib/vmjob");
-        let mut callback_allow: Vec<String> = setting("VMJOB_CALLBACK_ALLOW", "")
-            .split(',')
-            .map(|host| host.trim().to_owned())
-            .filter(|host| !host.is_empty())
-            .collect();
-        let mut compute_endpoint = setting("VMJOB_COMPUTE_ENDPOINT", "https://compute.googleapis.com/compute/v1/");
-        let mut secretmanager_endpoint =
-            setting("VMJOB_SECRETMANAGER_ENDPOINT", "https://secretmanager.googleapis.com/v1/");
+        let mut config = Config::from_environment(&setting)?;
         let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
-        let mut engine_patience = setting("VMJOB_ENGINE_PATIENCE", "2m");
-        let mut metadata_patience = setting("VMJOB_METADATA_PATIENCE", "5m");
-        let mut gpu_patience = setting("VMJOB_GPU_PATIENCE", "5m");
         let mut install = Install::default();
         let mut command = None;
         let mut file = None;
@@ -192,16 +183,22 @@ impl Cli {
                     command = Some("version".to_owned());
                     break;
                 }
-                Long("metadata-host") => metadata_host = text(&mut parser)?,
-                Long("docker-host") => docker_host = text(&mut parser)?,
-                Long("state-dir") => state_dir = text(&mut parser)?.into(),
-                Long("callback-allow") => callback_allow.push(text(&mut parser)?),
-                Long("compute-endpoint") => compute_endpoint = text(&mut parser)?,
-                Long("secretmanager-endpoint") => secretmanager_endpoint = text(&mut parser)?,
+                Long("metadata-host") => config.metadata_host = text(&mut parser)?,
+                Long("docker-host") => config.docker_host = text(&mut parser)?,
+                Long("state-dir") => config.state_dir = text(&mut parser)?.into(),
+                Long("callback-allow") => config.callback_allow.push(text(&mut parser)?),
+                Long("compute-endpoint") => config.compute_endpoint = base_url(&text(&mut parser)?),
+                Long("secretmanager-endpoint") => config.secretmanager_endpoint = base_url(&text(&mut parser)?),
+                Long("storage-endpoint") => config.storage_endpoint = text(&mut parser)?,
                 Long("log-format") => log_format = text(&mut parser)?,
-                Long("engine-patience") => engine_patience = text(&mut parser)?,
-                Long("metadata-patience") => metadata_patience = text(&mut parser)?,
-                Long("gpu-patience") => gpu_patience = text(&mut parser)?,
+                Long("engine-patience") => config.engine_patience = patience("--engine-patience", &text(&mut parser)?)?,
+                Long("metadata-patience") => {
+                    config.metadata_patience = patience("--metadata-patience", &text(&mut parser)?)?;
+                }
+                Long("gpu-patience") => config.gpu_patience = patience("--gpu-patience", &text(&mut parser)?)?,
+                Long("storage-patience") => {
+                    config.storage_patience = patience("--storage-patience", &text(&mut parser)?)?;
+                }
                 Long("now") => install.now = true,
                 Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
@@ -214,26 +211,9 @@ impl Cli {
             }
         }
 
-        if !docker_host.starts_with("unix://") {
-            return Err(format!("--docker-host {docker_host:?} is not supported: only unix://PATH is"));
+        if !config.docker_host.starts_with("unix://") {
+            return Err(format!("--docker-host {:?} is not supported: only unix://PATH is", config.docker_host));
         }
-        let patience = |flag: &str, text: &str| {
-            parse_duration(text).ok_or_else(|| format!("{flag} {text:?} is no duration: write for example 90s or 5m"))
-        };
-        let config = Config {
-            engine_patience: patience("--engine-patience", &engine_patience)?,
-            metadata_patience: patience("--metadata-patience", &metadata_patience)?,
-            gpu_patience: patience("--gpu-patience", &gpu_patience)?,
-            metadata_host,
-            docker_host,
-            state_dir,
-            callback_allow,
-            cannot_run: None,
-            root: setting("VMJOB_ROOT", "/").into(),
-            spare_dir: directory("RUNTIME_DIRECTORY", "/run/vmjob"),
-            compute_endpoint: base_url(&compute_endpoint),
-            secretmanager_endpoint: base_url(&secretmanager_endpoint),
-        };
         let log_format = match log_format.as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
@@ -256,6 +236,48 @@ impl Cli {
         };
         Ok(Self { command, log_format, log_filter: setting("RUST_LOG", "info") })
     }
+}
+
+impl Config {
+    /// What holds unless an option says otherwise. `setting` gives the value of a variable, or else the default.
+    fn from_environment(setting: &impl Fn(&str, &str) -> String) -> Result<Self, String> {
+        // systemd gives a unit with several of them all, with colons between.
+        let directory = |name: &str, default: &str| {
+            PathBuf::from(setting(name, default).split(':').next().unwrap_or_default().to_owned())
+        };
+        let patience = |name: &str, default: &str| patience(name, &setting(name, default));
+        let hosts = setting("VMJOB_CALLBACK_ALLOW", "");
+        Ok(Self {
+            metadata_host: setting("GCE_METADATA_HOST", "169.254.169.254"),
+            docker_host: setting("DOCKER_HOST", "unix:///var/run/docker.sock"),
+            state_dir: directory("STATE_DIRECTORY", "/var/lib/vmjob"),
+            spare_dir: directory("RUNTIME_DIRECTORY", "/run/vmjob"),
+            callback_allow: hosts
+                .split(',')
+                .map(|host| host.trim().to_owned())
+                .filter(|host| !host.is_empty())
+                .collect(),
+            compute_endpoint: base_url(&setting(
+                "VMJOB_COMPUTE_ENDPOINT",
+                "https://compute.googleapis.com/compute/v1/",
+            )),
+            secretmanager_endpoint: base_url(&setting(
+                "VMJOB_SECRETMANAGER_ENDPOINT",
+                "https://secretmanager.googleapis.com/v1/",
+            )),
+            storage_endpoint: setting("VMJOB_STORAGE_ENDPOINT", "https://storage.googleapis.com"),
+            engine_patience: patience("VMJOB_ENGINE_PATIENCE", "2m")?,
+            metadata_patience: patience("VMJOB_METADATA_PATIENCE", "5m")?,
+            gpu_patience: patience("VMJOB_GPU_PATIENCE", "5m")?,
+            storage_patience: patience("VMJOB_STORAGE_PATIENCE", "10m")?,
+            root: setting("VMJOB_ROOT", "/").into(),
+            cannot_run: None,
+        })
+    }
+}
+
+fn patience(what: &str, text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("{what} {text:?} is no duration: write for example 90s or 5m"))
 }
 
 fn base_url(url: &str) -> String {

@@ -17,6 +17,7 @@ use crate::{
     delivery::Progress,
     durable,
     metadata::Vm,
+    outcome::Outcome,
     runtime::{Daemon, Usage},
     stop::Stop,
 };
@@ -31,7 +32,7 @@ pub enum Phase {
     Created,
     /// It was started.
     Running,
-    /// It ended, and the report is on disk.
+    /// It ended. Its outputs are uploaded, and then the report is on disk.
     Exited,
     /// The report was delivered, or given up.
     Delivered,
@@ -100,6 +101,12 @@ pub struct Attempt {
     pub withheld: Option<String>,
     pub usage: Usage,
     pub stop: Option<Stop>,
+    /// How it ended, before what it has left is uploaded.
+    pub outcome: Option<Outcome>,
+    /// Whether an upload of what it has left was begun, and may have been done in part.
+    pub outputs_begun: bool,
+    /// The streams whose log is one object, and whose parts are no longer needed.
+    pub logs_composed: Vec<String>,
 }
 
 /// The record. Everything that a restarted agent needs, and no secrets.

@@ -5,7 +5,10 @@ mod attempt;
 mod blocking;
 mod finish;
 mod gpus;
+mod inputs;
+mod log_upload;
 mod output;
+mod outputs;
 mod preflight;
 mod run_time;
 mod secrets;
@@ -89,6 +92,8 @@ struct Run<'a> {
     daemon_gone: Option<Daemon>,
     logs: Option<Logs>,
     secrets: Secrets,
+    /// Uploads the log while the job runs.
+    log_upload: Option<log_upload::LogUpload>,
     /// Whether the log has been read by a stream that was there before the job started.
     attached: bool,
     /// Whether an earlier run of the agent began what this one carries on.
@@ -131,6 +136,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             daemon_gone: None,
             logs: None,
             secrets: Secrets::default(),
+            log_upload: None,
             attached: false,
             carried_on,
             is_forgetful: false,
@@ -245,6 +251,10 @@ impl Run<'_> {
                 Phase::Claimed => self.prepare().await,
                 Phase::Created => self.start().await,
                 Phase::Running => self.watch().await,
+                Phase::Exited if self.record.attempt.outcome.is_some() => {
+                    self.conclude().await;
+                    continue;
+                }
                 Phase::Exited => match self.deliver().await {
                     Some(end) => {
                         self.record.delivery.end = Some(end);
@@ -276,13 +286,9 @@ impl Run<'_> {
         }
     }
 
-    /// The job, checked; what it is in the contract and cannot be done here is an error.
+    /// The job, checked.
     fn job(&self) -> Result<Job, Failure> {
-        let job = claim::parse(&self.record.source)?.job;
-        match claim::first_unsupported(&job) {
-            Some(error) => Err(error.into()),
-            None => Ok(job),
-        }
+        Ok(claim::parse(&self.record.source)?.job)
     }
 
     /// Where the report goes; `None` if it goes nowhere.

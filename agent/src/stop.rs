@@ -51,6 +51,9 @@ impl StopReason {
 /// Of the VM's last seconds, those that are kept for the last logs and the report.
 pub const REPORT_SHARE: Duration = Duration::from_secs(10);
 
+/// And those that are kept besides for uploading what the job has left, where it is to be.
+pub const OUTPUTS_SHARE: Duration = Duration::from_secs(8);
+
 /// How long before the VM's end the agent drops everything but the report.
 const LAST_MOMENT: Duration = Duration::from_secs(7);
 

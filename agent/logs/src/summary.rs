@@ -198,7 +198,8 @@ pub struct LogSummary {
     tail: Text,
     errors: Vec<Window>,
     omitted_bytes: u64,
-    uri: Option<String>,
+    /// Where the whole of it is.
+    pub uri: Option<String>,
     /// What a terminal would show of the log in the end, so without colours and what was written over.
     #[serde(skip)]
     shown_bytes: u64,

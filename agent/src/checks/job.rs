@@ -8,7 +8,7 @@ use crate::{
     delivery::check_endpoint,
     job::{CallbackAuth, Job, Parsed},
     metadata::{Metadata, MetadataError},
-    outcome::{Failure, Outcome},
+    outcome::Outcome,
 };
 
 /// The job, where there is one that can be run, and where its report goes; besides, what is to be said of both.
@@ -31,7 +31,7 @@ impl Assigned {
         let callback_url = attributes.callback_url();
         let (source, failure) = attributes.source();
         let parsed = failure.map_or_else(|| claim::parse(&source), Err);
-        let (job, findings) = match parsed.and_then(runnable) {
+        let (job, findings) = match parsed {
             Ok(Parsed { job, warnings }) => {
                 let name = job.image().unwrap_or("a program of the VM");
                 let valid = Finding::ok(subject, format!("it can be run: {name}"));
@@ -63,12 +63,5 @@ impl Assigned {
         };
         let fix = "it is what `events.create_callback_endpoint` returns";
         check_endpoint(url, &self.auth(), allowed_hosts).map_err(|problem| Finding::fail(subject, problem, fix))
-    }
-}
-
-fn runnable(parsed: Parsed) -> Result<Parsed, Failure> {
-    match claim::first_unsupported(&parsed.job) {
-        Some(error) => Err(error.into()),
-        None => Ok(parsed),
     }
 }

@@ -96,6 +96,22 @@ fn late(deadline: Duration, may_have_arrived: bool) -> HttpError {
     HttpError { reason: format!("no answer within {} s", deadline.as_secs_f32()), may_have_arrived }
 }
 
+impl Http {
+    /// Sends `request`, whose body comes as it is sent, and waits for the head of the answer. Of the connecting alone `deadline` is
+    /// the limit: the rest is the caller's, who drops this.
+    pub async fn open<B>(&self, request: Request<B>, deadline: Duration) -> Result<Response<Incoming>, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let unreached = |reason| HttpError { reason, may_have_arrived: false };
+        let io = timeout(deadline, self.connector.connect(request.uri().clone())).await;
+        let io = io.map_err(|_| unreached(format!("no connection within {} s", deadline.as_secs_f32())))?;
+        let response = exchange(io.map_err(unreached)?, request).await;
+        response.map_err(|error| HttpError { reason: chain(&error), may_have_arrived: true })
+    }
+}
+
 /// Sends `request` over the unix socket at `path`. Without a deadline: that is the caller's.
 pub async fn send_unix<B>(path: &Path, request: Request<B>) -> Result<Response<Incoming>, UnixError>
 where

@@ -14,6 +14,7 @@ mod error;
 mod flags;
 mod image_ref;
 mod json;
+mod places;
 mod reader;
 mod settings;
 mod spec;
@@ -21,7 +22,6 @@ mod text;
 mod to_json;
 mod types;
 mod units;
-mod unsupported;
 mod warnings;
 mod words;
 
@@ -31,6 +31,7 @@ mod properties;
 pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
+pub use places::{OwnMount, Place, Root};
 pub use spec::parse_spec;
 pub use types::{
     Callback, CallbackAuth, Container, Device, Gpus, Input, Job, Logs, MetadataServer, Mount, MountKind, OnFinish,

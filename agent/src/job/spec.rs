@@ -73,6 +73,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
     blocking::check(&job).map_err(|(place, problem)| problem.at(ATTRIBUTE, place))?;
+    job.check_places()?;
     let warnings = warnings::of(&job);
     Ok(Parsed { job, warnings })
 }
@@ -251,19 +252,5 @@ mod tests {
         );
         let shell = json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}});
         assert_eq!(parse(&shell).unwrap().warnings, [""; 0]);
-    }
-
-    #[test]
-    fn what_is_not_carried_out_yet_is_named() {
-        let places = |spec: &serde_json::Value| {
-            parse(spec).unwrap().job.unsupported().into_iter().map(|error| error.place).collect::<Vec<_>>()
-        };
-        assert_eq!(places(&full()), ["inputs", "outputs", "logs.upload"]);
-        assert_eq!(places(&json!({"process": {"command": ["/x"]}})), [""; 0]);
-        assert_eq!(places(&json!({"container": {"image": "a"}})), [""; 0]);
-        assert_eq!(
-            parse(&full()).unwrap().job.unsupported()[0].to_string(),
-            "job-spec: inputs: it is not supported by this version of vmjob-agent; leave it out, or use a later version"
-        );
     }
 }

@@ -22,6 +22,12 @@ pub(super) fn of(job: &Job) -> Vec<String> {
             warnings.push(format!("the value given for {name} is not used: vmjob sets it itself"));
         }
     }
+    for mount in job.own_mounts().iter().filter(|mount| mount.hides_image) {
+        warnings.push(format!(
+            "the container gets a directory of the VM as {}, for its outputs: what the image has there is hidden",
+            mount.target
+        ));
+    }
     if job.retry.max_attempts > 1 && job.retry.on.is_empty() {
         warnings.push("retry.max_attempts is above 1, but retry.on names no cause: nothing is tried again".to_owned());
     }

@@ -3,6 +3,7 @@
 
 mod forward;
 mod json_file;
+mod spool;
 mod stream;
 
 use std::{path::PathBuf, time::Duration};
@@ -12,50 +13,59 @@ use tracing::warn;
 pub use vmjob_logs::LogSummary;
 use vmjob_logs::{Stream, Summary};
 
-pub use self::stream::OutputStream;
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
+    spool::Spool,
     stream::Attached,
 };
+pub use self::{spool::Parts, stream::OutputStream};
 use crate::mask::{MaskPlace, Masks};
 
 /// Where all output goes, in blocks as they were read, whatever its source.
 struct Intake {
-    summary: Summary,
-    forward: Option<Forward>,
+    outlets: Outlets,
     /// What hides the job's secrets, if it has any.
     masks: Option<Masks>,
 }
 
 impl Intake {
     fn take(&mut self, stream: Stream, block: &[u8]) {
-        let Self { summary, forward, masks } = self;
-        let mut text = block;
-        if let Some(masks) = masks {
-            text = masks.push(stream as usize, block);
-            summary.count_masked(stream, block.len(), text.len());
-        }
-        show(summary, forward, stream, text);
+        let Self { outlets, masks } = self;
+        let Some(masks) = masks else { return outlets.push(stream, block) };
+        let text = masks.push(stream as usize, block);
+        outlets.summary.count_masked(stream, block.len(), text.len());
+        outlets.push(stream, text);
     }
 
     /// Takes what the masks have held back.
     fn end(&mut self) {
-        let Self { summary, forward, masks } = self;
+        let Self { outlets, masks: Some(masks) } = self else { return };
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if let Some(masks) = masks {
-                let text = masks.finish(stream as usize);
-                summary.count_masked(stream, 0, text.len());
-                show(summary, forward, stream, text);
-            }
+            let text = masks.finish(stream as usize);
+            outlets.summary.count_masked(stream, 0, text.len());
+            outlets.push(stream, text);
         }
     }
 }
 
-fn show(summary: &mut Summary, forward: &mut Option<Forward>, stream: Stream, text: &[u8]) {
-    summary.push(stream, text);
-    if let Some(forward) = forward {
-        forward.push(stream, text);
+/// What becomes of it.
+struct Outlets {
+    summary: Summary,
+    /// Keeps it for a bucket.
+    spool: Option<Spool>,
+    forward: Option<Forward>,
+}
+
+impl Outlets {
+    fn push(&mut self, stream: Stream, text: &[u8]) {
+        self.summary.push(stream, text);
+        if let Some(spool) = &mut self.spool {
+            spool.push(stream, text);
+        }
+        if let Some(forward) = &mut self.forward {
+            forward.push(stream, text);
+        }
     }
 }
 
@@ -80,6 +90,8 @@ pub struct Checkpoint {
     place: Option<Place>,
     #[serde(default)]
     masks: MaskPlace,
+    #[serde(default)]
+    parts: Parts,
 }
 
 impl Checkpoint {
@@ -101,12 +113,19 @@ pub struct Logs {
 
 impl Logs {
     /// Goes on from `checkpoint`, which may be empty, without a source yet. `forward` repeats the output on stdout. Whatever is shown
-    /// or kept goes through `masks`.
-    pub fn resume(checkpoint: Checkpoint, summary_bytes: usize, forward: bool, masks: Option<Masks>) -> Self {
-        let Checkpoint { mut summary, place, .. } = checkpoint;
+    /// or kept goes through `masks`; in `spool_dir` it is kept for a bucket.
+    pub fn resume(
+        checkpoint: Checkpoint,
+        summary_bytes: usize,
+        forward: bool,
+        masks: Option<Masks>,
+        spool_dir: Option<PathBuf>,
+    ) -> Self {
+        let Checkpoint { mut summary, place, parts, .. } = checkpoint;
         summary.set_budget(summary_bytes);
+        let spool = spool_dir.map(|dir| Spool::resume(dir, parts));
         let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
-        let intake = Intake { summary, forward: forward.then(Forward::start), masks };
+        let intake = Intake { outlets: Outlets { summary, spool, forward: forward.then(Forward::start) }, masks };
         Self { source: Source::Missing, place, intake, broke_off: false }
     }
 
@@ -125,7 +144,7 @@ impl Logs {
 
     /// Reads a replay of the whole log and takes only what has not been seen.
     pub fn read_replay(&mut self, output: OutputStream) {
-        let (stdout, stderr) = self.intake.summary.bytes_seen();
+        let (stdout, stderr) = self.intake.outlets.summary.bytes_seen();
         self.source = Source::Attached(Attached::new(output, stdout, stderr));
     }
 
@@ -177,10 +196,43 @@ impl Logs {
             Source::File(file) => Some(file.place()),
             _ => self.place,
         };
-        let mut summary = self.intake.summary.clone();
+        let mut summary = self.intake.outlets.summary.clone();
         summary.add_lost(self.lost_bytes());
         let masks = self.intake.masks.as_ref().map(Masks::place).unwrap_or_default();
-        Checkpoint { summary, place, masks }
+        Checkpoint { summary, place, masks, parts: self.parts() }
+    }
+
+    /// Nothing more will come: what was held back is taken.
+    pub fn end(&mut self) {
+        self.intake.end();
+    }
+
+    /// Whether a checkpoint is wanted now, for the parts' sake.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.intake.outlets.spool.as_ref().is_some_and(Spool::is_due)
+    }
+
+    /// Before a checkpoint is taken: the parts end where it does.
+    pub fn cut(&mut self) {
+        if let Some(spool) = &mut self.intake.outlets.spool {
+            spool.cut();
+        }
+    }
+
+    /// The checkpoint is on disk.
+    pub fn commit(&self) {
+        if let Some(spool) = &self.intake.outlets.spool {
+            spool.commit();
+        }
+    }
+
+    /// Of stdout and of stderr, so far.
+    pub fn bytes_seen(&self) -> [u64; 2] {
+        self.intake.outlets.summary.bytes_seen().into()
+    }
+
+    pub fn parts(&self) -> Parts {
+        self.intake.outlets.spool.as_ref().map(Spool::parts).unwrap_or_default()
     }
 
     /// What was gone before this reader came to it.
@@ -193,10 +245,10 @@ impl Logs {
 
     /// The summary for the report. Flushes the live view.
     pub fn finish(mut self) -> LogSummary {
-        self.intake.end();
+        self.end();
         let lost_bytes = self.lost_bytes();
         let lost_some = matches!(self.source, Source::Missing) && self.broke_off;
-        let Intake { mut summary, forward, .. } = self.intake;
+        let Outlets { mut summary, forward, .. } = self.intake.outlets;
         if let Some(forward) = forward {
             forward.finish();
         }
@@ -207,7 +259,7 @@ impl Logs {
     fn give_up(&mut self, problem: &str) {
         warn!("{problem}; unless it can be read again the report will hold the log up to here");
         let Checkpoint { summary, place, .. } = self.checkpoint();
-        (self.intake.summary, self.place) = (summary, place);
+        (self.intake.outlets.summary, self.place) = (summary, place);
         self.source = Source::Missing;
         self.broke_off = true;
     }
@@ -236,13 +288,13 @@ pub(crate) mod tests {
             let mut checkpoint = Checkpoint::default();
             for piece in log.as_bytes().chunks(size) {
                 let masks = Masks::new(Some(masker.clone()), checkpoint.mask_place());
-                let mut logs = Logs::resume(checkpoint, 4096, false, Some(masks));
+                let mut logs = Logs::resume(checkpoint, 4096, false, Some(masks), None);
                 logs.intake.take(Stream::Stdout, piece);
                 let saved = serde_json::to_string(&logs.checkpoint()).unwrap();
                 checkpoint = serde_json::from_str(&saved).unwrap();
             }
             let masks = Masks::new(Some(masker.clone()), checkpoint.mask_place());
-            let summary = Logs::resume(checkpoint, 4096, false, Some(masks)).finish();
+            let summary = Logs::resume(checkpoint, 4096, false, Some(masks), None).finish();
             assert_eq!((summary.stdout_bytes, summary.stdout_lines), (log.len() as u64, 5), "pieces of {size}");
             let shown = serde_json::to_value(&summary).unwrap();
             assert_eq!((&shown["tail"], &shown["omitted_bytes"]), (&"1 ***\n2 ***\n***\n***\n5 ***".into(), &0.into()));

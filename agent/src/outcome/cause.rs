@@ -1,9 +1,9 @@
 //! The causes of the contract, and what follows from each: state, fault, whether another VM could do better.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-/// Why a job ended as it did. Serializes as its [`name`](Cause::name).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a job ended as it did. The journal's form is not the report's, which is its [`name`](Cause::name).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     None,
     ExitCode,
@@ -26,6 +26,13 @@ pub enum Cause {
     EngineUnavailable,
     /// By what Secret Manager answered.
     SecretFailed {
+        retryable: bool,
+    },
+    /// Whether another try may do better is in the answer that it failed of.
+    InputFailed {
+        retryable: bool,
+    },
+    OutputFailed {
         retryable: bool,
     },
     AgentError,
@@ -72,7 +79,11 @@ impl Cause {
             | Self::EngineUnavailable => Some(Fault::Vm),
             Self::InvalidSpec | Self::CreateFailed | Self::StartFailed => Some(Fault::Spec),
             Self::ImageNotFound | Self::ImageDenied => Some(Fault::Image),
-            Self::ImagePullFailed | Self::SecretFailed { .. } | Self::AgentError => Some(Fault::Platform),
+            Self::ImagePullFailed
+            | Self::SecretFailed { .. }
+            | Self::InputFailed { .. }
+            | Self::OutputFailed { .. }
+            | Self::AgentError => Some(Fault::Platform),
         }
     }
 
@@ -99,6 +110,8 @@ impl Cause {
             Self::StartFailed => "START_FAILED",
             Self::EngineUnavailable => "ENGINE_UNAVAILABLE",
             Self::SecretFailed { .. } => "SECRET_FAILED",
+            Self::InputFailed { .. } => "INPUT_FAILED",
+            Self::OutputFailed { .. } => "OUTPUT_FAILED",
             Self::AgentError => "AGENT_ERROR",
         }
     }
@@ -115,13 +128,9 @@ impl Cause {
                 | Self::ImagePullFailed
                 | Self::EngineUnavailable
                 | Self::SecretFailed { retryable: true }
+                | Self::InputFailed { retryable: true }
+                | Self::OutputFailed { retryable: true }
                 | Self::AgentError
         )
-    }
-}
-
-impl Serialize for Cause {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
     }
 }

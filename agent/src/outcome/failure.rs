@@ -1,7 +1,7 @@
 //! Everything that can end a job other than its own exit. Each failure has one cause, given out in one place.
 
 use super::{Cause, Outcome};
-use crate::{job::JobError, runtime::EngineError, secrets::SecretError};
+use crate::{job::JobError, runtime::EngineError, secrets::SecretError, storage::StorageError};
 
 pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
 
@@ -51,6 +51,8 @@ pub enum Failure {
     ContainerLost { container: String },
     #[error("the VM was rebooted while the job ran; how the job ended is not known")]
     Rebooted { started: String, now: String },
+    #[error("the input {from} cannot be had: {source}")]
+    Input { from: String, source: StorageError, fix: Option<String> },
     #[error("failed to write the state in {dir}: {source}")]
     Journal { dir: String, source: std::io::Error },
     #[error("{0}")]
@@ -80,6 +82,7 @@ impl Failure {
             Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
             Self::ContainerLost { .. } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,
+            Self::Input { source, .. } => Cause::InputFailed { retryable: source.is_transient() },
             Self::Engine { .. } | Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,
         }
     }
@@ -88,6 +91,7 @@ impl Failure {
     fn is_disk_full(&self) -> bool {
         match self {
             Self::Journal { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Input { source, .. } => source.is_disk_full(),
             _ => self.engine_error().is_some_and(EngineError::is_disk_full),
         }
     }
@@ -118,6 +122,7 @@ impl Failure {
         }
         let fix = match self {
             Self::Secret(error) => return error.fix.clone(),
+            Self::Input { fix, .. } => return fix.clone(),
             Self::NoJob => "set the VM's metadata attribute `job-spec` (JSON) or `docker-command` (`docker run …`)",
             Self::EngineUnavailable { .. } => {
                 "use an image that has Docker (Container-Optimized OS), or install and start it; see `journalctl -u docker`"

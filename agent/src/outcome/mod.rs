@@ -7,18 +7,20 @@ mod failure;
 mod kernel_log;
 mod report;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::{
     cause::{Cause, Fault, State},
     exit::{Exit, classify},
     failure::Failure,
     kernel_log::{OomKill, oom_kills},
-    report::{MAX_REPORT_BYTES, Report, without_logs},
+    report::{MAX_REPORT_BYTES, Report, Upload, without_logs},
 };
 
 use crate::mask::Masker;
 
 /// How the job ended, and what is known about why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub cause: Cause,
     /// The job's own exit code, as seen; never guessed.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Cause, Fault, Outcome, State};
+use super::{Fault, Outcome, State};
 use crate::{journal::Record, logs::LogSummary, metadata::Vm, runtime::Usage};
 
 /// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
@@ -11,6 +11,8 @@ use crate::{journal::Record, logs::LogSummary, metadata::Vm, runtime::Usage};
 pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
 /// The largest message or piece of evidence, in bytes: an engine's error text has no bound of its own.
 const MAX_TEXT_BYTES: usize = 2048;
+/// What became of the outputs, at most.
+const MAX_UPLOADS_BYTES: usize = 8 * 1024;
 
 /// What the report is made of.
 pub struct Report<'a> {
@@ -19,6 +21,19 @@ pub struct Report<'a> {
     pub logs: &'a LogSummary,
     /// What the job wrote to `JOB_RESULT_FILE`.
     pub result: Option<Value>,
+    pub uploads: &'a [Upload],
+}
+
+/// What became of an output, or of the logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Upload {
+    pub from: String,
+    pub to: String,
+    /// Those that are there now.
+    pub files: u64,
+    pub bytes: u64,
+    /// Why it is not all there, if so.
+    pub error: Option<String>,
 }
 
 impl Report<'_> {
@@ -52,7 +67,7 @@ impl Report<'_> {
                 task_count: record.task_count,
             },
             state: cause.state(),
-            cause,
+            cause: cause.name(),
             exit_code: outcome.exit_code,
             signal: outcome.signal,
             message: cut(&outcome.message),
@@ -71,7 +86,7 @@ impl Report<'_> {
             usage: attempt.usage,
             logs,
             result,
-            uploads: [],
+            uploads: uploads(self.uploads),
             vm: &record.vm,
             agent: Agent { version: env!("CARGO_PKG_VERSION") },
         }
@@ -84,7 +99,7 @@ struct Document<'a> {
     version: u32,
     job: JobNames<'a>,
     state: State,
-    cause: Cause,
+    cause: &'static str,
     exit_code: Option<i64>,
     signal: Option<i64>,
     message: String,
@@ -98,7 +113,7 @@ struct Document<'a> {
     usage: Usage,
     logs: &'a LogSummary,
     result: Option<&'a Value>,
-    uploads: [(); 0],
+    uploads: Vec<&'a Upload>,
     vm: &'a Vm,
     agent: Agent,
 }
@@ -152,6 +167,18 @@ fn evidence<'a>(outcome: &'a Outcome, record: &'a Record) -> Vec<&'a str> {
     facts
 }
 
+/// As many as have a place in the report, those that failed before the others.
+fn uploads(all: &[Upload]) -> Vec<&Upload> {
+    let mut left = MAX_UPLOADS_BYTES;
+    let mut fits = |upload: &&Upload| {
+        let bytes = to_text(upload).len();
+        left = left.saturating_sub(bytes);
+        left > 0
+    };
+    let (failed, whole): (Vec<_>, Vec<_>) = all.iter().partition(|upload| upload.error.is_some());
+    failed.into_iter().chain(whole).take_while(|upload| fits(upload)).collect()
+}
+
 /// A report once more with the log texts dropped, for an endpoint that finds it too large or cannot read it. `None` if there
 /// is nothing to drop.
 pub fn without_logs(report: &str) -> Option<String> {
@@ -187,6 +214,7 @@ mod tests {
         delivery::Progress,
         journal::{Attempt, Phase, Source},
         logs::tests::summary_of,
+        outcome::Cause,
     };
 
     fn record() -> Record {
@@ -226,7 +254,7 @@ mod tests {
     #[test]
     fn the_fields_stand_as_in_the_contract() {
         let (record, outcome, logs) = (record(), outcome("the job exited with 3"), summary_of(b"hi\n"));
-        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_text();
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
         let names = [
             "version",
             "job",
@@ -262,17 +290,25 @@ mod tests {
     }
 
     #[test]
-    fn no_log_message_or_result_makes_a_report_too_large() {
+    fn no_log_message_result_or_upload_makes_a_report_too_large() {
+        let upload = |number: u32, error: Option<String>| {
+            let (from, to) = (format!("/out/{number}"), format!("gs://b/{}", "\u{1}".repeat(100)));
+            Upload { from, to, files: 0, bytes: 0, error }
+        };
+        let uploads: Vec<Upload> =
+            (0..1000).map(|number| upload(number, (number == 999).then(|| "broken".to_owned()))).collect();
         for (log, message, result) in [
             (vec![1_u8; 60_000].as_slice(), "m".repeat(100_000), None),
             ("\u{1F600}\n".repeat(20_000).as_bytes(), "é".repeat(10_000), Some(json!("\u{1}".repeat(16_000)))),
             (b"".as_slice(), String::new(), Some(json!("x".repeat(16_000)))),
         ] {
             let (record, outcome, logs) = (record(), outcome(&message), summary_of(log));
-            let text = Report { record: &record, outcome: &outcome, logs: &logs, result }.to_text();
+            let text = Report { record: &record, outcome: &outcome, logs: &logs, result, uploads: &uploads }.to_text();
             assert!(text.len() <= MAX_REPORT_BYTES, "{}", text.len());
             let report: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(report["exit_code"], 3);
+            assert_eq!(report["uploads"][0]["error"], "broken", "failures come first");
+            assert!(report["uploads"].as_array().unwrap().len() > 10);
             assert!(
                 report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap().len()).sum::<usize>()
                     <= 2048
@@ -283,7 +319,7 @@ mod tests {
     #[test]
     fn without_its_logs_a_report_says_the_same() {
         let (record, outcome, logs) = (record(), outcome("m"), summary_of(b"error: a\nlast"));
-        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None }.to_text();
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
         let small = without_logs(&text).unwrap();
         let (mut large, small_value): (Value, Value) =
             (serde_json::from_str(&text).unwrap(), serde_json::from_str(&small).unwrap());

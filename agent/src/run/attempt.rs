@@ -13,7 +13,7 @@ use crate::{
     job::{Container, Job, Pull, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Engine, EngineError, Found, Inspected, Status, pull},
+    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Inspected, Status, pull},
     stop::Stop,
 };
 
@@ -48,6 +48,7 @@ impl Run<'_> {
             self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
             self.unless_stopped(Duration::ZERO, async |run| run.give_gpus(container).await).await?;
         }
+        self.unless_stopped(Duration::ZERO, async |run| run.get_inputs(&job).await).await?;
         // A create that was begun is seen through: dropped here, it would go on in the engine.
         self.unless_stopped(CALL_GRACE, async |run| run.create(&job).await).await
     }
@@ -69,13 +70,13 @@ impl Run<'_> {
 
     async fn create(&mut self, job: &Job) -> Result<(), Failure> {
         let name = self.container_name();
-        let result_dir = self.make_result_dir()?;
+        let dirs = Dirs { result: self.make_result_dir()?, files: self.files_dir(self.record.attempt.number) };
         let secrets = self.secret_env()?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
             let engine = self.engine().await?;
-            let error = match engine.create(&name, &self.record, job, &secrets, &result_dir).await {
+            let error = match engine.create(&name, &self.record, job, &secrets, &dirs).await {
                 Ok(id) => {
                     info!(name, image = job.image(), "created the container");
                     self.record.attempt.container = Some(id);
@@ -177,6 +178,11 @@ impl Run<'_> {
             _ => Ok(()),
         });
         made.map(|()| dir).map_err(|source| super::journal_failure(self.config, source))
+    }
+
+    /// For inputs and outputs of a container that lie under none of its mounts.
+    pub(super) fn files_dir(&self, attempt: u32) -> PathBuf {
+        self.journal.dir().join(format!("files-{attempt}"))
     }
 
     pub(super) fn result_dir(&self, attempt: u32) -> PathBuf {

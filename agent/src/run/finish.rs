@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{ENGINE_PAUSE, Run, Secrets};
+use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
     cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
@@ -18,7 +18,7 @@ use crate::{
     journal::{Attempt, Phase},
     logs::LogSummary,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Outcome, Report},
+    outcome::{Cause, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
 };
 
@@ -34,24 +34,53 @@ const UNSEEN_CREATE_PAUSE: Duration = Duration::from_secs(3);
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Run<'_> {
-    /// Ends the attempt: begins the next one where the job wants that, else writes the report.
+    /// Ends the attempt: begins the next one where the job wants that, else writes down how it ended.
     pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
+        if let Secrets::Known { masker, .. } = &self.secrets {
+            outcome.mask(masker);
+        }
         let job = self.job().ok();
         if let Some(job) = &job
             && self.wants_retry(job, &outcome)
         {
-            if let Secrets::Known { masker, .. } = &self.secrets {
-                outcome.mask(masker);
-            }
             return self.next_attempt(job, &outcome).await;
         }
 
+        self.record.attempt.outcome = Some(outcome);
+        self.record.phase = Phase::Exited;
+        self.save_if_possible();
+    }
+
+    /// The attempt has ended, and how is on disk: uploads what it has left, and writes the report.
+    pub(super) async fn conclude(&mut self) {
+        let Some(mut outcome) = self.record.attempt.outcome.clone() else { return };
+        let job = self.job().ok();
+        let mut uploads = Vec::new();
+        if let Some(job) = &job
+            && self.record.attempt.started_at.is_some()
+        {
+            uploads = self.put_outputs(job, &mut outcome).await;
+            if matches!(outcome.cause, Cause::OutputFailed { .. }) && self.wants_retry(job, &outcome) {
+                return self.next_attempt(job, &outcome).await;
+            }
+            // A restarted agent has not read the log itself.
+            self.fetch_secrets_again(job).await;
+            self.logs(job);
+            uploads.extend(self.finish_log_upload(job, &mut outcome).await);
+        }
+        self.write_report(outcome, &uploads);
+    }
+
+    fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
         let result = self.read_result().unwrap_or_else(|problem| {
             warn!("{problem}");
             outcome.evidence.push(problem);
             None
         });
-        let logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
+        let mut logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
+        if uploads.iter().any(|upload| STREAMS.contains(&&*upload.from) && upload.files > 0) {
+            logs.uri = self.job().ok().and_then(|job| self.log_uri(&job));
+        }
         if logs.lost_some {
             outcome
                 .evidence
@@ -59,12 +88,12 @@ impl Run<'_> {
         }
         let (logs, result) = self.without_secrets(&mut outcome, logs, result);
         info!(cause = ?outcome.cause, "{}", outcome.message);
-        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result }.to_text();
+        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result, uploads }.to_text();
         if let Some(guest) = &self.guest {
             guest.set_report(&report);
         }
         self.record.report = Some(report);
-        self.record.phase = Phase::Exited;
+        self.record.attempt.outcome = None;
         self.save_if_possible();
     }
 
@@ -76,10 +105,14 @@ impl Run<'_> {
     }
 
     async fn next_attempt(&mut self, job: &Job, outcome: &Outcome) {
+        if self.record.attempt.started_at.is_some() {
+            self.finish_log_upload(job, &mut outcome.clone()).await;
+        }
         let number = self.record.attempt.number;
         warn!("attempt {number} of {} ended: {}; trying again", job.retry.max_attempts, outcome.message);
         self.logs = None;
         self.secrets = Secrets::default();
+        self.log_upload = None;
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
@@ -89,6 +122,7 @@ impl Run<'_> {
         // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();
         self.remove_containers().await;
+        let _ = std::fs::remove_dir_all(self.files_dir(number));
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 
@@ -190,7 +224,10 @@ impl Run<'_> {
         self.remove_containers().await;
         for attempt in 1..=self.record.attempt.number {
             let _ = std::fs::remove_dir_all(self.result_dir(attempt));
+            let _ = std::fs::remove_dir_all(self.files_dir(attempt));
+            let _ = std::fs::remove_dir_all(self.journal.dir().join(format!("spool-{attempt}")));
         }
+        let _ = std::fs::remove_dir_all(self.sessions_dir());
     }
 
     /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.

@@ -18,11 +18,12 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 impl Run<'_> {
     /// The log reader, on from the last checkpoint.
     pub(super) fn logs(&mut self, job: &Job) -> &mut Logs {
+        let spool_dir = self.spool_dir(job);
         let Self { journal, secrets, .. } = self;
         self.logs.get_or_insert_with(|| {
             let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
             let masks = Self::masks(secrets, job, checkpoint.mask_place());
-            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward, masks)
+            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward, masks, spool_dir)
         })
     }
 
@@ -58,11 +59,12 @@ impl Run<'_> {
         self.save_logs();
     }
 
-    pub(super) fn save_logs(&self) {
-        if let Some(logs) = &self.logs
-            && let Err(error) = self.journal.save_logs(&logs.checkpoint())
-        {
-            warn!("failed to write down how far the log was read: {error}");
+    pub(super) fn save_logs(&mut self) {
+        let Some(logs) = &mut self.logs else { return };
+        logs.cut();
+        match self.journal.save_logs(&logs.checkpoint()) {
+            Ok(()) => logs.commit(),
+            Err(error) => warn!("failed to write down how far the log was read: {error}"),
         }
     }
 }

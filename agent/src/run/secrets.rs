@@ -82,6 +82,9 @@ impl Run<'_> {
 
     /// For a job that an agent before this one has made: it goes on without its secrets, but nothing more of its log is shown.
     pub(super) async fn fetch_secrets_again(&mut self, job: &Job) {
+        if self.record.attempt.withheld.is_some() {
+            return;
+        }
         let mut notices = self.notices.clone();
         let stopped = async {
             notices.stop().await;

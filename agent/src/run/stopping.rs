@@ -10,7 +10,7 @@ use crate::{
     clock,
     job::Job,
     runtime::{Engine, EngineError},
-    stop::REPORT_SHARE,
+    stop::{OUTPUTS_SHARE, REPORT_SHARE},
 };
 
 /// How long a killed container may take to be gone.
@@ -65,7 +65,8 @@ impl Stopping {
         let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
         // The VM's end may have come closer since the stop began.
         let vm_end = run.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
-        let kill_at = vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - REPORT_SHARE));
+        let share = if job.outputs.is_empty() { REPORT_SHARE } else { REPORT_SHARE + OUTPUTS_SHARE };
+        let kill_at = vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - share));
         if self.killed_at.is_none() && now >= kill_at {
             info!("the grace period is over: killing the job");
             engine.kill(id, "SIGKILL").await?;

@@ -206,6 +206,9 @@ impl Run<'_> {
         let mut exit = Box::pin(engine.wait(id));
         let meter = self.record.attempt.main_pid.and_then(Meter::of);
         let mut samples = Samples::start();
+        self.upload_parts(job);
+        // With parts for a bucket, each makes one: they say themselves when it is time.
+        let has_parts = job.logs.upload.is_some();
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         checkpoints.reset_after(FIRST_CHECKPOINT);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
@@ -269,17 +272,23 @@ impl Run<'_> {
                 () = samples.next(), if meter.is_some() => if let Some(meter) = &meter {
                     meter.sample(&mut self.record.attempt.usage);
                 },
-                _ = checkpoints.tick(), if unsaved_logs => {
+                _ = checkpoints.tick(), if unsaved_logs => if !has_parts || logs.is_checkpoint_due() {
                     unsaved_logs = false;
                     self.save_logs();
-                }
+                },
                 _ = engine_checks.tick() => match engine.inspect(id).await? {
                     Found::Container(found) if found.status != Status::Exited => {}
                     // The wait should have said so.
                     Found::Container(found) => return Ok(Waited::Code(found.exit.code)),
                     Found::Nothing => return Ok(Waited::Gone),
                 },
-                () = logs.pump() => unsaved_logs = true,
+                () = logs.pump() => {
+                    unsaved_logs = true;
+                    if logs.is_checkpoint_due() {
+                        unsaved_logs = false;
+                        self.save_logs();
+                    }
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! From the job to the engine's container configuration: field by field, nothing guessed.
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerCreate>.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions,
@@ -10,7 +10,7 @@ use bollard::models::{
 
 use super::{SecretEnv, process::can_start_units};
 use crate::{
-    job::{Container, Gpus, Job, MountKind, Process},
+    job::{Container, Gpus, Job, MountKind, OwnMount, Process},
     journal::Record,
     shim::ProcessSpec,
 };
@@ -35,14 +35,21 @@ impl ContainerNames {
     }
 }
 
-/// The configuration of the container for the record's current attempt. `result_dir` is the host's directory in which the
-/// job's result is to appear.
+/// Directories of the VM that an attempt has.
+pub struct Dirs {
+    /// In which the job's result is to appear.
+    pub result: PathBuf,
+    /// For inputs and outputs under none of the container's mounts.
+    pub files: PathBuf,
+}
+
+/// The configuration of the container for the record's current attempt.
 pub(super) fn container_config(
     record: &Record,
     job: &Job,
     container: &Container,
     secrets: &SecretEnv,
-    result_dir: &Path,
+    dirs: &Dirs,
 ) -> ContainerCreateBody {
     let secrets = secrets.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned()));
     let env = container.env.clone().into_iter().chain(secrets).chain(job_env(record, job, Path::new(RESULT_DIR)));
@@ -60,7 +67,7 @@ pub(super) fn container_config(
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         labels: Some(labels),
-        host_config: Some(host_config(container, result_dir)),
+        host_config: Some(host_config(job, container, dirs)),
         ..ContainerCreateBody::default()
     }
 }
@@ -107,11 +114,12 @@ fn labels(record: &Record) -> [(String, String); 4] {
     .map(|(name, value)| (name.to_owned(), value))
 }
 
-fn host_config(container: &Container, result_dir: &Path) -> HostConfig {
+fn host_config(job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
+    let own_mounts = job.own_mounts().into_iter().map(|own| own_mount(own, &dirs.files));
     HostConfig {
-        mounts: Some(container.mounts.iter().map(mount).collect()),
+        mounts: Some(container.mounts.iter().map(mount).chain(own_mounts).collect()),
         // As a bind and not a mount: an engine that does not see our directory then makes its own, and runs the job.
-        binds: Some(vec![format!("{}:{RESULT_DIR}", result_dir.display())]),
+        binds: Some(vec![format!("{}:{RESULT_DIR}", dirs.result.display())]),
         devices: Some(
             container
                 .devices
@@ -172,6 +180,11 @@ fn mount(mount: &crate::job::Mount) -> Mount {
         tmpfs_options,
         ..Mount::default()
     }
+}
+
+fn own_mount(own: OwnMount, files: &Path) -> Mount {
+    let source = files.join(own.target.trim_start_matches('/')).to_string_lossy().into_owned();
+    Mount { typ: Some(MountType::BIND), source: Some(source), target: Some(own.target), ..Mount::default() }
 }
 
 /// As the CLI's `--gpus` asks for them.

@@ -1,12 +1,12 @@
 //! What runs the job, of either kind, with the calls that both have: a container of the Docker engine, or a process with its shim.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use futures_util::stream;
 
 use super::{
     EngineError, Events,
-    config::{container_config, process_spec},
+    config::{Dirs, container_config, process_spec},
     docker::{Daemon, DockerEngine},
     inspect::Found,
     metadata_block::Blocked,
@@ -37,14 +37,14 @@ impl Engine {
         record: &Record,
         job: &Job,
         secrets: &SecretEnv,
-        result_dir: &Path,
+        dirs: &Dirs,
     ) -> Result<String, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => {
-                docker.create(name, container_config(record, job, container, secrets, result_dir)).await
+                docker.create(name, container_config(record, job, container, secrets, dirs)).await
             }
             (Self::Processes(processes), Work::Process(process)) => {
-                processes.create(&process_spec(name, record, job, process, result_dir))
+                processes.create(&process_spec(name, record, job, process, &dirs.result))
             }
             _ => Err(EngineError::Failed("the job is of another kind than what is to run it".into())),
         }

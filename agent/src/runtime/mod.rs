@@ -14,7 +14,7 @@ mod pull;
 mod usage;
 
 pub use self::{
-    config::{ContainerNames, RESULT_FILE},
+    config::{ContainerNames, Dirs, RESULT_FILE},
     docker::{Daemon, DockerEngine},
     engine::{Engine, SecretEnv},
     error::EngineError,

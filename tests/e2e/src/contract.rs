@@ -58,7 +58,7 @@ const FIELDS: [(&str, Kind); 42] = [
 ];
 
 /// Cause, state, fault, whether another VM may do better.
-const CAUSES: [(&str, &str, Option<&str>, bool); 21] = [
+const CAUSES: [(&str, &str, Option<&str>, bool); 23] = [
     ("NONE", "SUCCEEDED", None, false),
     ("EXIT_CODE", "FAILED", Some("job"), false),
     ("SIGNAL", "FAILED", Some("job"), false),
@@ -79,6 +79,9 @@ const CAUSES: [(&str, &str, Option<&str>, bool); 21] = [
     ("START_FAILED", "FAILED", Some("spec"), false),
     ("ENGINE_UNAVAILABLE", "FAILED", Some("vm"), true),
     ("SECRET_FAILED", "FAILED", Some("platform"), true),
+    // Whether another try may do better is in the answer that they failed of.
+    ("INPUT_FAILED", "FAILED", Some("platform"), true),
+    ("OUTPUT_FAILED", "FAILED", Some("platform"), true),
     ("AGENT_ERROR", "FAILED", Some("platform"), true),
 ];
 
@@ -102,9 +105,14 @@ fn check_sense(report: &Value) {
     let cause = CAUSES.iter().find(|(name, ..)| report["cause"] == *name);
     let (cause, state, fault, retryable) = cause.unwrap_or_else(|| panic!("unknown cause in {report:#}"));
     assert_eq!((&report["state"], &report["fault"]), (&json!(state), &json!(fault)), "{cause}");
-    // By what Secret Manager has answered.
-    let by_status = *cause == "SECRET_FAILED";
+    // By what Google's service has answered.
+    let by_status = matches!(*cause, "SECRET_FAILED" | "INPUT_FAILED" | "OUTPUT_FAILED");
     assert!(by_status || report["retryable"] == *retryable, "{cause}");
+    for upload in report["uploads"].as_array().into_iter().flatten() {
+        let is_right = is_name(&upload["from"]) && upload["to"].as_str().is_some_and(|to| to.starts_with("gs://"));
+        assert!(is_right && upload["files"].is_u64() && upload["bytes"].is_u64() && maybe_text(&upload["error"]));
+        assert_eq!(upload.as_object().map(serde_json::Map::len), Some(5), "{upload}");
+    }
     assert!(*state != "SUCCEEDED" || report["exit_code"] == 0, "a success whose exit was not seen: {report:#}");
 
     // An agent that has lost its journal may have started after the job.

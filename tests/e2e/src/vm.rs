@@ -126,6 +126,14 @@ impl Vm {
         self.cloud.set_attribute("job-spec", self.job(script, changes).to_string());
     }
 
+    /// The job's path `/shared/NAME`, as the job-spec wants it.
+    pub fn shared_path(&self, name: &str) -> String {
+        match self.kind {
+            Kind::Process => self.dir.join("shared").join(name).to_string_lossy().into_owned(),
+            _ => format!("/shared/{name}"),
+        }
+    }
+
     /// What the job has written to `/shared/NAME`; empty if it has not.
     pub fn shared(&self, name: &str) -> String {
         fs::read_to_string(self.dir.join("shared").join(name)).unwrap_or_default()
@@ -161,6 +169,7 @@ impl Vm {
         };
         command
             .args(["run", "--metadata-host", &self.cloud.metadata_host(), "--callback-allow", "127.0.0.1"])
+            .args(["--storage-endpoint", &self.cloud.storage_endpoint(), "--storage-patience", "20s"])
             .arg("--state-dir")
             .arg(self.state_dir())
             .args(["--secretmanager-endpoint", &self.cloud.secretmanager_endpoint()])
@@ -350,5 +359,6 @@ fn without_log_texts(report: &str) -> Value {
 pub fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    let of = |path: PathBuf| if path.is_dir() { files(&path) } else { Vec::from_iter(path.is_file().then_some(path)) };
+    paths.flat_map(of).collect()
 }

@@ -18,20 +18,23 @@ use crate::state::State;
 /// A pretended cloud. Dropping it stops the servers and closes their connections.
 #[derive(Debug)]
 pub struct FakeCloud {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     metadata: Listener,
     callback: Listener,
+    pub(crate) storage: Listener,
 }
 
 impl FakeCloud {
-    /// Starts both servers on the current tokio runtime. Fails when a port is taken.
+    /// Starts the servers on the current tokio runtime. Fails when a port is taken.
     pub async fn start(config: Config) -> io::Result<Self> {
-        let (metadata_addr, callback_addr) = (config.metadata_addr, config.callback_addr);
+        let (metadata_addr, callback_addr, storage_addr) =
+            (config.metadata_addr, config.callback_addr, config.storage_addr);
         let given = config.attributes.contains_key("callback-url");
         let shared = Arc::new(Shared::new(State::new(config)));
         let metadata = Listener::start(metadata_addr, Arc::clone(&shared), Site::Metadata).await?;
         let callback = Listener::start(callback_addr, Arc::clone(&shared), Site::Callback).await?;
-        let cloud = Self { shared, metadata, callback };
+        let storage = Listener::start(storage_addr, Arc::clone(&shared), Site::Storage).await?;
+        let cloud = Self { shared, metadata, callback, storage };
         if !given {
             cloud.set_attribute("callback-url", cloud.callback_url());
         }
@@ -129,7 +132,7 @@ impl FakeCloud {
         tokio::time::timeout(timeout, next).await.ok().flatten()
     }
 
-    /// Every request to either server, once it is dealt with.
+    /// Every request to any of the servers, once it is dealt with.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.events()
     }

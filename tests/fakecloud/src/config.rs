@@ -13,6 +13,8 @@ pub struct Config {
     pub metadata_addr: SocketAddr,
     /// Where the callback endpoint listens; port 0 takes any free one.
     pub callback_addr: SocketAddr,
+    /// Where Cloud Storage listens; port 0 takes any free one.
+    pub storage_addr: SocketAddr,
     /// Name of the instance.
     pub instance_name: String,
     /// Numeric id of the instance; real ones exceed `i64::MAX`.
@@ -61,6 +63,7 @@ impl Default for Config {
         Self {
             metadata_addr: any_port,
             callback_addr: any_port,
+            storage_addr: any_port,
             instance_name: "fake-vm".into(),
             instance_id: 17_446_744_073_709_551_557,
             project_id: "fake-project".into(),

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use crate::http::{Reply, Request, Wire};
+use crate::http::{MAX_BODY_BYTES, Reply, Request, Wire};
 use crate::recorded::{Answer, Site};
 use crate::script::{Action, Step};
 use crate::shared::Shared;
@@ -22,7 +23,10 @@ pub(crate) async fn serve(mut wire: Wire, shared: Arc<Shared>, site: Site) -> io
             shared.answered(site, id, Answer::Reset);
             return wire.reset();
         }
-        wire.read_body(&mut request).await?;
+        if let Action::Cut(bytes) | Action::Stall(bytes) = step.action {
+            return break_off(wire, request, bytes, matches!(step.action, Action::Stall(_)), &shared, site).await;
+        }
+        wire.read_body(&mut request, if site == Site::Storage { usize::MAX } else { MAX_BODY_BYTES }).await?;
         let id = shared.arrived(site, &request);
         let (ending, reply) = tokio::select! {
             biased; // an answer that is ready goes out even to who sends no more
@@ -48,6 +52,34 @@ pub(crate) async fn serve(mut wire: Wire, shared: Arc<Shared>, site: Site) -> io
     Ok(())
 }
 
+/// Takes or gives only the beginning of the data.
+async fn break_off(
+    mut wire: Wire,
+    mut request: Request,
+    bytes: usize,
+    hangs: bool,
+    shared: &Shared,
+    site: Site,
+) -> io::Result<()> {
+    wire.read_beginning(&mut request, bytes).await?;
+    let id = shared.arrived(site, &request);
+    if request.method == "GET" {
+        let reply = normal_answer(shared, site, id, &request).await;
+        wire.write_beginning(&reply, bytes).await?;
+        // What was written is to be read before the reset overtakes it.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    } else {
+        shared.change(|state| state.storage.take_part(&request));
+    }
+    if hangs {
+        shared.answered(site, id, Answer::Hung);
+        wire.left().await;
+        return Ok(());
+    }
+    shared.answered(site, id, Answer::Reset);
+    wire.reset()
+}
+
 /// Takes one step: how the exchange ends, and the answer where there is one.
 async fn obey(step: Step, shared: &Shared, site: Site, id: u64, request: &Request) -> (Answer, Reply) {
     let reply = match &step.action {
@@ -57,15 +89,15 @@ async fn obey(step: Step, shared: &Shared, site: Site, id: u64, request: &Reques
         Action::Answer { status, headers, body } => {
             Reply { status: *status, headers: headers.clone(), body: body.clone() }
         }
-        Action::Hang | Action::Reset | Action::Garbage => Reply::empty(200),
+        Action::Hang | Action::Reset | Action::Garbage | Action::Cut(_) | Action::Stall(_) => Reply::empty(200),
     };
     if !step.delay.is_zero() {
         tokio::time::sleep(step.delay).await;
     }
     let ending = match step.action {
         Action::Pass | Action::Answer { .. } => Answer::Status(reply.status),
-        Action::Hang | Action::HangAfter => Answer::Hung,
-        Action::Reset | Action::ResetAfter => Answer::Reset,
+        Action::Hang | Action::HangAfter | Action::Stall(_) => Answer::Hung,
+        Action::Reset | Action::ResetAfter | Action::Cut(_) => Answer::Reset,
         Action::Truncate => Answer::Truncated(reply.status),
         Action::Garbage => Answer::Garbage,
     };
@@ -76,6 +108,7 @@ async fn normal_answer(shared: &Shared, site: Site, id: u64, request: &Request) 
     match site {
         Site::Metadata => metadata::answer(shared, request).await,
         Site::Callback => callback::answer(shared, id, request),
+        Site::Storage => shared.change(|state| state.storage.answer(&state.tokens, request)),
     }
 }
 
@@ -90,6 +123,7 @@ fn signed(reply: Reply, site: Site) -> Reply {
     match site {
         Site::Metadata => reply.with("Metadata-Flavor", "Google").with("Server", "Metadata Server for VM"),
         Site::Callback => reply.with("Server", "ESF"),
+        Site::Storage => reply.with("Server", "UploadServer"),
     }
     .with("X-XSS-Protection", "0")
     .with("X-Frame-Options", "SAMEORIGIN")

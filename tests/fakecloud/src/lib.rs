@@ -1,7 +1,7 @@
 //! Google's side of vmjob on loopback, for tests and laptops.
 //!
-//! Two HTTP servers that behave as the real ones do, quirks included: the Compute Engine *metadata server* and a Cloud
-//! Workflows *callback endpoint*. In flow requests of the software under test and, through the [`FakeCloud`] handle,
+//! Three HTTP servers that behave as the real ones do, quirks included: the Compute Engine *metadata server*, a Cloud
+//! Workflows *callback endpoint*, and *Cloud Storage*. In flow requests of the software under test and, through the [`FakeCloud`] handle,
 //! changes to the world (attributes, tokens, permissions) and scripted faults; out flow answers and a record of every
 //! request.
 //!
@@ -19,6 +19,7 @@
 //! The servers are tasks of the runtime that called [`FakeCloud::start`]: on a current-thread runtime, as that of
 //! `#[tokio::test]`, a blocking call stops them too. They end when the handle is dropped.
 
+mod buckets;
 mod callback;
 mod cloud;
 mod compute;
@@ -33,9 +34,11 @@ mod script;
 mod secrets;
 mod shared;
 mod state;
+mod storage;
 mod tokens;
 
 pub use cloud::FakeCloud;
 pub use config::{Config, ServiceAccount};
 pub use recorded::{Answer, Event, Recorded, Site};
 pub use script::{Action, Script, ScriptError, Step};
+pub use storage::Object;

@@ -9,6 +9,8 @@ pub enum Site {
     Metadata,
     /// The Workflows callback endpoint.
     Callback,
+    /// Cloud Storage.
+    Storage,
 }
 
 /// One request and what became of it.

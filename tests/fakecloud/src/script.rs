@@ -12,6 +12,8 @@
 //! | `reset-after` | the server takes the request, then the connection is reset |
 //! | `truncate` | the server takes the request, its answer ends before its `Content-Length` |
 //! | `garbage` | bytes that are not HTTP |
+//! | `cut-1000` | Cloud Storage: so many bytes of the data, in or out, then the connection is reset |
+//! | `stall-1000` | Cloud Storage: so many bytes of the data, in or out, then nothing |
 //!
 //! Modifiers: `+delay=2s` before the answer, `+retry-after=2`, `+body=TEXT`, `+NAME:VALUE` for any header, and `*3`
 //! to repeat a step: `503*2,429+retry-after=2,reset-after,pass+delay=500ms`.
@@ -60,6 +62,10 @@ pub enum Action {
     Truncate,
     /// Bytes that are not HTTP.
     Garbage,
+    /// Only so many bytes of the data that a request brings or fetches; then the connection is reset.
+    Cut(usize),
+    /// The same, but then nothing, until the client leaves.
+    Stall(usize),
 }
 
 /// A script that cannot be read: the step, and what is wrong with it.
@@ -159,8 +165,17 @@ fn parse_action(word: &str) -> Result<Action, String> {
         "truncate" => Action::Truncate,
         "garbage" => Action::Garbage,
         _ => {
+            if let Some((what, bytes)) = word.split_once('-')
+                && let Ok(bytes) = bytes.parse()
+            {
+                match what {
+                    "cut" => return Ok(Action::Cut(bytes)),
+                    "stall" => return Ok(Action::Stall(bytes)),
+                    _ => {}
+                }
+            }
             let Ok(status @ 200..=599) = word.parse() else {
-                let known = "pass, hang, hang-after, reset, reset-after, truncate, garbage";
+                let known = "pass, hang, hang-after, reset, reset-after, truncate, garbage, cut-N, stall-N";
                 return Err(format!("`{word}` is neither a status (200 to 599) nor one of {known}"));
             };
             Action::Answer { status, headers: Vec::new(), body: Vec::new() }

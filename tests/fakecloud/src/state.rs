@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use crate::callback::Endpoint;
 use crate::compute::Instance;
 use crate::config::Config;
-use crate::http::Request;
+use crate::http::{Request, percent_decode};
 use crate::metadata::{GuestAttributes, Tree};
 use crate::record::Record;
 use crate::recorded::{Answer, Recorded, Site};
 use crate::script::{Action, Script, Step};
 use crate::secrets;
 use crate::secrets::Secrets;
+use crate::storage::Storage;
 use crate::tokens::Tokens;
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) endpoint: Endpoint,
     pub(crate) instance: Instance,
     pub(crate) secrets: Secrets,
+    pub(crate) storage: Storage,
+    storage_record: Record,
     metadata_record: Record,
     callback_record: Record,
     metadata_scripts: Vec<(String, Script)>,
@@ -41,6 +44,8 @@ impl State {
             endpoint: Endpoint::new(&config),
             instance: Instance::new(&config),
             secrets: Secrets::new(config.numeric_project_id),
+            storage: Storage::default(),
+            storage_record: Record::default(),
             metadata_record: Record::default(),
             callback_record: Record::default(),
             metadata_scripts: Vec::new(),
@@ -55,6 +60,7 @@ impl State {
         match site {
             Site::Metadata => &mut self.metadata_record,
             Site::Callback => &mut self.callback_record,
+            Site::Storage => &mut self.storage_record,
         }
     }
 
@@ -92,6 +98,7 @@ impl State {
         self.metadata_scripts.clear();
         self.callback_script = Script::default();
         self.secrets_script = Script::default();
+        self.storage.scripts.clear();
     }
 
     /// The step for this request; without a script, to behave normally.
@@ -99,6 +106,12 @@ impl State {
         let scripted = match site {
             Site::Callback if request.path().starts_with(secrets::PATH) => self.secrets_script.next_step(),
             Site::Callback => self.callback_script.next_step(),
+            Site::Storage => {
+                let line = percent_decode(&format!("{} {}", request.method, request.target));
+                let matching =
+                    |(text, script): &&mut (String, Script)| !script.is_empty() && line.contains(text.as_str());
+                self.storage.scripts.iter_mut().find(matching).and_then(|(_, script)| script.next_step())
+            }
             Site::Metadata => {
                 let path = request.path();
                 let matching = |(prefix, script): &&mut (String, Script)| {

@@ -1,4 +1,4 @@
-//! `fakecloud serve`: the two servers, and a log of what they are asked, until a signal comes.
+//! `fakecloud serve`: the servers, and a log of what they are asked, until a signal comes.
 
 use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
@@ -24,7 +24,8 @@ pub(crate) async fn serve(options: ServeOptions) -> io::Result<u8> {
     cloud.script_callback(options.callback_script);
     let mut events = cloud.events();
     let mut changes = options.control.then(control);
-    print(&format!("metadata {}\ncallback {}\n", cloud.metadata_host(), cloud.callback_url()))?;
+    let storage = cloud.storage_endpoint();
+    print(&format!("metadata {}\ncallback {}\nstorage {storage}\n", cloud.metadata_host(), cloud.callback_url()))?;
     loop {
         tokio::select! {
             _ = signals.next() => return Ok(0),
@@ -86,6 +87,7 @@ fn describe(event: &Event) -> String {
     let site = match event.site {
         Site::Metadata => "metadata",
         Site::Callback => "callback",
+        Site::Storage => "storage",
     };
     let answer = match request.answer {
         Answer::Status(status) => status.to_string(),

@@ -5,8 +5,8 @@ mod request;
 mod wire;
 
 pub(crate) use reply::Reply;
-pub(crate) use request::Request;
+pub(crate) use request::{Request, percent_decode};
 pub(crate) use wire::Wire;
 
-/// Bytes of a body that are kept; longer bodies are read to their end and counted.
+/// Bytes of a body that are kept, unless it is an object's; longer bodies are read to their end and counted.
 pub(crate) const MAX_BODY_BYTES: usize = 2 << 20;

@@ -66,14 +66,14 @@ impl Request {
             method: self.method.clone(),
             path: self.target.clone(),
             headers: self.headers.clone(),
-            body: self.body.clone(),
+            body: self.body[..self.body.len().min(super::MAX_BODY_BYTES)].to_vec(),
             answer: Answer::Pending,
             accepted: false,
         }
     }
 }
 
-fn percent_decode(text: &str) -> String {
+pub(crate) fn percent_decode(text: &str) -> String {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

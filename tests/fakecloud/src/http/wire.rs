@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{MAX_BODY_BYTES, Reply, Request};
+use super::{Reply, Request};
 
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 64;
@@ -60,8 +60,8 @@ impl Wire {
         Ok(Some(request))
     }
 
-    /// Reads the body that the head announced.
-    pub(crate) async fn read_body(&mut self, request: &mut Request) -> io::Result<()> {
+    /// Reads the body that the head announced, and keeps at most `kept_bytes` of it.
+    pub(crate) async fn read_body(&mut self, request: &mut Request, kept_bytes: usize) -> io::Result<()> {
         let chunked = request.header_contains("transfer-encoding", "chunked");
         let length = match request.header("content-length") {
             Some(length) => length.parse().map_err(invalid)?,
@@ -71,11 +71,11 @@ impl Wire {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         if !chunked {
-            return self.read_piece(request, length).await;
+            return self.read_piece(request, length, kept_bytes).await;
         }
         loop {
             let length = self.read_chunk_size().await?;
-            self.read_piece(request, length).await?;
+            self.read_piece(request, length, kept_bytes).await?;
             self.read_line_end().await?; // trailers are not for us: no client here sends any
             if length == 0 {
                 return Ok(());
@@ -83,13 +83,13 @@ impl Wire {
         }
     }
 
-    async fn read_piece(&mut self, request: &mut Request, mut length: usize) -> io::Result<()> {
+    async fn read_piece(&mut self, request: &mut Request, mut length: usize, kept_bytes: usize) -> io::Result<()> {
         while length > 0 {
             if self.buffer.is_empty() && self.fill().await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let here = length.min(self.buffer.len());
-            let kept = here.min(MAX_BODY_BYTES - request.body.len());
+            let kept = here.min(kept_bytes.saturating_sub(request.body.len()));
             request.body.extend_from_slice(&self.buffer[..kept]);
             request.body_bytes += here;
             self.buffer.drain(..here);
@@ -135,6 +135,20 @@ impl Wire {
             bytes.extend_from_slice(&reply.body);
         }
         self.stream.write_all(&bytes).await
+    }
+
+    /// Reads only the beginning of the body.
+    pub(crate) async fn read_beginning(&mut self, request: &mut Request, bytes: usize) -> io::Result<()> {
+        let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        self.read_piece(request, bytes.min(length), usize::MAX).await
+    }
+
+    /// Only the beginning of an answer's body.
+    pub(crate) async fn write_beginning(&mut self, reply: &Reply, bytes: usize) -> io::Result<()> {
+        let mut written = reply.head(reply.body.len(), false).into_bytes();
+        written.extend_from_slice(&reply.body[..bytes.min(reply.body.len())]);
+        self.stream.write_all(&written).await?;
+        self.stream.flush().await
     }
 
     /// An answer that promises more than it brings; the connection is to be closed after it.

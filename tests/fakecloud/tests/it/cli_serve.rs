@@ -91,6 +91,7 @@ async fn serve_logs_requests_prints_callbacks_and_ends_on_sigterm() {
     let mut line = async || lines.next_line().await.unwrap().unwrap();
     let metadata = line().await.strip_prefix("metadata ").unwrap().parse().unwrap();
     let url = line().await.strip_prefix("callback http://").unwrap().to_owned();
+    assert!(line().await.starts_with("storage http://127.0.0.1:"));
     let (host, path) = url.split_once('/').unwrap();
     let get = async |path: &str| {
         let request = request("GET", &format!("/computeMetadata/v1/{path}"), &[("Metadata-Flavor", "Google")], b"");

@@ -1,0 +1,278 @@
+//! What a job has left, uploaded after it has ended, however it ended: as far as the VM's time goes, of which the report's share
+//! stays.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use tracing::{info, warn};
+
+use super::Run;
+use crate::{
+    job::{Job, Output},
+    outcome::{Cause, Outcome, Upload},
+    storage::{Access, Entry, Found, Location, Pool, Storage, StorageError, Traits, Tree},
+};
+
+/// The largest error's text in the report.
+const MAX_ERROR_BYTES: usize = 600;
+
+/// Where an output stands.
+struct Standing {
+    upload: Upload,
+    is_done: bool,
+    /// How many of its files are not there.
+    failed: u64,
+    /// What the first of them failed of, and what to do about it.
+    error: Option<StorageError>,
+    fix: Option<String>,
+}
+
+/// Why not all was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutShort {
+    VmEnds,
+    Cancelled,
+}
+
+impl CutShort {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::VmEnds => "the VM's time ran out before it was all uploaded",
+            Self::Cancelled => "the upload was cancelled (job-cancel)",
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Where the uploads of large files stand.
+    pub(super) fn sessions_dir(&self) -> PathBuf {
+        self.journal.dir().join("sessions")
+    }
+
+    /// Uploads the outputs. One that is required and cannot be had fails a job that had not failed by itself.
+    pub(super) async fn put_outputs(&mut self, job: &Job, outcome: &mut Outcome) -> Vec<Upload> {
+        if job.outputs.is_empty() {
+            return Vec::new();
+        }
+        let was_begun = std::mem::replace(&mut self.record.attempt.outputs_begun, true);
+        if !was_begun {
+            self.save_if_possible();
+        }
+        let mut standings: Vec<Standing> = job.outputs.iter().map(Standing::new).collect();
+        let was_stopped = self.record.attempt.stop.is_some();
+        let (mut end, mut stop) = (self.notices.clone(), self.notices.clone());
+        // The job has ended, so what is stopped is this: by a VM that ends, in its last moment.
+        let cancelled = async {
+            if was_stopped || stop.stop().await.vm_time_left().is_some() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let cut_short = tokio::select! {
+            biased;
+            () = self.upload_all(job, was_begun, &mut standings) => None,
+            () = end.last_moment() => Some(CutShort::VmEnds),
+            () = cancelled => Some(CutShort::Cancelled),
+        };
+        for (standing, output) in standings.iter_mut().zip(&job.outputs) {
+            standing.conclude(output, cut_short, outcome);
+        }
+        standings.into_iter().map(|standing| standing.upload).collect()
+    }
+
+    async fn upload_all(&self, job: &Job, was_begun: bool, standings: &mut [Standing]) {
+        let (storage, sessions) = (self.storage(), self.sessions_dir());
+        let mut pool = Pool::new();
+        // What was begun for an output, and whether all of it was.
+        let mut under_way = vec![0_u64; standings.len()];
+        let mut is_listed = vec![false; standings.len()];
+        for (index, output) in job.outputs.iter().enumerate() {
+            let place = job.place(&output.from);
+            let to = Location::parse(&output.to);
+            let listed = self.tree_of(&place).and_then(|tree| {
+                let entry = tree.look(&place.rest)?;
+                Ok((tree, entry))
+            });
+            let (tree, entry) = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    standings[index].failed(unreadable(&output.from, error));
+                    standings[index].is_done = true;
+                    continue;
+                }
+            };
+            let mut files = Files::of(&tree, entry, &place.rest);
+            loop {
+                let (path, file) = match files.next() {
+                    Some(Ok(found)) => found,
+                    Some(Err((path, error))) => {
+                        let path = Path::new(&output.from).join(path);
+                        standings[index].failed(StorageError::file(&path, error));
+                        continue;
+                    }
+                    None => break,
+                };
+                let Some(to) = object_name(&to, output, &path) else {
+                    let path = Path::new(&output.from).join(path);
+                    let what = format!("{} cannot be an object: its name is not UTF-8", path.display());
+                    standings[index].failed(StorageError::Unfit(what));
+                    continue;
+                };
+                let path = if path.as_os_str().is_empty() {
+                    (&output.from).into()
+                } else {
+                    Path::new(&output.from).join(path)
+                };
+                under_way[index] += 1;
+                let (storage, sessions) = (&storage, &sessions);
+                let transfer = async move { (index, upload_one(storage, file, &path, &to, was_begun, sessions).await) };
+                if let Some((ended, result)) = pool.add(transfer).await {
+                    under_way[ended] -= 1;
+                    standings[ended].take(result);
+                    standings[ended].is_done = is_listed[ended] && under_way[ended] == 0;
+                }
+            }
+            is_listed[index] = true;
+            standings[index].is_done = under_way[index] == 0;
+        }
+        while let Some((ended, result)) = pool.next().await {
+            under_way[ended] -= 1;
+            standings[ended].take(result);
+            standings[ended].is_done = under_way[ended] == 0;
+        }
+        for (standing, output) in standings.iter_mut().zip(&job.outputs) {
+            if let Some(error) = &standing.error {
+                let bucket = Location::parse(&output.to).bucket;
+                standing.fix = error.fix(&bucket, Access::Write, &storage.account().await);
+            }
+        }
+    }
+}
+
+impl Standing {
+    fn new(output: &Output) -> Self {
+        let Output { from, to, .. } = output.clone();
+        let upload = Upload { from, to, files: 0, bytes: 0, error: None };
+        Self { upload, is_done: false, failed: 0, error: None, fix: None }
+    }
+
+    fn take(&mut self, result: Result<u64, StorageError>) {
+        match result {
+            Ok(bytes) => {
+                self.upload.files += 1;
+                self.upload.bytes += bytes;
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: StorageError) {
+        warn!("{error}");
+        self.failed += 1;
+        self.error.get_or_insert(error);
+    }
+
+    /// Says what became of it, in its entry and, where that matters, in the outcome.
+    fn conclude(&mut self, output: &Output, cut_short: Option<CutShort>, outcome: &mut Outcome) {
+        let Upload { from, to, files, bytes, .. } = &self.upload;
+        let mut problem = self.error.as_ref().map(ToString::to_string);
+        if let Some(problem) = &mut problem
+            && self.failed > 1
+        {
+            *problem = format!("{problem}; and {} more", self.failed - 1);
+        }
+        if !self.is_done {
+            problem = problem.or(cut_short.map(|cut_short| cut_short.sentence().to_owned()));
+        }
+        let Some(mut problem) = problem else {
+            info!(from, to, files, bytes, "uploaded an output");
+            return;
+        };
+        problem.truncate(problem.floor_char_boundary(MAX_ERROR_BYTES));
+        let sentence = format!("the output {from} is not at {to}: {problem}");
+        warn!("{sentence}");
+        self.upload.error = Some(problem);
+        if output.required && outcome.cause == Cause::None {
+            let retryable = match &self.error {
+                Some(error) => error.is_transient(),
+                None => cut_short == Some(CutShort::VmEnds),
+            };
+            outcome.cause = Cause::OutputFailed { retryable };
+            outcome.evidence.push(std::mem::replace(&mut outcome.message, sentence));
+            outcome.fix = self.fix.take();
+        } else {
+            outcome.evidence.push(sentence);
+        }
+    }
+}
+
+/// The files of an output: itself, or all below it.
+struct Files<'a> {
+    single: Option<File>,
+    walk: Option<io::Result<crate::storage::Walk<'a>>>,
+    odd: Option<io::Error>,
+}
+
+impl<'a> Files<'a> {
+    fn of(tree: &'a Tree, entry: Entry, path: &Path) -> Self {
+        match entry {
+            Entry::File(file) => Self { single: Some(file), walk: None, odd: None },
+            Entry::Directory => Self { single: None, walk: Some(tree.walk(path)), odd: None },
+            Entry::Other => {
+                Self { single: None, walk: None, odd: Some(io::Error::other("it is neither a file nor a directory")) }
+            }
+        }
+    }
+
+    /// The next one, by its path below the output.
+    fn next(&mut self) -> Option<Result<(PathBuf, File), (PathBuf, io::Error)>> {
+        if let Some(file) = self.single.take() {
+            return Some(Ok((PathBuf::new(), file)));
+        }
+        if let Some(error) = self.odd.take() {
+            return Some(Err((PathBuf::new(), error)));
+        }
+        match self.walk.take()? {
+            Ok(mut walk) => {
+                let Found { path, file } = walk.next()?;
+                self.walk = Some(Ok(walk));
+                Some(file.map(|file| (path.clone(), file)).map_err(|error| (path, error)))
+            }
+            Err(error) => Some(Err((PathBuf::new(), error))),
+        }
+    }
+}
+
+/// What a file's object is called; `None` where its name is no text.
+fn object_name(to: &Location, output: &Output, path: &Path) -> Option<Location> {
+    if !path.as_os_str().is_empty() {
+        return Some(to.join(path.to_str()?));
+    }
+    // A single file goes to the name itself, or behind a prefix under its own.
+    let name = Path::new(&output.from).file_name()?.to_str()?;
+    Some(if to.is_prefix() { to.join(name) } else { to.clone() })
+}
+
+async fn upload_one(
+    storage: &Storage,
+    file: File,
+    path: &Path,
+    to: &Location,
+    was_begun: bool,
+    sessions: &Path,
+) -> Result<u64, StorageError> {
+    // An agent that died may have stored it.
+    if was_begun && let Some(bytes) = storage.holds(to, &file).await {
+        return Ok(bytes);
+    }
+    storage.upload(file, path, to, Traits::default(), Some(sessions)).await
+}
+
+fn unreadable(from: &str, error: io::Error) -> StorageError {
+    if error.kind() == io::ErrorKind::NotFound {
+        return StorageError::Unfit(format!("there is no {from}: the job has not made it"));
+    }
+    StorageError::file(Path::new(from), error)
+}

@@ -1,0 +1,163 @@
+//! The whole log in Cloud Storage: byte by byte what the job wrote, whatever became of the agent meanwhile; and a bucket that fails
+//! harms nobody.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use e2e::{Vm, expect, until};
+use serde_json::{Value, json};
+
+fn upload() -> Value {
+    json!({"logs": {"upload": "gs://b/logs/"}})
+}
+
+pub(crate) fn gzip(args: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = Command::new("gzip").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, bytes) = (gzip.stdin.take().unwrap(), bytes.to_vec());
+    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+    let output = gzip.wait_with_output().unwrap();
+    assert!(output.status.success());
+    writer.join().unwrap().unwrap();
+    output.stdout
+}
+
+/// What the console shows of a log.
+fn shown(vm: &Vm, name: &str) -> Vec<u8> {
+    let object =
+        vm.cloud.object("b", name).unwrap_or_else(|| panic!("{name} is not among {:?}", vm.cloud.objects("b")));
+    assert_eq!(object.content_type.as_deref(), Some("text/plain; charset=utf-8"));
+    assert_eq!(object.content_encoding.as_deref(), Some("gzip"));
+    gzip(&["-dc"], &object.content)
+}
+
+fn parts(vm: &Vm) -> Vec<String> {
+    vm.cloud.objects("b").into_iter().filter(|name| name.contains("/parts/")).collect()
+}
+
+#[tokio::test]
+async fn both_streams_are_there_as_text() {
+    for vm in Vm::of_each_kind().await {
+        let report = vm.run_job("seq 100000; echo 'ü err' >&2; printf 'no newline'; exit 3", upload()).await;
+        let dir = format!("logs/{}/1/", vm.id());
+        let to = |name: &str| format!("gs://b/{dir}{name}.log");
+        let bytes = report["logs"]["stdout_bytes"].as_u64().unwrap();
+        expect(
+            &report,
+            &json!({"cause": "EXIT_CODE", "logs": {"uri": format!("gs://b/{dir}")}, "uploads": [
+                {"from": "stdout", "to": to("stdout"), "files": 1, "bytes": bytes, "error": null},
+                {"from": "stderr", "to": to("stderr"), "files": 1, "bytes": 7, "error": null},
+            ]}),
+        );
+        let numbers = (1..=100_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join("\n");
+        assert!(shown(&vm, &format!("{dir}stdout.log")) == format!("{numbers}\nno newline").into_bytes());
+        assert_eq!(shown(&vm, &format!("{dir}stderr.log")), "ü err\n".as_bytes());
+        assert_eq!(vm.cloud.objects("b").len(), 2, "no part stays");
+        assert!(!vm.state_dir().join("spool-1").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_says_nothing_leaves_nothing() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    expect(&vm.run_job("true", upload()).await, &json!({"cause": "NONE", "uploads": [], "logs": {"uri": null}}));
+    assert_eq!(vm.cloud.objects("b"), [""; 0]);
+}
+
+/// The job writes down what it says, and both are the same in the end.
+const TELLS: &str = "echo x >>/shared/starts; for i in $(seq 60); do \
+    head -c 200000 /dev/urandom | base64 | tee -a /shared/out; echo err $i | tee -a /shared/err >&2; sleep 0.2; done";
+
+#[tokio::test]
+async fn a_restart_leaves_no_gap_and_no_repeat() {
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.script_storage("/upload", "pass,503,reset-after,cut-1000000,hang,503,reset,pass".parse().unwrap());
+        vm.set_job(TELLS, upload());
+        for run in 0..3 {
+            let mut agent = vm.start();
+            if run == 0 {
+                vm.until_running().await;
+            }
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            agent.kill9().await;
+        }
+        let report = vm.run().await;
+        expect(
+            &report,
+            &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}, {"from": "stderr", "error": null}]}),
+        );
+        assert_eq!(vm.starts(), 1);
+        let dir = format!("logs/{}/1/", vm.id());
+        let said = fs::read(vm.dir().join("shared/out")).unwrap();
+        assert!(said.len() > 16_000_000 && shown(&vm, &format!("{dir}stdout.log")) == said);
+        assert_eq!(shown(&vm, &format!("{dir}stderr.log")), vm.shared("err").as_bytes());
+        assert_eq!(parts(&vm), [""; 0]);
+    }
+}
+
+/// What a VM that vanishes had said is there; and more parts than one call composes become one object.
+#[tokio::test]
+async fn parts_are_there_while_the_job_runs_and_many_become_one() {
+    for vm in Vm::of_each_kind().await {
+        let script = "echo x >>/shared/starts; head -c 9000000 /dev/urandom | base64 | tee /shared/out; \
+                      while [ ! -e /shared/go ]; do sleep 0.1; done";
+        vm.set_job(script, upload());
+        let agent = vm.start();
+        let part = until("a part", async || parts(&vm).first().cloned()).await;
+        assert!(vm.job_runs().await);
+        let said = fs::read(vm.dir().join("shared/out")).unwrap();
+        let told = gzip(&["-dc"], &vm.cloud.object("b", &part).unwrap().content);
+        assert!(!told.is_empty() && said.starts_with(&told));
+
+        let mut said = said;
+        for number in 100..170 {
+            let line = format!("part {number}\n");
+            let name = part.replace("part-000001", &format!("part-{number:06}"));
+            vm.cloud.put_object("b", &name, gzip(&["-c"], line.as_bytes()));
+            said.extend(line.into_bytes());
+        }
+        vm.cloud.set_page_size(50);
+        fs::write(vm.dir().join("shared/go"), "").unwrap();
+        expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}]}));
+        assert!(shown(&vm, &format!("logs/{}/1/stdout.log", vm.id())) == said);
+        assert_eq!(parts(&vm), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_fails_harms_nobody() {
+    type Break = fn(&Vm);
+    let breaks: [(Break, &str); 3] = [
+        (|vm| vm.cloud.set_storage_permissions(true, false), "~roles/storage.objectUser"),
+        (|vm| vm.cloud.remove_bucket("b"), "~bucket does not exist"),
+        (|vm| vm.cloud.script_storage("/storage", "503*10000".parse().unwrap()), "~503"),
+    ];
+    for (make, words) in breaks {
+        for vm in Vm::of_each_kind().await {
+            make(&vm);
+            vm.set_job("seq 1000; exit 3", upload());
+            let mut command = vm.command();
+            command.args(["--storage-patience", "4s"]);
+            let report = vm.finish(vm.spawn(command)).await;
+            expect(
+                &report,
+                &json!({"cause": "EXIT_CODE", "exit_code": 3, "uploads": [{"from": "stdout", "files": 0, "error": words}],
+                        "logs": {"uri": null, "stdout_lines": 1000, "tail": "~1000\n"}, "evidence": ["~the log of stdout is not whole"]}),
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_has_its_own_log() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let mut changes = upload();
+    changes["retry"] = json!({"max_attempts": 2, "on": ["EXIT_CODE:75"]});
+    let script = "echo attempt $JOB_ATTEMPT; [ $JOB_ATTEMPT = 2 ] || exit 75";
+    expect(&vm.run_job(script, changes).await, &json!({"cause": "NONE", "job": {"attempt": 2}}));
+    for attempt in 1..=2 {
+        let told = shown(&vm, &format!("logs/{}/{attempt}/stdout.log", vm.id()));
+        assert_eq!(told, format!("attempt {attempt}\n").into_bytes());
+    }
+}
