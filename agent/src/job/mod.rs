@@ -9,6 +9,7 @@ mod container;
 mod docker_command;
 mod docker_mounts;
 mod docker_values;
+mod doubts;
 mod error;
 mod flags;
 mod image_ref;
@@ -21,7 +22,6 @@ mod to_json;
 mod types;
 mod units;
 mod unsupported;
-mod warnings;
 mod words;
 
 #[cfg(test)]

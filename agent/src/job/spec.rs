@@ -7,7 +7,7 @@ use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
-use super::{json, settings, text, warnings};
+use super::{doubts, json, settings, text};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
 pub(super) const FIELDS: [&str; 14] = [
@@ -72,8 +72,8 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
-    let warnings = warnings::of(&job);
-    Ok(Parsed { job, warnings })
+    let doubts = doubts::of(&job);
+    Ok(Parsed { job, ignored: Vec::new(), doubts })
 }
 
 fn work(fields: &Fields) -> Result<Work, JobError> {
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn every_field_is_read_and_written_back() {
         let parsed = parse(&full()).unwrap();
-        assert_eq!(parsed.warnings, [""; 0]);
+        assert_eq!(parsed.warnings().next(), None);
         assert_eq!(parse(&parsed.job.to_json()).unwrap(), parsed);
         let job = parsed.job.clone();
         assert_eq!((job.task_index, job.task_count, job.id.as_deref()), (1, 2, Some("train-42")));
@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn doubts_are_warnings() {
+    fn doubts_are_told() {
         let spec = json!({
             "container": {"image": "a", "args": ["python train.py"], "env": {"JOB_ID": "x"}},
             "retry": {"max_attempts": 2}
         });
         assert_eq!(
-            parse(&spec).unwrap().warnings,
+            parse(&spec).unwrap().doubts,
             [
                 "the only argument \"python train.py\" has a space in it and stays one word: if it is a command line, give each word on its own",
                 "the value given for JOB_ID is not used: vmjob sets it itself",
@@ -249,7 +249,7 @@ mod tests {
             ]
         );
         let shell = json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}});
-        assert_eq!(parse(&shell).unwrap().warnings, [""; 0]);
+        assert_eq!(parse(&shell).unwrap().warnings().next(), None);
     }
 
     #[test]

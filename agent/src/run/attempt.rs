@@ -31,7 +31,7 @@ impl Run<'_> {
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
-        for warning in claim::parse(&self.record.source)?.warnings {
+        for warning in claim::parse(&self.record.source)?.warnings() {
             warn!("{warning}");
         }
         let job = self.job()?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-async fn agent(args: &[&str], stdin: &str) -> Output {
+pub(crate) async fn agent(args: &[&str], stdin: &str) -> Output {
     let mut command = Command::new(agent_binary());
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();

@@ -18,5 +18,6 @@ mod on_finish;
 mod processes;
 mod reboots;
 mod restarts;
+mod same_as_docker;
 mod service;
 mod stops;
