@@ -117,33 +117,7 @@ mod tests {
 
     /// Everything that a container job can say.
     fn full() -> serde_json::Value {
-        json!({
-            "id": "train-42",
-            "container": {
-                "image": "europe-docker.pkg.dev/p/r/train:1", "entrypoint": ["python"], "args": ["train.py", ""],
-                "env": {"A": "1"}, "secret_env": {"KEY": "projects/p/secrets/s/versions/latest"},
-                "workdir": "/app", "user": "1000:1000", "hostname": "job",
-                "mounts": [
-                    {"type": "bind", "source": "/mnt/disks/data", "target": "/data", "read_only": true},
-                    {"type": "volume", "target": "/v"},
-                    {"type": "tmpfs", "target": "/t", "size": "1g"}
-                ],
-                "devices": ["/dev/fuse"], "gpus": ["0", "1"],
-                "cpus": 4.0, "memory": "8g", "shm_size": "1g", "pids_limit": 4096,
-                "ulimits": {"nofile": 1_048_576, "core": "0:-1", "nproc": {"soft": 1, "hard": 2}},
-                "network": "bridge", "init": true, "read_only": true, "privileged": true,
-                "cap_add": ["SYS_ADMIN"], "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
-                "labels": {"a": ""}, "extra_hosts": ["db:10.0.0.7"], "pull": "always",
-                "tty": true, "log_driver": "local", "log_options": {"max-size": "1m"}
-            },
-            "task_index": 1, "task_count": 2, "timeout": "36h", "grace": 0.5,
-            "retry": {"max_attempts": 3, "on": ["VM_REBOOTED", "IMAGE_PULL_FAILED", "EXIT_CODE:75"]},
-            "inputs": [{"from": "gs://b/in.csv", "to": "/data/in.csv"}],
-            "outputs": [{"from": "/data/out", "to": "gs://b/out/", "required": false}],
-            "logs": {"summary_bytes": 1024, "upload": "gs://b/logs/", "forward": false},
-            "callback": {"auth": "id_token", "audience": null, "give_up_after": "24h"},
-            "metadata_server": "block", "on_finish": "delete"
-        })
+        serde_json::from_str(include_str!("testdata/full.json")).unwrap()
     }
 
     fn parse(value: &serde_json::Value) -> Result<Parsed, JobError> {

@@ -24,14 +24,14 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
     // `None` between words: an empty word is one that was written as ''.
     let mut word: Option<Word> = None;
     let mut chars = text.char_indices().peekable();
+    let end = text.trim_end().len();
     while let Some((at, c)) = chars.next() {
         match c {
             ' ' | '\t' | '\r' | '\n' => {
                 words.extend(word.take());
-                let rest = text[at..].trim_start();
-                if c == '\n' && !words.is_empty() && !rest.is_empty() {
+                if c == '\n' && !words.is_empty() && at < end {
                     let problem = "this line begins another command";
-                    return Err(error_at(text, text.len() - rest.len(), problem)
+                    return Err(error_at(text, text.len() - text[at..].trim_start().len(), problem)
                         .fix("end the line before with \\ as its very last character, or remove this one"));
                 }
             }

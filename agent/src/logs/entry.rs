@@ -5,7 +5,7 @@
 use super::Stream;
 
 /// Decodes `line` into `text` (cleared first). `None` if it is no such entry.
-pub(super) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
+pub fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
     text.clear();
     let mut stream = None;
     let mut has_log = false;

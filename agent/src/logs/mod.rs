@@ -13,13 +13,13 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+pub use self::{entry::decode as decode_entry, stream::OutputStream, summary::LogSummary};
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
     stream::Attached,
     summary::Summary,
 };
-pub use self::{stream::OutputStream, summary::LogSummary};
 
 /// Hands pieces of output to the summary and the live view.
 fn into(summary: &mut Summary, mut forward: Option<&mut Forward>) -> impl FnMut(Stream, &[u8]) {
