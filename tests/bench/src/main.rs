@@ -6,6 +6,7 @@ mod logs;
 mod overhead;
 mod proxy;
 mod size;
+mod spec;
 mod stats;
 
 use std::{env, error::Error, fs, path::PathBuf};
@@ -26,6 +27,9 @@ async fn main() -> Result<()> {
     let mut numbers = json!({});
     if wanted("size") {
         numbers["size"] = size::measure(&agent)?;
+    }
+    if wanted("spec") {
+        numbers["spec"] = spec::measure(&agent)?;
     }
     if wanted("overhead") {
         numbers["overhead"] = overhead::measure(&agent, 50).await?;
