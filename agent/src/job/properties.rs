@@ -89,7 +89,7 @@ fn maybe<T: Into<Value> + Debug + 'static>(
     (name, prop::option::of(values.prop_map(Into::into)).boxed())
 }
 
-fn one_of<const N: usize>(name: &'static str, values: [Value; N]) -> GoodField {
+fn one_of(name: &'static str, values: &[Value]) -> GoodField {
     maybe(name, prop::sample::select(values.to_vec()))
 }
 
@@ -131,26 +131,26 @@ fn good_container() -> Vec<GoodField> {
         maybe("workdir", "/\\PC{0,9}"),
         maybe("user", "[a-z0-9]{1,4}(:[a-z0-9]{1,4})?"),
         maybe("hostname", "[a-z.]{1,64}"),
-        one_of("mounts", mounts),
-        one_of("devices", [json!(["/dev/a:r"]), json!(["/dev/a:/dev/b", "/dev/c"])]),
-        one_of("gpus", [json!("all"), json!(3), json!(["0", "GPU-1"])]),
+        one_of("mounts", &mounts),
+        one_of("devices", &[json!(["/dev/a:r"]), json!(["/dev/a:/dev/b", "/dev/c"])]),
+        one_of("gpus", &[json!("all"), json!(3), json!(["0", "GPU-1"])]),
         maybe("cpus", 0.01..4096.0),
         maybe("memory", 6_u64 << 20..1 << 40),
         maybe("shm_size", 1_u64..1 << 62),
         maybe("pids_limit", prop_oneof![Just(-1), 1..1 << 20]),
-        one_of("ulimits", [json!({"core": "1:-1", "nofile": 9}), json!({"nproc": {"soft": 1, "hard": 2}})]),
+        one_of("ulimits", &[json!({"core": "1:-1", "nofile": 9}), json!({"nproc": {"soft": 1, "hard": 2}})]),
         maybe("network", "[ -~é]{1,9}"),
         maybe("init", any::<bool>()),
         maybe("read_only", any::<bool>()),
         maybe("privileged", any::<bool>()),
         maybe("cap_add", texts()),
         maybe("cap_drop", texts()),
-        one_of("security_opt", [json!(["no-new-privileges", "seccomp=unconfined"]), json!(["seccomp={}"])]),
+        one_of("security_opt", &[json!(["no-new-privileges", "seccomp=unconfined"]), json!(["seccomp={}"])]),
         maybe("labels", table("L[A-Z]{0,2}")),
-        one_of("extra_hosts", [json!(["a=1", "b:::1"]), json!([])]),
-        one_of("pull", [json!("always"), json!("missing"), json!("never")]),
+        one_of("extra_hosts", &[json!(["a=1", "b:::1"]), json!([])]),
+        one_of("pull", &[json!("always"), json!("missing"), json!("never")]),
         maybe("tty", any::<bool>()),
-        one_of("log_driver", [json!("local"), json!("json-file")]),
+        one_of("log_driver", &[json!("local"), json!("json-file")]),
         maybe("log_options", table("O[A-Z]{0,2}")),
     ]
 }
@@ -178,16 +178,19 @@ fn good_settings() -> Vec<GoodField> {
         given("task_count", 7..99),
         maybe("timeout", 0.001..3e7),
         maybe("grace", 0.0..3e7),
-        one_of("retry", [json!({"max_attempts": 7, "on": ["TIMEOUT", "EXIT_CODE:255"]}), json!({"on": ["EXIT_CODE"]})]),
-        one_of("inputs", [json!([{"from": "gs://b/in.csv", "to": "/data/in.csv"}]), json!([])]),
+        one_of(
+            "retry",
+            &[json!({"max_attempts": 7, "on": ["TIMEOUT", "EXIT_CODE:255"]}), json!({"on": ["EXIT_CODE"]})],
+        ),
+        one_of("inputs", &[json!([{"from": "gs://b/in.csv", "to": "/data/in.csv"}]), json!([])]),
         one_of(
             "outputs",
-            [json!([{"from": "/o", "to": "gs://b/o/", "required": false}]), json!([{"from": "/o", "to": "gs://b/"}])],
+            &[json!([{"from": "/o", "to": "gs://b/o/", "required": false}]), json!([{"from": "/o", "to": "gs://b/"}])],
         ),
-        one_of("logs", [json!({"summary_bytes": 1024, "forward": false}), json!({"upload": "gs://b/logs/"})]),
-        one_of("callback", callbacks),
-        one_of("metadata_server", [json!("allow"), json!("block")]),
-        one_of("on_finish", [json!("none"), json!("poweroff"), json!("delete")]),
+        one_of("logs", &[json!({"summary_bytes": 1024, "forward": false}), json!({"upload": "gs://b/logs/"})]),
+        one_of("callback", &callbacks),
+        one_of("metadata_server", &[json!("allow"), json!("block")]),
+        one_of("on_finish", &[json!("none"), json!("poweroff"), json!("delete")]),
     ]
 }
 
