@@ -21,7 +21,7 @@ export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test test-vm test-packaging bench chaos build dist publish lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-vm test-packaging bench chaos fuzz build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +74,12 @@ chaos: ## break things under the agent at random and hold its reports against th
 	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(N) $(SEED:%=--seed %)
 	VMJOB_TESTS_STRICT=1 VMJOB_DOCKER=private tests/with-docker \
 	  $(CARGO) run --locked -p chaos -- --lives $$(($(N) / 10)) --kinds engine $(SEED:%=--seed %)
+
+# For how long each target is fuzzed.
+SECONDS ?= 60
+fuzz: ## feed jobs, command lines and logs that nobody would write to what reads them: make fuzz SECONDS=600
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh fuzz
+	tests/fuzz/run $(SECONDS)
 
 # Two commands: built together, the agent would be compiled with the features of the dependencies that only fakecloud asks for.
 build: ## the static binaries: target/x86_64-unknown-linux-musl/release/{vmjob-agent,fakecloud}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets a machine ready to build and test vmjob, for `make` and CI alike. Safe to run again, quick when all is there.
-#   tests/setup.sh [build] [docker] [parts] [lint] [vm] [release] [packaging]     (default: build docker parts)
+#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [release] [packaging]     (default: build docker parts)
 # Root on Debian or Ubuntu has what is missing installed; anybody else is told what to do. A part that only some tests
 # need is skipped in plain sight; with CI=true or VMJOB_TESTS_STRICT=1 its absence is an error.
 set -euo pipefail
@@ -146,6 +146,22 @@ need_lint() {
     say "lint: $(cargo clippy --version), shellcheck $(shellcheck --version | sed -n 's/^version: //p')"
 }
 
+# What `make fuzz` needs: a nightly compiler, which can count what a run has covered, and cargo-fuzz.
+need_fuzz() {
+    local version=0.13.2 root=$third_party/cargo-fuzz
+    has g++ || { may_install || die 'g++ is missing: sudo apt-get install g++'; packages g++; }
+    if ! rustup toolchain list 2>/dev/null | grep -q ^nightly; then
+        rustup --quiet toolchain install nightly --profile minimal || die 'there is no nightly Rust: rustup toolchain install nightly'
+    fi
+    if ! [ -x "$root/bin/cargo-fuzz" ]; then
+        say "compiling cargo-fuzz $version"
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 timeout 900 cargo install --quiet --locked "cargo-fuzz@$version" --root "$root" --target-dir "$root/target" \
+            || die 'cargo-fuzz could not be installed'
+        rm -rf "$root/target"
+    fi
+    say "fuzz: $(rustc +nightly --version), $("$root/bin/cargo-fuzz" --version)"
+}
+
 # What machines are booted from, for `make test-vm`.
 need_vm() {
     local fresh=()
@@ -187,7 +203,7 @@ need_packaging() {
 [ $# -gt 0 ] || set -- build docker parts
 for part; do
     case $part in
-    build | docker | parts | lint | vm | release | packaging) "need_$part" ;;
-    *) die "no part \"$part\": build, docker, parts, lint, vm, release, packaging" ;;
+    build | docker | parts | lint | fuzz | vm | release | packaging) "need_$part" ;;
+    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, release, packaging" ;;
     esac
 done

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::job::{Parsed, parse_docker_command, parse_spec};
+use crate::job::{parse_docker_command, parse_spec};
 
 /// More than the largest job; what is longer is refused by the reader with its own words.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
@@ -25,9 +25,9 @@ pub fn check(file: Option<&Path>) -> Result<String, String> {
     read.map_err(|error| format!("failed to read {name}: {error}"))?;
     let is_command = text.trim_ascii_start().starts_with(b"docker");
     let parsed = if is_command { parse_docker_command(&text) } else { parse_spec(&text) };
-    let Parsed { job, warnings } = parsed.map_err(|error| error.to_string())?;
-    for warning in warnings {
+    let parsed = parsed.map_err(|error| error.to_string())?;
+    for warning in parsed.warnings() {
         eprintln!("warning: {warning}");
     }
-    Ok(format!("{:#}", job.to_json()))
+    Ok(format!("{:#}", parsed.job.to_json()))
 }

@@ -67,7 +67,7 @@ pub(crate) fn decode_usual(bytes: &[u8], text: &mut Vec<u8>) -> Option<(Stream, 
 }
 
 /// Appends what the entry `line` says to `text`. `None`, with `text` in any state, if it is no entry.
-pub(crate) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
+pub fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<Stream> {
     let mut stream = None;
     let mut has_log = false;
     let mut rest = line.trim_ascii().strip_prefix(b"{")?;

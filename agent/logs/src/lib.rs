@@ -11,7 +11,7 @@ mod text;
 
 pub use self::{
     entries::Entries,
-    entry::encode,
+    entry::{decode as decode_entry, encode},
     summary::{LogSummary, Summary},
 };
 

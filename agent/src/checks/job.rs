@@ -6,7 +6,7 @@ use super::Finding;
 use crate::{
     claim::{self, read_attributes},
     delivery::check_endpoint,
-    job::{CallbackAuth, Job, Parsed},
+    job::{CallbackAuth, Job},
     metadata::{Metadata, MetadataError},
     outcome::Outcome,
 };
@@ -32,13 +32,14 @@ impl Assigned {
         let (source, failure) = attributes.source();
         let parsed = failure.map_or_else(|| claim::parse(&source), Err);
         let (job, findings) = match parsed {
-            Ok(Parsed { job, warnings }) => {
-                let name = job.image().unwrap_or("a program of the VM");
+            Ok(parsed) => {
+                let name = parsed.job.image().unwrap_or("a program of the VM");
                 let valid = Finding::ok(subject, format!("it can be run: {name}"));
-                let doubts = warnings
-                    .into_iter()
+                let doubts = parsed
+                    .warnings()
                     .map(|text| Finding::warn(subject, text, "`vmjob-agent check` shows what would run"));
-                (Some(job), std::iter::once(valid).chain(doubts).collect())
+                let findings = std::iter::once(valid).chain(doubts).collect();
+                (Some(parsed.job), findings)
             }
             Err(failure) => {
                 let Outcome { message, fix, .. } = Outcome::from(&failure);

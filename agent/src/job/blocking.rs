@@ -45,7 +45,7 @@ fn check_container(container: &Container) -> Result<(), Broken> {
     }
     for (index, mount) in container.mounts.iter().enumerate() {
         let gives_engine = |source| ENGINE_SOCKETS.iter().any(|socket| Path::new(socket).starts_with(source));
-        if let MountKind::Bind { source } = &mount.kind
+        if let MountKind::Bind { source, .. } = &mount.kind
             && gives_engine(source)
         {
             let what = "a container that sees the engine's socket";

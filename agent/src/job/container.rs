@@ -154,7 +154,7 @@ fn mounts(field: &Field) -> Result<Vec<Mount>, JobError> {
 }
 
 fn mount(field: &Field) -> Result<Mount, JobError> {
-    let fields = field.object(&["type", "source", "target", "read_only", "size"])?;
+    let fields = field.object(&["type", "source", "create", "target", "read_only", "size"])?;
     let kind = fields.need("type", r#""bind""#, |f| f.choice(&[("bind", 'b'), ("volume", 'v'), ("tmpfs", 't')]))?;
     let not_here = |name: &str, why: &str| match fields.get(name) {
         Some(unwanted) => Err(unwanted.error(Problem::new(why).fix("leave it out"))),
@@ -163,10 +163,12 @@ fn mount(field: &Field) -> Result<Mount, JobError> {
     if kind != 't' {
         not_here("size", "only a tmpfs has a size")?;
     }
+    if kind != 'b' {
+        not_here("create", "only a bind mount has a directory to make")?;
+    }
+    let target = fields.need("target", r#""/data""#, |f| f.checked(checks::absolute_path))?;
     let kind = match kind {
-        'b' => MountKind::Bind {
-            source: fields.need("source", r#""/mnt/disks/data""#, |f| f.checked(checks::absolute_path))?,
-        },
+        'b' => bind(&fields, &target)?,
         'v' => MountKind::Volume { source: fields.read("source", |f| f.checked(checks::volume_name))? },
         _ => {
             not_here("source", "a tmpfs has no source")?;
@@ -175,11 +177,18 @@ fn mount(field: &Field) -> Result<Mount, JobError> {
             }
         }
     };
-    Ok(Mount {
-        kind,
-        target: fields.need("target", r#""/data""#, |f| f.checked(checks::absolute_path))?,
-        read_only: fields.read("read_only", Field::flag)?.unwrap_or(false),
-    })
+    Ok(Mount { kind, target, read_only: fields.read("read_only", Field::flag)?.unwrap_or(false) })
+}
+
+fn bind(fields: &Fields, target: &str) -> Result<MountKind, JobError> {
+    let source = fields.need("source", r#""/mnt/disks/data""#, |f| f.checked(checks::absolute_path))?;
+    let create = fields.read("create", |f| match f.flag()? {
+        true if source.contains(':') || target.contains(':') => {
+            Err(f.error(Problem::new("with a colon in a path no directory can be made").fix("make it first")))
+        }
+        create => Ok(create),
+    })?;
+    Ok(MountKind::Bind { source, create: create.unwrap_or(false) })
 }
 
 fn gpus(field: &Field) -> Result<Gpus, JobError> {

@@ -11,7 +11,7 @@ use super::docker_values::key_value;
 use super::error::{JobError, Problem, quote};
 use super::flags::{Fate, Given};
 use super::types::{Container, Job, Parsed, Work};
-use super::{checks, docker_mounts, docker_values, flags, image_ref, text, units, warnings, words};
+use super::{checks, docker_mounts, docker_values, doubts, flags, image_ref, text, units, words};
 
 pub(super) const ATTRIBUTE: &str = "docker-command";
 
@@ -27,8 +27,8 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     if text.contains('\0') {
         return Err(whole(Problem::new("a command line cannot contain a NUL character")));
     }
-    let mut warnings = Vec::new();
-    let words = words::split(text, &mut warnings).map_err(whole)?;
+    let mut doubts = Vec::new();
+    let words = words::split(text, &mut doubts).map_err(whole)?;
     let (given, rest) = flags::split(after_run(&words).map_err(whole)?)?;
     let Some((image, args)) = rest.split_first() else {
         return Err(whole(
@@ -36,18 +36,19 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
         ));
     };
     let image = image_ref::check(image).map_err(whole)?;
-    let mut run = Run { container: Container::new(image), log_options: BTreeMap::new(), grace: None, warnings };
+    let mut run =
+        Run { container: Container::new(image), log_options: BTreeMap::new(), grace: None, ignored: Vec::new() };
     run.container.args = args.to_vec();
     for given in &given {
         run.set(given).map_err(|problem| problem.at(ATTRIBUTE, &*given.shown))?;
     }
-    let Run { mut container, log_options, grace, mut warnings } = run;
+    let Run { mut container, log_options, grace, ignored } = run;
     container.log_options = log_options;
     container.bound_the_log();
     let mut job = Job::new(Work::Container(container));
     job.grace = grace.unwrap_or(job.grace);
-    warnings.extend(warnings::of(&job));
-    Ok(Parsed { job, warnings })
+    doubts.extend(doubts::of(&job));
+    Ok(Parsed { job, ignored, doubts })
 }
 
 fn after_run(words: &[String]) -> Result<&[String], Problem> {
@@ -69,14 +70,14 @@ struct Run {
     container: Container,
     log_options: BTreeMap<String, String>,
     grace: Option<Duration>,
-    warnings: Vec<String>,
+    ignored: Vec<String>,
 }
 
 impl Run {
     fn set(&mut self, given: &Given) -> Result<(), Problem> {
         if let Fate::Ignored(instead) = given.flag.fate {
             if given.value != "false" {
-                self.warnings.push(format!("{} is ignored: {instead}", given.shown));
+                self.ignored.push(format!("{} is ignored: {instead}", given.shown));
             }
             return Ok(());
         }
@@ -108,7 +109,7 @@ impl Run {
                 self.log_options.insert(key.to_owned(), value.to_owned());
             }
             "memory" => c.memory = docker_values::size(text, checks::memory)?,
-            "mount" => c.mounts.push(docker_mounts::mount(text, &mut self.warnings)?),
+            "mount" => c.mounts.push(docker_mounts::mount(text, &mut self.ignored)?),
             "net" | "network" => c.network = Some(network(text)?),
             "pids-limit" => c.pids_limit = docker_values::pids_limit(text)?,
             "privileged" => c.privileged = on,
@@ -121,7 +122,7 @@ impl Run {
             "read-only" => c.read_only = on,
             "restart" => {
                 restart(text)?;
-                self.warnings.push(format!("{} no is ignored: it is what vmjob does", given.shown));
+                self.ignored.push(format!("{} no is ignored: it is what vmjob does", given.shown));
             }
             "security-opt" => c.security_opt.push(checks::security_opt(text)?),
             "shm-size" => c.shm_size = docker_values::size(text, checks::shm_size)?,
@@ -133,7 +134,7 @@ impl Run {
                 c.ulimits.insert(name, limit);
             }
             "user" => c.user = Some(checks::user(text)?),
-            "volume" => c.mounts.push(docker_mounts::volume(text, &mut self.warnings)?),
+            "volume" => c.mounts.push(docker_mounts::volume(text, &mut self.ignored)?),
             "workdir" => c.workdir = Some(checks::absolute_path(text)?),
             _ => {
                 return Err(Problem::new("this flag has no counterpart in a job").fix("leave it out"));
@@ -199,7 +200,7 @@ mod tests {
     fn what_is_ignored_is_said() {
         let line = "docker run --rm -it --name x --restart no --name y -v /a:/b:cached --init=true a 'python train.py'";
         assert_eq!(
-            parse_docker_command(line.as_bytes()).unwrap().warnings,
+            parse_docker_command(line.as_bytes()).unwrap().warnings().collect::<Vec<_>>(),
             [
                 "--rm is ignored: vmjob removes the container itself once the report is out",
                 "-i is ignored: a job has no standard input",
@@ -210,7 +211,7 @@ mod tests {
                 "the only argument \"python train.py\" has a space in it and stays one word: if it is a command line, give each word on its own",
             ]
         );
-        assert_eq!(parse_docker_command(b"docker run --rm=false a").unwrap().warnings, [""; 0]);
+        assert_eq!(parse_docker_command(b"docker run --rm=false a").unwrap().warnings().next(), None);
     }
 
     #[test]

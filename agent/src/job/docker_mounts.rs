@@ -13,7 +13,7 @@ const MOUNT_KEYS: [&str; 10] =
 
 /// `/host:/target`, `name:/target`, `/target`, each with options after one more colon.
 /// <https://docs.docker.com/engine/storage/volumes/#options-for---volume>
-pub(super) fn volume(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Problem> {
+pub(super) fn volume(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Problem> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
         [target] => (None, target, ""),
@@ -25,7 +25,7 @@ pub(super) fn volume(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Pr
     };
     let kind = match source {
         None => MountKind::Volume { source: None },
-        Some(path) if path.starts_with('/') => MountKind::Bind { source: path.to_owned() },
+        Some(path) if path.starts_with('/') => MountKind::Bind { source: path.to_owned(), create: true },
         Some(name) => MountKind::Volume { source: Some(checks::volume_name(name)?) },
     };
     let mut mount = Mount { kind, target: checks::absolute_path(target)?, read_only: false };
@@ -34,7 +34,7 @@ pub(super) fn volume(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Pr
             "ro" => mount.read_only = true,
             "rw" => mount.read_only = false,
             "cached" | "delegated" | "consistent" => {
-                warnings.push(format!("the mount option {option} is ignored: it only has a meaning on a Mac"));
+                ignored.push(format!("the mount option {option} is ignored: it only has a meaning on a Mac"));
             }
             _ => return Err(no_option(option, "use ro or rw")),
         }
@@ -46,7 +46,7 @@ const VOLUME_EXAMPLE: &str = "write for example /mnt/disks/data:/data:ro";
 
 /// `type=bind,source=/host,target=/target,readonly`; without a type, a volume.
 /// <https://docs.docker.com/reference/cli/docker/container/run/#mount>
-pub(super) fn mount(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Problem> {
+pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Problem> {
     let (mut kind, mut source, mut target, mut size, mut read_only) = ("volume".to_owned(), None, None, None, false);
     for field in comma_separated(text)? {
         let (key, value) = match field.split_once('=') {
@@ -65,7 +65,7 @@ pub(super) fn mount(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Pro
                 size = Some(checks::shm_size(units::parse_size(value)?)?);
             }
             ("consistency", Some(_)) => {
-                warnings.push("the mount option consistency is ignored: it only has a meaning on a Mac".to_owned());
+                ignored.push("the mount option consistency is ignored: it only has a meaning on a Mac".to_owned());
             }
             (key, _) if MOUNT_KEYS.contains(&key) => {
                 return Err(Problem::new(format!("{} is not key=value", quote(&field))).fix(MOUNT_EXAMPLE));
@@ -82,7 +82,7 @@ pub(super) fn mount(text: &str, warnings: &mut Vec<String>) -> Result<Mount, Pro
         return Err(Problem::new("only a tmpfs has a size"));
     }
     let kind = match (kind.as_str(), source) {
-        ("bind", Some(source)) => MountKind::Bind { source: checks::absolute_path(&source)? },
+        ("bind", Some(source)) => MountKind::Bind { source: checks::absolute_path(&source)?, create: false },
         ("bind", None) => {
             return Err(Problem::new("a bind mount needs a source").fix(MOUNT_EXAMPLE));
         }
@@ -130,8 +130,8 @@ fn no_option(option: &str, fix: &str) -> Problem {
 mod tests {
     use super::*;
 
-    fn bind(source: &str) -> MountKind {
-        MountKind::Bind { source: source.to_owned() }
+    fn bind(source: &str, create: bool) -> MountKind {
+        MountKind::Bind { source: source.to_owned(), create }
     }
 
     fn named(name: &str) -> MountKind {
@@ -142,14 +142,14 @@ mod tests {
     fn mounts_as_docker_reads_them() {
         let anonymous = MountKind::Volume { source: None };
         let cases = [
-            ("-v", "/a:/x", bind("/a"), false),
-            ("-v", "/a:/x:ro,cached", bind("/a"), true),
+            ("-v", "/a:/x", bind("/a", true), false),
+            ("-v", "/a:/x:ro,cached", bind("/a", true), true),
             ("-v", "data:/x:rw", named("data"), false),
             ("-v", "/x", anonymous.clone(), false),
-            ("--mount", "type=bind,source=/a,target=/x,readonly", bind("/a"), true),
+            ("--mount", "type=bind,source=/a,target=/x,readonly", bind("/a", false), true),
             ("--mount", "src=data,dst=/x,ro=false", named("data"), false),
             ("--mount", "destination=/x", anonymous, false),
-            ("--mount", "\"type=bind\",\"source=/a,b\",target=/x", bind("/a,b"), false),
+            ("--mount", "\"type=bind\",\"source=/a,b\",target=/x", bind("/a,b", false), false),
             ("--mount", "type=tmpfs,target=/x,tmpfs-size=64m", MountKind::Tmpfs { size: Some(64 << 20) }, false),
             ("--tmpfs", "/x", MountKind::Tmpfs { size: None }, false),
             ("--tmpfs", "/x:rw,noexec,size=1g", MountKind::Tmpfs { size: Some(1 << 30) }, false),

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
 use super::error::{Problem, quote};
 
@@ -76,11 +76,15 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if object.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {} is given twice", quote(&key))));
+            match object.entry(key) {
+                Entry::Occupied(entry) => {
+                    return Err(A::Error::custom(format_args!("the key {} is given twice", quote(entry.key()))));
+                }
+                Entry::Vacant(entry) => {
+                    let Strict(value) = entries.next_value()?;
+                    entry.insert(value);
+                }
             }
-            let Strict(value) = entries.next_value()?;
-            object.insert(key, value);
         }
         Ok(object.into())
     }

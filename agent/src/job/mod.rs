@@ -10,6 +10,7 @@ mod container;
 mod docker_command;
 mod docker_mounts;
 mod docker_values;
+mod doubts;
 mod error;
 mod flags;
 mod image_ref;
@@ -22,7 +23,6 @@ mod text;
 mod to_json;
 mod types;
 mod units;
-mod warnings;
 mod words;
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Job {
             return Place { root: Root::Vm("/".into()), rest: clean };
         };
         match mount_of(container, Path::new(path)) {
-            Some((target, MountKind::Bind { source })) => {
+            Some((target, MountKind::Bind { source, .. })) => {
                 let rest = Path::new("/").join(&clean).strip_prefix(target).map(Path::to_owned).unwrap_or_default();
                 match (rest.as_os_str().is_empty(), Path::new(source).parent(), Path::new(source).file_name()) {
                     // The source may be a single file.

@@ -4,7 +4,9 @@
 //! `null` reads as a field that is not there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -22,25 +24,52 @@ const OTHER_NAMES: [(&str, &str); 5] = [
     ("working_dir", "workdir"),
 ];
 
+/// Where a value stands. Written out only where something is wrong with it: a job may have ten thousand variables.
+#[derive(Clone)]
+enum Place<'a> {
+    Root,
+    Field(Rc<Self>, &'a str),
+    Item(Rc<Self>, usize),
+    Entry(Rc<Self>, &'a str),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(parent, name) if parent.is_root() => f.write_str(name),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+            Self::Entry(parent, key) => write!(f, "{parent}[{}]", quote(key)),
+        }
+    }
+}
+
+impl Place<'_> {
+    fn is_root(&self) -> bool {
+        matches!(self, Self::Root)
+    }
+}
+
 /// One value and its place in the job-spec.
 pub(super) struct Field<'a> {
-    place: String,
+    place: Place<'a>,
     value: &'a Value,
 }
 
 /// One object whose field names are all known.
 pub(super) struct Fields<'a> {
-    place: String,
+    place: Rc<Place<'a>>,
     object: &'a Map<String, Value>,
 }
 
 impl<'a> Field<'a> {
     pub(super) fn root(value: &'a Value) -> Self {
-        Self { place: String::new(), value }
+        Self { place: Place::Root, value }
     }
 
     pub(super) fn error(&self, problem: Problem) -> JobError {
-        problem.at(spec::ATTRIBUTE, &*self.place)
+        problem.at(spec::ATTRIBUTE, self.place.to_string())
     }
 
     pub(super) fn expected(&self, what: &str) -> JobError {
@@ -124,7 +153,8 @@ impl<'a> Field<'a> {
     /// The items of a list; `what` says what the list should have been.
     pub(super) fn items(&self, what: &str) -> Result<Vec<Field<'a>>, JobError> {
         let list = self.value.as_array().ok_or_else(|| self.expected(what))?;
-        let item = |(index, value)| Field { place: format!("{}[{index}]", self.place), value };
+        let here = Rc::new(self.place.clone());
+        let item = |(index, value)| Field { place: Place::Item(here.clone(), index), value };
         Ok(list.iter().enumerate().map(item).collect())
     }
 
@@ -144,8 +174,9 @@ impl<'a> Field<'a> {
         if object.keys().any(|key| key.contains('\0')) {
             return Err(self.error(Problem::new("a key cannot contain a NUL character")));
         }
+        let here = Rc::new(self.place.clone());
         let entry = |(key, value): (&'a String, &'a Value)| {
-            (key.as_str(), Field { place: format!("{}[{}]", self.place, quote(key)), value })
+            (key.as_str(), Field { place: Place::Entry(here.clone(), key), value })
         };
         Ok(object.iter().map(entry).collect())
     }
@@ -175,15 +206,15 @@ impl<'a> Field<'a> {
         // Looked for first: a misspelt name is the cause, the "missing" field only its effect.
         match object.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(self.unknown(name, known)),
-            None => Ok(Fields { place: self.place.clone(), object }),
+            None => Ok(Fields { place: Rc::new(self.place.clone()), object }),
         }
     }
 
     fn unknown(&self, name: &str, known: &[&str]) -> JobError {
-        let place = if self.place.is_empty() { "the job" } else { &self.place };
+        let place = if self.place.is_root() { "the job".to_owned() } else { self.place.to_string() };
         let fix = if spec::FIELDS.contains(&name) {
             format!("it belongs at the top, beside \"{}\"", if name == "container" { "id" } else { "container" })
-        } else if self.place.is_empty() && container::FIELDS.contains(&name) {
+        } else if self.place.is_root() && container::FIELDS.contains(&name) {
             "it belongs in \"container\"".to_owned()
         } else if let Some((_, here)) = OTHER_NAMES.iter().find(|(other, here)| *other == name && known.contains(here))
         {
@@ -199,9 +230,8 @@ impl<'a> Field<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
-        let value = self.object.get(name).filter(|value| !value.is_null())?;
-        let place = if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) };
-        Some(Field { place, value })
+        let (name, value) = self.object.get_key_value(name).filter(|(_, value)| !value.is_null())?;
+        Some(Field { place: Place::Field(self.place.clone(), name), value })
     }
 
     /// What `read` makes of the field, if it is there.
@@ -240,6 +270,6 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn error(&self, problem: Problem) -> JobError {
-        problem.at(spec::ATTRIBUTE, &*self.place)
+        problem.at(spec::ATTRIBUTE, self.place.to_string())
     }
 }

@@ -7,7 +7,7 @@ use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
-use super::{blocking, json, settings, text, warnings};
+use super::{blocking, doubts, json, settings, text};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
 pub(super) const FIELDS: [&str; 14] = [
@@ -74,8 +74,8 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
     blocking::check(&job).map_err(|(place, problem)| problem.at(ATTRIBUTE, place))?;
     job.check_places()?;
-    let warnings = warnings::of(&job);
-    Ok(Parsed { job, warnings })
+    let doubts = doubts::of(&job);
+    Ok(Parsed { job, ignored: Vec::new(), doubts })
 }
 
 fn work(fields: &Fields) -> Result<Work, JobError> {
@@ -119,33 +119,7 @@ mod tests {
 
     /// Everything that a container job can say.
     fn full() -> serde_json::Value {
-        json!({
-            "id": "train-42",
-            "container": {
-                "image": "europe-docker.pkg.dev/p/r/train:1", "entrypoint": ["python"], "args": ["train.py", ""],
-                "env": {"A": "1"}, "secret_env": {"KEY": "projects/p/secrets/s/versions/latest"},
-                "workdir": "/app", "user": "1000:1000", "hostname": "job",
-                "mounts": [
-                    {"type": "bind", "source": "/mnt/disks/data", "target": "/data", "read_only": true},
-                    {"type": "volume", "target": "/v"},
-                    {"type": "tmpfs", "target": "/t", "size": "1g"}
-                ],
-                "devices": ["/dev/fuse"], "gpus": ["0", "1"],
-                "cpus": 4.0, "memory": "8g", "shm_size": "1g", "pids_limit": 4096,
-                "ulimits": {"nofile": 1_048_576, "core": "0:-1", "nproc": {"soft": 1, "hard": 2}},
-                "network": "bridge", "init": true, "read_only": true, "privileged": true,
-                "cap_add": ["SYS_ADMIN"], "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
-                "labels": {"a": ""}, "extra_hosts": ["db:10.0.0.7"], "pull": "always",
-                "tty": true, "log_driver": "local", "log_options": {"max-size": "1m"}
-            },
-            "task_index": 1, "task_count": 2, "timeout": "36h", "grace": 0.5,
-            "retry": {"max_attempts": 3, "on": ["VM_REBOOTED", "IMAGE_PULL_FAILED", "EXIT_CODE:75"]},
-            "inputs": [{"from": "gs://b/in.csv", "to": "/data/in.csv"}],
-            "outputs": [{"from": "/data/out", "to": "gs://b/out/", "required": false}],
-            "logs": {"summary_bytes": 1024, "upload": "gs://b/logs/", "forward": false},
-            "callback": {"auth": "id_token", "audience": null, "give_up_after": "24h"},
-            "metadata_server": "allow", "on_finish": "delete"
-        })
+        serde_json::from_str(include_str!("testdata/full.json")).unwrap()
     }
 
     fn parse(value: &serde_json::Value) -> Result<Parsed, JobError> {
@@ -162,7 +136,7 @@ mod tests {
     #[test]
     fn every_field_is_read_and_written_back() {
         let parsed = parse(&full()).unwrap();
-        assert_eq!(parsed.warnings, [""; 0]);
+        assert_eq!(parsed.warnings().next(), None);
         assert_eq!(parse(&parsed.job.to_json()).unwrap(), parsed);
         let job = parsed.job.clone();
         assert_eq!((job.task_index, job.task_count, job.id.as_deref()), (1, 2, Some("train-42")));
@@ -237,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn doubts_are_warnings() {
+    fn doubts_are_told() {
         let spec = json!({
             "container": {"image": "a", "args": ["python train.py"], "env": {"JOB_ID": "x"}},
             "retry": {"max_attempts": 2}
         });
         assert_eq!(
-            parse(&spec).unwrap().warnings,
+            parse(&spec).unwrap().doubts,
             [
                 "the only argument \"python train.py\" has a space in it and stays one word: if it is a command line, give each word on its own",
                 "the value given for JOB_ID is not used: vmjob sets it itself",
@@ -251,6 +225,6 @@ mod tests {
             ]
         );
         let shell = json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}});
-        assert_eq!(parse(&shell).unwrap().warnings, [""; 0]);
+        assert_eq!(parse(&shell).unwrap().warnings().next(), None);
     }
 }

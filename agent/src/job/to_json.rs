@@ -102,13 +102,14 @@ fn process_json(process: &Process) -> Value {
 }
 
 fn mount(mount: &Mount) -> Value {
-    let (kind, source, size) = match &mount.kind {
-        MountKind::Bind { source } => ("bind", Some(source), None),
-        MountKind::Volume { source } => ("volume", source.as_ref(), None),
-        MountKind::Tmpfs { size } => ("tmpfs", None, *size),
+    let (kind, source, create, size) = match &mount.kind {
+        MountKind::Bind { source, create } => ("bind", Some(source), create.then_some(true), None),
+        MountKind::Volume { source } => ("volume", source.as_ref(), None, None),
+        MountKind::Tmpfs { size } => ("tmpfs", None, None, *size),
     };
     without_nulls(json!({
-        "type": kind, "source": source, "target": mount.target, "read_only": mount.read_only, "size": size,
+        "type": kind, "source": source, "create": create, "target": mount.target, "read_only": mount.read_only,
+        "size": size,
     }))
 }
 

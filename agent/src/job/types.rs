@@ -6,12 +6,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A job that was read, and what its author should know although it can run.
+/// A job that was read, and what its author should know although it can run: whole sentences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
     pub job: Job,
-    /// Whole sentences, in the order in which they were found.
-    pub warnings: Vec<String>,
+    /// What was asked for and has no effect.
+    pub ignored: Vec<String>,
+    /// What was probably meant otherwise: where the job fails, this may be why.
+    pub doubts: Vec<String>,
+}
+
+impl Parsed {
+    /// All that its author should know.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.ignored.iter().chain(&self.doubts).map(String::as_str)
+    }
 }
 
 /// What to run, how often to try, and where its result goes.
@@ -109,8 +118,9 @@ pub struct Mount {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    /// `source` is an absolute path of the VM.
-    Bind { source: String },
+    /// `source` is an absolute path of the VM; with `create`, a directory is made there where nothing is, as `docker run -v`
+    /// has it. Neither path then has a colon.
+    Bind { source: String, create: bool },
     /// Without a name, a fresh anonymous volume.
     Volume { source: Option<String> },
     /// `size` in bytes; without one, the kernel's default of half the memory.

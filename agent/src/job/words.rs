@@ -18,20 +18,20 @@ struct Word {
     pattern: bool,
 }
 
-/// `warnings` gets the patterns, which are passed on as they stand.
-pub(super) fn split(text: &str, warnings: &mut Vec<String>) -> Result<Vec<String>, Problem> {
+/// `doubts` gets the patterns, which are passed on as they stand.
+pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>, Problem> {
     let mut words: Vec<Word> = Vec::new();
     // `None` between words: an empty word is one that was written as ''.
     let mut word: Option<Word> = None;
     let mut chars = text.char_indices().peekable();
+    let end = text.trim_end().len();
     while let Some((at, c)) = chars.next() {
         match c {
             ' ' | '\t' | '\r' | '\n' => {
                 words.extend(word.take());
-                let rest = text[at..].trim_start();
-                if c == '\n' && !words.is_empty() && !rest.is_empty() {
+                if c == '\n' && !words.is_empty() && at < end {
                     let problem = "this line begins another command";
-                    return Err(error_at(text, text.len() - rest.len(), problem)
+                    return Err(error_at(text, text.len() - text[at..].trim_start().len(), problem)
                         .fix("end the line before with \\ as its very last character, or remove this one"));
                 }
             }
@@ -57,8 +57,7 @@ pub(super) fn split(text: &str, warnings: &mut Vec<String>) -> Result<Vec<String
     }
     words.extend(word);
     let patterns = words.iter().filter(|word| word.pattern);
-    warnings
-        .extend(patterns.map(|word| format!("{} is passed on as it stands: no shell expands it", quote(&word.text))));
+    doubts.extend(patterns.map(|word| format!("{} is passed on as it stands: no shell expands it", quote(&word.text))));
     Ok(words.into_iter().map(|word| word.text).collect())
 }
 
@@ -180,8 +179,8 @@ mod tests {
 
     #[test]
     fn patterns_are_passed_on_with_a_warning() {
-        let mut warnings = Vec::new();
-        assert_eq!(split("ls *.csv '*' [ -f x ] ", &mut warnings).unwrap()[1], "*.csv");
-        assert_eq!(warnings, [r#""*.csv" is passed on as it stands: no shell expands it"#]);
+        let mut doubts = Vec::new();
+        assert_eq!(split("ls *.csv '*' [ -f x ] ", &mut doubts).unwrap()[1], "*.csv");
+        assert_eq!(doubts, [r#""*.csv" is passed on as it stands: no shell expands it"#]);
     }
 }

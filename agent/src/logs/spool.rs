@@ -232,6 +232,9 @@ mod tests {
         paths.retain(|path| {
             path.to_string_lossy().contains(stream) && path.extension().is_some_and(|kind| kind == READY)
         });
+        if paths.is_empty() {
+            return Vec::new();
+        }
         paths.sort();
         let output = Command::new("gzip").arg("-dc").args(paths).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

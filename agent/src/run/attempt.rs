@@ -32,7 +32,7 @@ impl Run<'_> {
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
-        for warning in claim::parse(&self.record.source)?.warnings {
+        for warning in claim::parse(&self.record.source)?.warnings() {
             warn!("{warning}");
         }
         let mut job = self.job()?;

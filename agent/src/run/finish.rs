@@ -12,13 +12,14 @@ use tracing::{info, warn};
 
 use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
+    claim,
     cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
     job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Outcome, Report, Upload},
+    outcome::{Cause, Fault, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
 };
 
@@ -72,6 +73,11 @@ impl Run<'_> {
     }
 
     fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
+        if matches!(outcome.cause.fault(), Some(Fault::Job | Fault::Spec)) {
+            outcome
+                .evidence
+                .extend(claim::parse(&self.record.source).map_or_else(|_| Vec::new(), |parsed| parsed.doubts));
+        }
         let result = self.read_result().unwrap_or_else(|problem| {
             warn!("{problem}");
             outcome.evidence.push(problem);

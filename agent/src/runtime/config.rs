@@ -1,11 +1,14 @@
 //! From the job to the engine's container configuration: field by field, nothing guessed.
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerCreate>.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions,
-    MountType, ResourcesUlimits,
+    MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::{SecretEnv, process::can_start_units};
@@ -116,10 +119,14 @@ fn labels(record: &Record) -> [(String, String); 4] {
 
 fn host_config(job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
     let own_mounts = job.own_mounts().into_iter().map(|own| own_mount(own, &dirs.files));
+    // What is given as a bind and not as a mount is made where it is missing. An engine that does not see our directory so makes
+    // its own, and runs the job.
+    let ours = format!("{}:{RESULT_DIR}", dirs.result.display());
     HostConfig {
-        mounts: Some(container.mounts.iter().map(mount).chain(own_mounts).collect()),
-        // As a bind and not a mount: an engine that does not see our directory then makes its own, and runs the job.
-        binds: Some(vec![format!("{}:{RESULT_DIR}", dirs.result.display())]),
+        mounts: Some(
+            container.mounts.iter().filter(|mount| bind(mount).is_none()).map(mount).chain(own_mounts).collect(),
+        ),
+        binds: Some(std::iter::once(ours).chain(container.mounts.iter().filter_map(bind)).collect()),
         devices: Some(
             container
                 .devices
@@ -155,6 +162,7 @@ fn host_config(job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
         cap_drop: some_unless_empty(&container.cap_drop),
         security_opt: some_unless_empty(&container.security_opt),
         extra_hosts: some_unless_empty(&container.extra_hosts),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         log_config: Some(HostConfigLogConfig {
             typ: Some(container.log_driver.clone()),
             config: Some(container.log_options.clone().into_iter().collect()),
@@ -163,9 +171,19 @@ fn host_config(job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
     }
 }
 
+/// A mount whose source is to be made where it is missing, as the engine has it since `docker run -v`.
+fn bind(mount: &crate::job::Mount) -> Option<String> {
+    match &mount.kind {
+        MountKind::Bind { source, create: true } => {
+            Some(format!("{source}:{}{}", mount.target, if mount.read_only { ":ro" } else { "" }))
+        }
+        _ => None,
+    }
+}
+
 fn mount(mount: &crate::job::Mount) -> Mount {
     let (typ, source, tmpfs_options) = match &mount.kind {
-        MountKind::Bind { source } => (MountType::BIND, Some(source.clone()), None),
+        MountKind::Bind { source, .. } => (MountType::BIND, Some(source.clone()), None),
         MountKind::Volume { source } => (MountType::VOLUME, source.clone(), None),
         MountKind::Tmpfs { size } => {
             let options = MountTmpfsOptions { size_bytes: size.map(saturating), ..MountTmpfsOptions::default() };
@@ -195,7 +213,7 @@ fn gpu_request(gpus: &Gpus) -> DeviceRequest {
         Gpus::Devices(ids) => (None, Some(ids.clone())),
     };
     let capabilities = Some(vec![vec!["gpu".to_owned()]]);
-    DeviceRequest { count, device_ids, capabilities, ..DeviceRequest::default() }
+    DeviceRequest { count, device_ids, capabilities, options: Some(HashMap::new()), ..DeviceRequest::default() }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a number of CPUs times 1e9 fits, and the cast saturates")]

@@ -87,7 +87,7 @@ pub fn give(container: &mut Container, root: &Path, devices: &[String]) {
     }
     for (source, target) in DRIVER.map(|(source, target)| (below(root, source), target)) {
         if source.exists() && !container.mounts.iter().any(|mount| mount.target == target) {
-            let kind = MountKind::Bind { source: source.display().to_string() };
+            let kind = MountKind::Bind { source: source.display().to_string(), create: false };
             container.mounts.push(Mount { kind, target: target.to_owned(), read_only: true });
         }
     }
@@ -180,7 +180,7 @@ mod tests {
         let mut container = Container::new("a");
         container.gpus = Some(Gpus::All);
         let own = Mount {
-            kind: MountKind::Bind { source: "/mine".into() },
+            kind: MountKind::Bind { source: "/mine".into(), create: false },
             target: "/usr/local/nvidia/lib64".into(),
             read_only: false,
         };

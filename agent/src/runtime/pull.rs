@@ -95,6 +95,9 @@ fn classify(image: &str, source: EngineError) -> Failure {
         "denied:",
         "401 Unauthorized",
         "403 Forbidden",
+        // An answer without the registry's own words, as a proxy gives it.
+        "HTTP 401 response",
+        "HTTP 403 response",
     ];
     if source.message_has(&denied) {
         Failure::ImageDenied { image, source }
@@ -194,6 +197,12 @@ mod tests {
             ),
             (500, "Get \"https://r/v2/a/manifests/b\": no basic auth credentials", Cause::ImageDenied),
             (500, "Head \"https://r/v2/a\": unauthorized: authentication required", Cause::ImageDenied),
+            (
+                500,
+                "denied: Permission \"artifactregistry.repositories.downloadArtifacts\" denied on resource",
+                Cause::ImageDenied,
+            ),
+            (500, "error parsing HTTP 403 response body: unexpected end of JSON input: \"\"", Cause::ImageDenied),
             (500, "Get \"http://127.0.0.1:5001/v2/\": dial tcp: connect: connection refused", Cause::ImagePullFailed),
             (500, "write /var/lib/docker/tmp/x: no space left on device", Cause::DiskFull),
             (500, "open /var/lib/docker/x: permission denied", Cause::ImagePullFailed),

@@ -8,6 +8,7 @@ mod logs;
 mod overhead;
 mod proxy;
 mod size;
+mod spec;
 mod stats;
 mod steady;
 
@@ -29,6 +30,9 @@ async fn main() -> Result<()> {
     let mut numbers = json!({});
     if wanted("size") {
         numbers["size"] = size::measure(&agent)?;
+    }
+    if wanted("spec") {
+        numbers["spec"] = spec::measure(&agent)?;
     }
     if wanted("overhead") {
         numbers["overhead"] = overhead::measure(&agent, 50).await?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-async fn agent(args: &[&str], stdin: &str) -> Output {
+pub(crate) async fn agent(args: &[&str], stdin: &str) -> Output {
     let mut command = Command::new(agent_binary());
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
@@ -118,6 +118,49 @@ async fn check_refuses_what_cannot_run() {
         assert!(error.contains(words), "{job}: {error}");
     }
     assert_eq!(agent(&["check", "/no/such/file"], "").await.status.code(), Some(2));
+}
+
+/// The tables of the readers' own tests, through the binary: each error is one line that names its place and what to write.
+#[tokio::test]
+async fn every_error_names_its_place_and_what_to_write() {
+    const JOBS: &str = include_str!("../../../../agent/src/job/testdata/spec_errors.txt");
+    const FULL: &str = include_str!("../../../../agent/src/job/testdata/full.json");
+    const COMMANDS: &str = include_str!("../../../../agent/src/job/testdata/docker_errors.txt");
+    let cases = |table: &'static str| table.trim_end().split("\n\n").map(|case| case.split_once('\n').unwrap());
+    let jobs = cases(JOBS).map(|(change, error)| {
+        let (path, value) = change.split_once(" = ").unwrap();
+        let mut spec: Value = serde_json::from_str(FULL).unwrap();
+        let place = path.split('.').fold(&mut spec, |place, name| &mut place[name]);
+        *place = serde_json::from_str(value).unwrap();
+        (spec.to_string(), error)
+    });
+    let commands = cases(COMMANDS).filter(|(line, _)| line.starts_with("docker"));
+    let all: Vec<_> = jobs.chain(commands.map(|(line, error)| (line.to_owned(), error))).collect();
+    assert!(all.len() > 50, "{} cases", all.len());
+    for (job, error) in all {
+        let output = agent(&["check"], &job).await;
+        assert_eq!(output.status.code(), Some(2), "{job}");
+        assert!(output.stdout.is_empty());
+        assert!(
+            text(&output.stderr).trim_end().ends_with(error),
+            "{error}\nis not what is said:\n{}",
+            text(&output.stderr)
+        );
+        assert_eq!(text(&output.stderr).lines().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn check_tells_every_warning() {
+    let line = "docker run --rm -it -v /a:/b:cached -e JOB_ID=x a *.csv";
+    let output = agent(&["check"], line).await;
+    assert_eq!(output.status.code(), Some(0));
+    let found: Vec<&str> = text(&output.stderr).lines().collect();
+    assert!(found.iter().all(|line| line.starts_with("warning: ")), "{found:#?}");
+    for warning in ["--rm is ignored", "-i is ignored", "cached is ignored", "no shell expands it", "JOB_ID"] {
+        assert!(found.iter().any(|line| line.contains(warning)), "{warning} is not among {found:#?}");
+    }
+    assert_eq!(found.len(), 5);
 }
 
 #[tokio::test]

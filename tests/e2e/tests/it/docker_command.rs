@@ -50,6 +50,42 @@ async fn directories_are_mounted_as_asked() {
     assert_eq!(vm.shared("file"), "x\n");
 }
 
+/// As the engine has it since `docker run -v`; with `--mount`, and in a job-spec that does not ask for it, it is an error.
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_made_for_v_only() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let made = vm.dir().join("made/for it").display().to_string();
+    expect(&run(&vm, &format!("-v '{made}:/x'"), "touch /x/file").await, &json!({"cause": "NONE"}));
+    assert!(vm.dir().join("made/for it/file").exists());
+
+    let Some(vm) = Vm::with_docker().await else { return };
+    let report = run(&vm, "--mount type=bind,src=/no/such/dir,dst=/x", "true").await;
+    expect(&report, &json!({"cause": "CREATE_FAILED", "message": "~/no/such/dir"}));
+
+    let Some(vm) = Vm::with_docker().await else { return };
+    let source = vm.dir().join("from the spec");
+    let mount = json!({"type": "bind", "source": source, "target": "/x", "create": true});
+    expect(&vm.run_job("ls /x", json!({"container": {"mounts": [mount]}})).await, &json!({"cause": "NONE"}));
+    assert!(source.is_dir());
+}
+
+/// What users of konlet know as a job that ends at once with 127.
+#[tokio::test]
+async fn a_command_line_in_one_word_is_told_in_the_log_and_in_the_evidence() {
+    let doubt = r#"~the only argument "python train.py" has a space in it"#;
+    let Some(vm) = Vm::with_docker().await else { return };
+    let report = vm.run_job("", json!({"container": {"args": ["python train.py"]}})).await;
+    expect(&report, &json!({"cause": "START_FAILED", "evidence": [doubt]}));
+    assert!(vm.logs().contains(&doubt[1..]), "{}", vm.logs());
+
+    // A job that succeeds needs no explanation.
+    let Some(vm) = Vm::with_docker().await else { return };
+    let report = run(&vm, "--rm --entrypoint sh", "-c 'exit 0' *.csv").await;
+    expect(&report, &json!({"cause": "NONE"}));
+    assert!(!report["evidence"].to_string().contains("no shell expands it"), "{report:#}");
+    assert!(vm.logs().contains("no shell expands it") && vm.logs().contains("--rm is ignored"), "{}", vm.logs());
+}
+
 #[tokio::test]
 async fn the_job_is_told_who_it_is() {
     let script = r#"echo "$JOB_ID $JOB_ATTEMPT $JOB_TASK_INDEX $JOB_TASK_COUNT"; echo '"done"' > "$JOB_RESULT_FILE""#;

@@ -27,7 +27,7 @@ async fn is_us() -> bool {
     mounted.unwrap().success()
 }
 
-/// The door. It asks for a password, tells which it was given, and lets everybody in who has one.
+/// The door. It asks for a password, tells which it was given, and lets everybody in who has one, but not to `/shut/`.
 async fn door(listener: TcpListener, registry: SocketAddr, given: UnboundedSender<String>) {
     while let Ok((client, _)) = listener.accept().await {
         tokio::spawn(let_in(client, registry, given.clone()));
@@ -45,12 +45,16 @@ async fn let_in(mut client: TcpStream, registry: SocketAddr, given: UnboundedSen
         return client.write_all(refusal.as_bytes()).await.ok();
     };
     let _ = given.send(password.to_owned());
+    if text.starts_with("GET /v2/shut/") || text.starts_with("HEAD /v2/shut/") {
+        let refusal = "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return client.write_all(refusal.as_bytes()).await.ok();
+    }
     let mut registry = TcpStream::connect(registry).await.ok()?;
     registry.write_all(&head).await.ok()?;
     copy_bidirectional(&mut client, &mut registry).await.ok().map(drop)
 }
 
-async fn decoded(mut given: UnboundedReceiver<String>) -> String {
+async fn decoded(given: &mut UnboundedReceiver<String>) -> String {
     let mut base64 = Command::new("base64");
     let file = format!("/tmp/vmjob-e2e-password.{}", std::process::id());
     fs::write(&file, given.recv().await.unwrap()).unwrap();
@@ -68,18 +72,28 @@ async fn the_vm_s_token_opens_google_s_registry() {
     }
     // The engine tries plain HTTP where a name leads to loopback.
     let listener = TcpListener::bind("127.0.0.1:80").await.unwrap();
-    let (sender, given) = unbounded_channel();
+    let (sender, mut given) = unbounded_channel();
     let door = tokio::spawn(door(listener, registry.host.parse().unwrap(), sender));
 
     registry.push("p/r/train:1").await;
     let image = format!("{HOST}/p/r/train:1");
     let report = vm.run_job("exit 7", json!({"container": {"image": image}})).await;
     expect(&report, &json!({"exit_code": 7, "image": {"ref": image, "digest": "~sha256:"}}));
-    assert_eq!(decoded(given).await, format!("oauth2accesstoken:{}", vm.tokens()[0]));
+    assert_eq!(decoded(&mut given).await, format!("oauth2accesstoken:{}", vm.tokens()[0]));
 
     let Some(vm) = Vm::with_docker().await else { return };
     let missing = vm.run_job("true", json!({"container": {"image": format!("{HOST}/p/r/other:1")}})).await;
     expect(&missing, &json!({"cause": "IMAGE_NOT_FOUND"}));
+
+    // Who shows the right token and is not let in, and who has no token to show because the name is not Google's.
+    let denied = json!({"cause": "IMAGE_DENIED", "image": {"digest": null}});
+    let Some(vm) = Vm::with_docker().await else { return };
+    let shut = format!("{HOST}/shut/train:1");
+    expect(&vm.run_job("true", json!({"container": {"image": shut}})).await, &denied);
+    while given.try_recv().is_ok() {}
+    let Some(vm) = Vm::with_docker().await else { return };
+    expect(&vm.run_job("true", json!({"container": {"image": "127.0.0.1:80/p/r/train:1"}})).await, &denied);
+    assert!(given.try_recv().is_err(), "a registry that is not Google's was given a password");
     docker::docker(&["rmi", &image]).await;
     door.abort();
 }

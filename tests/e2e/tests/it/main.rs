@@ -29,6 +29,7 @@ mod processes;
 mod real_storage;
 mod reboots;
 mod restarts;
+mod same_as_docker;
 mod secrets;
 mod service;
 mod stops;

@@ -9,43 +9,43 @@ use super::types::{Container, Job, Work};
 const OWN_VARIABLES: [&str; 5] = ["JOB_ID", "JOB_ATTEMPT", "JOB_TASK_INDEX", "JOB_TASK_COUNT", "JOB_RESULT_FILE"];
 
 pub(super) fn of(job: &Job) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut doubts = Vec::new();
     let (env, secret_env) = match &job.work {
         Work::Container(container) => {
-            words(container, &mut warnings);
+            words(container, &mut doubts);
             (&container.env, &container.secret_env)
         }
         Work::Process(process) => (&process.env, &process.secret_env),
     };
     for name in OWN_VARIABLES {
         if env.contains_key(name) || secret_env.contains_key(name) {
-            warnings.push(format!("the value given for {name} is not used: vmjob sets it itself"));
+            doubts.push(format!("the value given for {name} is not used: vmjob sets it itself"));
         }
     }
     for mount in job.own_mounts().iter().filter(|mount| mount.hides_image) {
-        warnings.push(format!(
+        doubts.push(format!(
             "the container gets a directory of the VM as {}, for its outputs: what the image has there is hidden",
             mount.target
         ));
     }
     if job.retry.max_attempts > 1 && job.retry.on.is_empty() {
-        warnings.push("retry.max_attempts is above 1, but retry.on names no cause: nothing is tried again".to_owned());
+        doubts.push("retry.max_attempts is above 1, but retry.on names no cause: nothing is tried again".to_owned());
     }
     if job.retry.max_attempts == 1 && !job.retry.on.is_empty() {
-        warnings.push("retry.on names causes, but retry.max_attempts is 1: nothing is tried again".to_owned());
+        doubts.push("retry.on names causes, but retry.max_attempts is 1: nothing is tried again".to_owned());
     }
-    warnings
+    doubts
 }
 
 /// Command lines written as one word, which konlet's users knew as a job that ends at once with 127.
-fn words(container: &Container, warnings: &mut Vec<String>) {
+fn words(container: &Container, doubts: &mut Vec<String>) {
     let spaced = |word: &String| word.contains(char::is_whitespace);
     match (&container.entrypoint, &container.args[..]) {
-        (Some(words), _) if words.first().is_some_and(spaced) => warnings.push(format!(
+        (Some(words), _) if words.first().is_some_and(spaced) => doubts.push(format!(
             "the entrypoint {} has a space in it and is taken as one file name: give each word on its own",
             quote(&words[0])
         )),
-        (None, [argument]) if spaced(argument) => warnings.push(format!(
+        (None, [argument]) if spaced(argument) => doubts.push(format!(
             "the only argument {} has a space in it and stays one word: if it is a command line, give each word on its own",
             quote(argument)
         )),
