@@ -12,7 +12,11 @@ use hyper::{
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{Der, TrustAnchor},
+};
 use tokio::net::UnixStream;
 use tower_service::Service;
 
@@ -52,12 +56,15 @@ pub(super) async fn connect_unix(path: &Path) -> io::Result<Box<dyn Io>> {
     Ok(Box::new(TokioIo::new(UnixStream::connect(path).await?)))
 }
 
-/// Trusts what the machine trusts (`SSL_CERT_FILE`, or `/etc/ssl/certs`), or Mozilla's list where that is empty.
+/// The authorities of Google's own services: see `build.rs`.
+static GOOGLE_ROOTS: &[TrustAnchor] = &include!(concat!(env!("OUT_DIR"), "/google_roots.rs"));
+
+/// Trusts what the machine trusts (`SSL_CERT_FILE`, or `/etc/ssl/certs`), or Google's own authorities where that is empty.
 fn tls_config() -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        roots.extend(GOOGLE_ROOTS.iter().cloned());
     }
     // The versions are rustls's own choice, and ring has cipher suites for all of them.
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -65,4 +72,18 @@ fn tls_config() -> ClientConfig {
         .expect("ring supports the default protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn google_s_authorities_are_there_and_nobody_else_s() {
+        let names: Vec<_> = GOOGLE_ROOTS.iter().map(|root| String::from_utf8_lossy(&root.subject)).collect();
+        for number in [1, 4] {
+            assert!(names.iter().any(|name| name.ends_with(&format!("GTS Root R{number}"))), "{names:?}");
+        }
+        assert!(names.iter().all(|name| name.contains("Google Trust Services") || name.contains("GlobalSign")));
+    }
 }
