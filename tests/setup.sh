@@ -156,6 +156,7 @@ need_vm() {
         # They are for the machines in the tests, not for this one.
         [ ${#fresh[@]} = 0 ] || systemctl disable --quiet "${fresh[@]/%/.service}" || true
     fi
+    packaging/release/tools.sh "$third_party" nfpm || missing 'VM: no nFPM to make the package with'
     say "VM: $(systemd-nspawn --version | head -n 1)"
 }
 

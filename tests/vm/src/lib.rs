@@ -14,5 +14,5 @@ mod setup;
 
 pub use bucket::{Bucket, Fetched};
 pub use machine::Machine;
-pub use packaging::{sha256, startup_script, unit, user_data};
+pub use packaging::{sha256, startup_script, startup_script_of, unit, user_data};
 pub use setup::Setup;
