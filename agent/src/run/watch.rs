@@ -75,6 +75,8 @@ impl Run<'_> {
                 };
                 if !kills.is_empty() {
                     attempt.usage.oom_kills = attempt.usage.oom_kills.max(Some(kills.len() as u64));
+                    let held = kills.iter().filter_map(|kill| kill.rss_bytes).max();
+                    attempt.usage.peak_memory_bytes = attempt.usage.peak_memory_bytes.max(held);
                 }
                 let mut outcome = classify(&exit, attempt, &kills);
                 if outcome.cause == Cause::OomKilled {
@@ -331,7 +333,7 @@ fn memory_facts(attempt: &Attempt, job: &Job) -> String {
         Work::Container(container) => container.memory,
         Work::Process(_) => None,
     };
-    format!("memory limit: {}; peak seen in samples: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
+    format!("memory limit: {}; peak seen: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
 }
 
 /// When to look at what the job uses: soon at first, for short jobs, and then every ten seconds.
