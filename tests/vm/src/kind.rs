@@ -47,7 +47,7 @@ impl Kind {
     pub(crate) fn patience(self) -> Duration {
         match self {
             Self::Nspawn => Duration::from_mins(3),
-            Self::Qemu => Duration::from_mins(10),
+            Self::Qemu => Duration::from_mins(20),
         }
     }
 }

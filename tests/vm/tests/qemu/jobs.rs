@@ -42,12 +42,12 @@ async fn out_of_memory_is_told_apart() {
     let none_left =
         killed("~whole VM was out of memory", &[all, "~memory limit: none; peak"], "~machine type with more memory");
     let cases: [(Value, Value); 6] = [
-        (job(main, limit.clone()), reached),
-        (job(child, limit), went_on(ours)),
         (job(main, json!({})), none_left.clone()),
         (job(child, json!({})), went_on(all)),
         (process(main), none_left),
         (process(child), went_on(all)),
+        (job(main, limit.clone()), reached),
+        (job(child, limit), went_on(ours)),
     ];
     let Some(mut machine) = boot(&cases[0].0).await else { return };
     for (count, (job, wanted)) in cases.iter().enumerate() {

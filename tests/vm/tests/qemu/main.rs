@@ -15,9 +15,18 @@ Restart=always
 StartLimitIntervalSec=0
 ";
 
+/// Without this the kernel, before it kills, goes through minutes of reading programs back from the disk. Container-Optimized
+/// OS has the same memory management.
+const MEMORY: &str = "w /sys/kernel/mm/lru_gen/enabled - - - - y
+w /sys/kernel/mm/lru_gen/min_ttl_ms - - - - 1000
+";
+
 /// A machine that is on, and gets the agent by the startup script behind a URL.
 async fn boot(job: &Value) -> Option<Machine> {
-    let setup = Setup::default().attribute("job-spec", job.to_string()).unit("next.service", NEXT);
+    let setup = Setup::default()
+        .attribute("job-spec", job.to_string())
+        .unit("next.service", NEXT)
+        .file("etc/tmpfiles.d/memory.conf", MEMORY);
     let setup = setup.attribute("startup-script-url", "https://storage.googleapis.com/agents/startup.sh");
     let mut machine = Machine::with_kernel(setup).await?;
     machine.bucket.put("vmjob-agent", std::fs::read(agent_binary()).unwrap());
