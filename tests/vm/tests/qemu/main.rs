@@ -8,15 +8,14 @@ use e2e::{agent_binary, expect};
 use serde_json::Value;
 use vm::{Machine, Setup, sha256, startup_script_of};
 
-/// What is under way is not disturbed, and a job that is over stays so. A boot takes a minute: one is used for many jobs.
+/// Starts the agent whenever a test asks for it: a boot takes more than a minute, so one serves for many jobs.
 const NEXT: &str = "[Service]
 ExecStart=sh -c 'until rm /shared/next 2>/dev/null; do sleep 0.5; done; exec systemctl start vmjob-agent.service'
 Restart=always
 StartLimitIntervalSec=0
 ";
 
-/// Without this the kernel, before it kills, goes through minutes of reading programs back from the disk. Container-Optimized
-/// OS has the same memory management.
+/// Without this the kernel, before it kills, goes through minutes of reading programs back from the disk.
 const MEMORY: &str = "w /sys/kernel/mm/lru_gen/enabled - - - - y
 w /sys/kernel/mm/lru_gen/min_ttl_ms - - - - 1000
 ";
@@ -51,7 +50,6 @@ fn again(machine: &mut Machine) {
 /// The report of the job that is under way, by when the agent is done with it.
 async fn ends(machine: &mut Machine, wanted: &Value) -> Value {
     let report = machine.report().await;
-    eprintln!("{report:#}");
     expect(&report, wanted);
     machine.until_said("vmjob-agent.service: Deactivated successfully").await;
     report
