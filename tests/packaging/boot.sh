@@ -3,62 +3,22 @@
 # In namespaces and control groups of its own: there is no network but loopback, and nothing outlives this. Needs root.
 set -euo pipefail
 
-# The mounted hierarchies of control groups: where, which controllers (none: the unified one), and the group we are in.
-hierarchies() {
-    local controllers path dir
-    while IFS=: read -r _ controllers path; do
-        dir=/sys/fs/cgroup/${controllers#name=}
-        if [ -z "$controllers" ] && [ -d /sys/fs/cgroup/unified ]; then dir=/sys/fs/cgroup/unified; fi
-        if [ -d "$dir" ]; then printf '%s:%s:%s\n' "${dir%/}" "$controllers" "${path%/}"; fi
-    done </proc/self/cgroup
-}
-
-# The groups of the machine, so that two at once, or one and this machine's own init, do not meet in /system.slice.
-enter() {
-    local file
-    for group in "${groups[@]}"; do
-        mkdir "$group"
-        for file in cpuset.cpus cpuset.mems; do
-            # In a new group of the old kind these are empty, and nothing can be moved in.
-            if [ -e "${group%/*}/cgroup.clone_children" ] && [ -e "$group/$file" ]; then cat "${group%/*}/$file" >"$group/$file"; fi
-        done
-        echo $$ >"$group/cgroup.procs"
-    done
-}
-
-leave() {
-    for group in "${groups[@]}"; do
-        echo $$ >"${group%/*}/cgroup.procs"
-        for _ in {1..100}; do # the last processes may still be dying
-            if find "$group" -depth -type d -delete 2>/dev/null; then break; fi
-            sleep 0.1
-        done
-    done
-}
+# shellcheck source=tests/cgroups.sh
+. "${0%/*}/../cgroups.sh"
 
 outside() { # ROOT
     local child
-    mapfile -t groups < <(hierarchies | sed "s|:.*:\(.*\)|\1/vmjob-packaging-$$|")
-    enter
+    enter_cgroups "vmjob-packaging-$$"
     setpriv --pdeathsig KILL unshare --net --mount --pid --cgroup --fork --kill-child --mount-proc "$0" --inside "$1" &
     child=$!
     # unshare(1) ignores all but this.
     trap 'kill -KILL $child' INT TERM HUP
     while kill -0 $child 2>/dev/null; do wait $child || true; done
-    leave
+    leave_cgroups
 }
 
 inside() { # ROOT
-    local place controllers
-    # Mounted anew, the hierarchies show the groups of the machine as all there are.
-    while IFS=: read -r place controllers _; do
-        umount "$place"
-        if [ -z "$controllers" ]; then
-            mount -t cgroup2 cgroup2 "$place"
-        else
-            mount -t cgroup -o "${controllers/#name=/none,name=}" cgroup "$place"
-        fi
-    done < <(hierarchies)
+    remount_cgroups
     ip link set lo up
     echo 1 >/proc/sys/net/ipv4/ip_forward # Docker wants it, and will see /proc/sys read-only
     if grep -q '^[^ ]* [^ ]* cgroup ' /proc/self/mounts; then

@@ -54,7 +54,7 @@ def test_a_startup_script_checks_the_agent_and_the_error_carries_the_exit_code(w
 def test_an_agent_that_is_not_the_one_wanted_is_reported_by_the_startup_script(world: RealWorld) -> None:
     agent = {"url": URL, "sha256": "0" * 64, "startup_script": SCRIPT}
     report = world.run("true", agent=agent, max_attempts=1)
-    assert (report["cause"], report["exit_code"]) == ("AGENT_ERROR", None)
+    assert (report["cause"], report["exit_code"]) == ("INVALID_SPEC", None)
     assert "0" * 64 in report["message"]
 
 

@@ -85,10 +85,11 @@ fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
         facts.push("the engine reports OOMKilled: the kernel killed a process of the container for memory".into());
     }
     for kill in kills.iter().take(5) {
-        let OomKill { pid, task, whole_vm } = kill;
+        let OomKill { pid, task, whole_vm, rss_bytes } = kill;
         let pid = pid.map(|pid| format!("process {pid} ")).unwrap_or_default();
+        let held = rss_bytes.map(|bytes| format!(", which held {bytes} bytes")).unwrap_or_default();
         let whose = if *whole_vm { "the whole VM" } else { "the container" };
-        facts.push(format!("the kernel killed {pid}({task}): {whose} was out of memory"));
+        facts.push(format!("the kernel killed {pid}({task}){held}: {whose} was out of memory"));
     }
     if !exit.error.is_empty() {
         facts.push(format!("the engine says: {}", exit.error));
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn out_of_memory_is_told_apart_by_the_kernel_s_log() {
         let attempt = Attempt { main_pid: Some(7), ..Attempt::default() };
-        let kill = |pid, whole_vm| OomKill { pid: Some(pid), task: "python".into(), whole_vm };
+        let kill = |pid, whole_vm| OomKill { pid: Some(pid), task: "python".into(), whole_vm, rss_bytes: None };
         let cases = [
             (kill(7, false), Cause::OomKilled, "memory limit"),
             (kill(7, true), Cause::OomKilled, "whole VM"),

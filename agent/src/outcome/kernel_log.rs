@@ -14,6 +14,8 @@ pub struct OomKill {
     pub task: String,
     /// The whole VM was out of memory, not only the container.
     pub whole_vm: bool,
+    /// What it held in memory: samples taken before may have missed most of it.
+    pub rss_bytes: Option<u64>,
 }
 
 /// The inode of the machine's first PID namespace (`PROC_PID_INIT_INO`).
@@ -30,7 +32,14 @@ pub fn oom_kills(container: &str, since_boot_s: f64) -> Vec<OomKill> {
     loop {
         match log.read(&mut record) {
             Ok(0) => break,
-            Ok(length) => kills.extend(read(&String::from_utf8_lossy(&record[..length]), container, since_boot_s)),
+            Ok(length) => {
+                let record = String::from_utf8_lossy(&record[..length]);
+                match (read(&record, container, since_boot_s), kills.last_mut()) {
+                    (Some(kill), _) => kills.push(kill),
+                    (None, Some(kill)) => kill.rss_bytes = kill.rss_bytes.or_else(|| rss_bytes(&record, kill.pid?)),
+                    (None, None) => {}
+                }
+            }
             // Records were overwritten while they were read: the next read goes on with what is left.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {}
             Err(_) => break,
@@ -62,7 +71,17 @@ fn read(record: &str, container: &str, since_boot_s: f64) -> Option<OomKill> {
         pid: Some(fact("pid")?.parse().ok()?),
         task: fact("task")?.to_owned(),
         whole_vm: fact("constraint")? != "CONSTRAINT_MEMCG",
+        rss_bytes: None,
     })
+}
+
+/// Reads the record that follows, such as `3,1175,5140901,-;Memory cgroup out of memory: Killed process 7 (x) total-vm:9kB,
+/// anon-rss:8kB, file-rss:4kB, shmem-rss:0kB, UID:0 …`.
+fn rss_bytes(record: &str, pid: i64) -> Option<u64> {
+    let (_, killed) = record.split_once(&format!("Killed process {pid} ("))?;
+    let (_, facts) = killed.rsplit_once(") total-vm:")?;
+    let kib = |fact: &str| fact.split_once("-rss:")?.1.split_once("kB")?.0.parse::<u64>().ok();
+    Some(facts.split(", ").filter_map(kib).sum::<u64>() * 1024)
 }
 
 #[cfg(test)]
@@ -74,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_kill_is_ours_if_it_was_in_our_container_and_our_time() {
-        let kill = OomKill { pid: Some(4711), task: "tail".into(), whole_vm: false };
+        let kill = OomKill { pid: Some(4711), task: "tail".into(), whole_vm: false, rss_bytes: None };
         assert_eq!(read(RECORD, "c0ffee", 5000.0), Some(kill.clone()));
         assert_eq!(read(RECORD, "c0ffee", 5141.0), None, "it was before our time");
         assert_eq!(read(RECORD, "beef", 0.0), None, "it was another container's");
@@ -82,5 +101,14 @@ mod tests {
         assert_eq!(read(&global, "c0ffee", 0.0), Some(OomKill { whole_vm: true, ..kill }));
         assert_eq!(read("6,1,2,-;eth0: link up", "c0ffee", 0.0), None);
         assert_eq!(read("", "c0ffee", 0.0), None);
+    }
+
+    #[test]
+    fn what_the_killed_process_held_is_read() {
+        let record = "3,1175,5140900100,-;Out of memory: Killed process 4711 (tail) x) total-vm:9000kB, anon-rss:700kB, \
+                      file-rss:300kB, shmem-rss:24kB, UID:0 pgtables:100kB oom_score_adj:0\n";
+        assert_eq!(rss_bytes(record, 4711), Some(1024 * 1024));
+        assert_eq!(rss_bytes(record, 471), None);
+        assert_eq!(rss_bytes(RECORD, 4711), None);
     }
 }

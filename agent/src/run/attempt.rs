@@ -249,7 +249,10 @@ impl Run<'_> {
             if !std::mem::replace(&mut knows_log, true) {
                 self.choose_log_source(job, &found).await?;
             }
-            if found.status != Status::Created {
+            // An engine whose power was cut may not have written down that it had started what it was asked to.
+            let attempt = &self.record.attempt;
+            let may_have_run = attempt.boot_id != self.boot_id && attempt.started_since_boot_s.is_some();
+            if found.status != Status::Created || may_have_run {
                 return self.note_start(&found);
             }
             if !found.exit.error.is_empty() {

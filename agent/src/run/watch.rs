@@ -77,6 +77,8 @@ impl Run<'_> {
                 };
                 if !kills.is_empty() {
                     attempt.usage.oom_kills = attempt.usage.oom_kills.max(Some(kills.len() as u64));
+                    let held = kills.iter().filter_map(|kill| kill.rss_bytes).max();
+                    attempt.usage.peak_memory_bytes = attempt.usage.peak_memory_bytes.max(held);
                 }
                 let mut outcome = classify(&exit, attempt, &kills);
                 if outcome.cause == Cause::OomKilled {
@@ -144,7 +146,7 @@ impl Run<'_> {
             };
             match found {
                 Ok(Found::Container(found)) if found.status == Status::Exited => {
-                    let exit = self.true_exit(&engine, &found);
+                    let exit = self.true_exit(&engine, &id, &found).await;
                     info!(exit_code = exit.code, "the job has ended");
                     return Ok(Learnt::Exit(exit, Some(found)));
                 }
@@ -170,13 +172,19 @@ impl Run<'_> {
 
     /// The exit in the engine's books. A daemon that is started writes down a guess where its predecessor did not see the end: at
     /// a time after its own start, unless it has been followed by yet another while no agent was looking.
-    fn true_exit(&self, engine: &Engine, found: &Inspected) -> Exit {
+    async fn true_exit(&self, engine: &Engine, id: &str, found: &Inspected) -> Exit {
         let attempt = &self.record.attempt;
         let mut exit = found.exit.clone();
-        if attempt.engine_lost {
-            let is_old = || Some(engine.daemon()?.started_after(found.finished_at?));
-            exit.is_unseen = attempt.exit_seen.is_none() && !(self.daemon_gone.is_some() && is_old().unwrap_or(false));
-            exit.code = attempt.exit_seen.unwrap_or(exit.code);
+        if !attempt.engine_lost {
+            return exit;
+        }
+        match (attempt.exit_seen, &attempt.daemon, engine.daemon()) {
+            (Some(code), ..) => exit.code = code,
+            (None, Some(old), Some(now)) => {
+                let is_older = || found.finished_at.is_some_and(|at| now.started_after(at));
+                exit.is_unseen = *old != now && !(self.daemon_gone.is_some() && is_older());
+            }
+            _ => exit.is_unseen = !engine.saw_end(id).await,
         }
         exit
     }
@@ -371,7 +379,7 @@ fn memory_facts(attempt: &Attempt, job: &Job) -> String {
         Work::Container(container) => container.memory,
         Work::Process(_) => None,
     };
-    format!("memory limit: {}; peak seen in samples: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
+    format!("memory limit: {}; peak seen: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
 }
 
 /// When to look at what the job uses: soon at first, for short jobs, and then every ten seconds.

@@ -106,6 +106,14 @@ impl Engine {
         }
     }
 
+    /// Whether what runs it now has seen it end.
+    pub async fn saw_end(&self, id: &str) -> bool {
+        match self {
+            Self::Docker(docker) => docker.saw_end(id).await,
+            Self::Processes(_) => true,
+        }
+    }
+
     /// The output from now on. To be called before the start: then nothing is missed.
     pub async fn attach(&self, id: &str) -> Result<OutputStream, EngineError> {
         match self {

@@ -5,11 +5,16 @@ use std::{collections::HashMap, pin::Pin, time::Duration};
 
 use bollard::{models::EventMessage, query_parameters::EventsOptionsBuilder};
 use futures_util::{Stream, StreamExt, stream};
+use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::{EngineError, docker::DockerEngine};
 
 /// Longer than any job: a stream is quiet for as long as nothing happens.
 pub(super) const NO_DEADLINE: Duration = Duration::from_hours(24 * 366);
+
+/// For what it need not wait for.
+const REMEMBER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Something that happened to the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,17 @@ impl DockerEngine {
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         let patient = self.docker.clone().with_timeout(NO_DEADLINE);
         Events { messages: Box::pin(patient.events(Some(options))), supported: true }
+    }
+}
+
+impl DockerEngine {
+    /// Whether this daemon itself has seen the container end: it remembers its last 256 events.
+    pub(super) async fn saw_end(&self, container: &str) -> bool {
+        let filters = HashMap::from([("container", vec![container]), ("event", vec!["die"])]);
+        let (since, until) = ("1", Timestamp::now().as_second().to_string());
+        let options = EventsOptionsBuilder::new().filters(&filters).since(since).until(&until).build();
+        let first = timeout(REMEMBER_DEADLINE, Box::pin(self.docker.events(Some(options))).next()).await;
+        matches!(first, Ok(Some(Ok(_))))
     }
 }
 

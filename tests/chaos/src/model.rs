@@ -127,6 +127,10 @@ fn causes(
             causes.remove(guess);
         }
     }
+    // The start may have been asked for, and whether it came only an engine knows that kept its power.
+    if evidence.fired(|what| matches!(what, What::Reboot { .. })).any(|reboot| reboot.phase == Some(Phase::Created)) {
+        causes.insert("VM_REBOOTED");
+    }
     causes
 }
 

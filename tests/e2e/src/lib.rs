@@ -23,4 +23,4 @@ pub use gate::{Fate, Gate};
 pub use registry::{Registry, StoppedRegistry};
 pub use skip::skip;
 pub use vm::{Kind, Vm, files, merge};
-pub use wait::{DEADLINE, until};
+pub use wait::{DEADLINE, until, until_within};

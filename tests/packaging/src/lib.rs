@@ -6,12 +6,14 @@
 mod debian;
 mod fake;
 mod machine;
+mod registry;
 mod scratch;
 mod shell;
 
 pub use debian::{Root, deb};
 pub use fake::FakeCloud;
 pub use machine::Machine;
+pub use registry::Registry;
 pub use scratch::Scratch;
 pub use shell::{Ran, run, sh, succeed};
 

@@ -1,5 +1,6 @@
 //! Cloud Storage, as far as a startup needs it: objects behind `https://storage.googleapis.com/BUCKET/OBJECT`, and
 //! behind the JSON API for who has a token. In flow objects and scripted answers, out flows a record of every request.
+//! It stands for all of googleapis.com: what is meant for Workflows is passed on to the callback endpoint.
 //! Source: <https://cloud.google.com/storage/docs/json_api/v1/objects/get>.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,12 +13,14 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+/// Whose requests are passed on.
+pub(crate) const WORKFLOWS: &str = "workflowexecutions.googleapis.com";
 const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -47,15 +50,15 @@ struct State {
 }
 
 impl Bucket {
-    /// Opens it on port 443 of loopback, with the certificate in `dir`.
-    pub(crate) async fn open(dir: &Path) -> io::Result<Self> {
+    /// Opens it on port 443, with the certificate in `dir`; `callback` is where Workflows listens.
+    pub(crate) async fn open(dir: &Path, callback: SocketAddr) -> io::Result<Self> {
         let chain = vec![CertificateDer::from_pem_file(dir.join("ca.pem")).expect("the certificate was just made")];
         let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).expect("the key was just made");
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
         let tls = TlsAcceptor::from(Arc::new(config.expect("the key is the certificate's")));
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 443))).await?;
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443))).await?;
         let state = Arc::<Mutex<State>>::default();
-        let server = tokio::spawn(serve(listener, tls, Arc::clone(&state)));
+        let server = tokio::spawn(serve(listener, tls, Arc::clone(&state), callback));
         Ok(Self { state, server })
     }
 
@@ -85,36 +88,47 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>, callback: SocketAddr) {
     while let Ok((stream, _)) = listener.accept().await {
         let (tls, state) = (tls.clone(), Arc::clone(&state));
         // A client that goes away in the middle is the client's affair.
-        tokio::spawn(async move { timeout(DEADLINE, answer(stream, tls, &state)).await });
+        tokio::spawn(async move { timeout(DEADLINE, answer(stream, tls, &state, callback)).await });
     }
 }
 
 /// One request on one connection.
-async fn answer(stream: TcpStream, tls: TlsAcceptor, state: &Mutex<State>) -> io::Result<()> {
+async fn answer(stream: TcpStream, tls: TlsAcceptor, state: &Mutex<State>, callback: SocketAddr) -> io::Result<()> {
     let mut stream = tls.accept(stream).await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < MAX_HEAD_BYTES {
         head.push(stream.read_u8().await?);
     }
-    let (status, body) = lock(state).answer(&String::from_utf8_lossy(&head));
+    let text = String::from_utf8_lossy(&head);
+    if header(&text, "host").is_some_and(|host| host == WORKFLOWS) {
+        let mut endpoint = TcpStream::connect(callback).await?;
+        endpoint.write_all(&head).await?;
+        return copy_bidirectional(&mut stream, &mut endpoint).await.map(|_| ());
+    }
+    let (status, body) = lock(state).answer(&text);
     let head = format!("HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&body).await?;
     stream.shutdown().await
 }
 
+/// The value of a header.
+fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    let is_it = |line: &'a str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+    };
+    head.lines().find_map(is_it)
+}
+
 impl State {
     fn answer(&mut self, head: &str) -> (u16, Vec<u8>) {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        let header = |line: &str| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("authorization").then(|| value.trim().to_owned())
-        };
-        let authorization = head.lines().find_map(header);
+        let authorization = header(head, "authorization").map(str::to_owned);
         let api = path.strip_prefix("/storage/v1/b/agents/o/").and_then(|rest| rest.strip_suffix("?alt=media"));
         let object = api.or_else(|| path.strip_prefix("/agents/")).and_then(|name| self.objects.get(name));
         let is_stranger = api.is_some() && !authorization.as_ref().is_some_and(|value| value.starts_with("Bearer "));

@@ -1,4 +1,4 @@
-//! The certificate that the fake storage.googleapis.com shows, and that the machines trust.
+//! The certificate that what stands for googleapis.com shows, and that the machines trust.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 /// Makes `ca.pem` and `key.pem` in a directory.
 pub(crate) fn make(dir: &Path) {
     let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
-                     -subj /CN=storage.googleapis.com -addext subjectAltName=DNS:storage.googleapis.com \
+                     -subj /CN=googleapis.com -addext subjectAltName=DNS:*.googleapis.com -addext basicConstraints=CA:FALSE \
                      -keyout key.pem -out ca.pem";
     let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(dir).output();
     let output = output.expect("openssl is there");

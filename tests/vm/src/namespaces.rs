@@ -1,11 +1,11 @@
-//! The namespaces that a machine lives in, made by the script `machine` beside this crate. In flow commands to it, out
-//! flow its answers.
+//! The namespaces that a machine lives in, made by one of the scripts beside this crate. In flow commands to it, out flow
+//! its answers.
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, ChildStdin, Command as StdCommand, Output, Stdio};
+use std::process::{self, Child, ChildStdin, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,16 +15,14 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::kind::Kind;
 use crate::{Setup, certificate};
-
-/// Longer than a boot, a job and a shutdown take on a busy machine: reached only by what will never come.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(3);
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/machine");
 
 /// They end with all that runs in them, and with their directory, when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     pub(crate) dir: PathBuf,
+    kind: Kind,
     script: Child,
     /// The script ends when this does: also when the test is killed.
     commands: Option<ChildStdin>,
@@ -33,7 +31,7 @@ pub(crate) struct Namespaces {
 
 impl Namespaces {
     /// Makes them, with the machine's disk; the calling thread moves into their network.
-    pub(crate) async fn make(setup: &Setup) -> Self {
+    pub(crate) async fn make(setup: &Setup, kind: Kind) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/tmp/vmjob-vm.{}.{count}", process::id()));
@@ -42,12 +40,11 @@ impl Namespaces {
         }
         certificate::make(&dir);
         setup.write(&dir);
-        let mut command = StdCommand::new(SCRIPT);
-        command.arg(&dir).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut script = command.spawn().expect("the script `machine` starts");
+        let mut script =
+            kind.script(&dir).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the script starts");
         let stdout = script.stdout.take().expect("stdout is piped");
         let answers = BufReader::new(ChildStdout::from_std(stdout).expect("a pipe can be waited for")).lines();
-        let mut namespaces = Self { dir, commands: script.stdin.take(), script, answers };
+        let mut namespaces = Self { dir, kind, commands: script.stdin.take(), script, answers };
         assert_eq!(namespaces.answer().await, "ready");
         let network = File::open(format!("/proc/{}/ns/net", namespaces.pid())).expect("the machine's network");
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter it");
@@ -60,16 +57,16 @@ impl Namespaces {
     }
 
     pub(crate) async fn answer(&mut self) -> String {
-        let line = timeout(DEADLINE, self.answers.next_line()).await.expect("an answer of the script `machine`");
-        line.ok().flatten().expect("the script `machine` has ended: see its stderr")
+        let line = timeout(self.kind.patience(), self.answers.next_line()).await.expect("an answer of the script");
+        line.ok().flatten().expect("the script has ended: see its stderr")
     }
 
     /// Runs a command in the booted machine.
     pub(crate) async fn inside(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--pid", "--target", &self.pid()]);
-        command.args([SCRIPT, "--in"]).arg(&self.dir).args(arguments).kill_on_drop(true);
-        let output = timeout(DEADLINE, command.output()).await;
+        command.arg(self.kind.script(&self.dir).get_program()).arg("--in").arg(&self.dir).args(arguments);
+        let output = timeout(self.kind.patience(), command.kill_on_drop(true).output()).await;
         output.unwrap_or_else(|_| panic!("{arguments:?} does not end")).expect("nsenter is there")
     }
 
@@ -94,7 +91,7 @@ impl Drop for Namespaces {
             eprintln!("--- the console\n{}", self.console());
         }
         drop(self.commands.take());
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + self.kind.patience();
         while !matches!(self.script.try_wait(), Ok(Some(_)) | Err(_)) && Instant::now() < end {
             sleep(Duration::from_millis(20));
         }

@@ -15,6 +15,12 @@ pub fn startup_script() -> String {
     read("packaging/startup/startup-script.sh")
 }
 
+/// The startup script as `make dist` writes it, which needs no attributes.
+pub fn startup_script_of(agent_url: &str, agent_sha256: &str) -> String {
+    let script = startup_script().replace("\nAGENT_URL=\n", &format!("\nAGENT_URL={agent_url}\n"));
+    script.replace("\nAGENT_SHA256=\n", &format!("\nAGENT_SHA256={agent_sha256}\n"))
+}
+
 /// The systemd unit, as a package or an image brings it.
 pub fn unit() -> String {
     read("packaging/systemd/vmjob-agent.service")

@@ -5,14 +5,28 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use e2e::merge;
 use fakecloud::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::packaging::repository;
 
 /// The one image of the tests: busybox.
 const IMAGE: &str = "vmjob/busybox:test";
 const UNITS: &str = "etc/systemd/system";
+
+/// The job of [`Setup::with_job`], with `more` in its container.
+pub fn job(script: &str, more: Value) -> Value {
+    let mounts = json!([{"type": "bind", "source": "/shared", "target": "/shared"}]);
+    let mut container = json!({"image": IMAGE, "args": ["sh", "-c", script], "network": "none", "mounts": mounts});
+    merge(&mut container, more);
+    json!({"container": container, "grace": "2s"})
+}
+
+/// The job of [`Setup::with_process`].
+pub fn process(script: &str) -> Value {
+    json!({"process": {"command": ["sh", "-c", script]}, "grace": "2s"})
+}
 
 /// A machine to be. By default a Debian VM as Google's images are, and with Docker; there is no agent.
 #[derive(Clone, Debug, Default)]
@@ -29,15 +43,12 @@ impl Setup {
     /// With a job that runs a shell script in a container, with the machine's `/shared` as its own; it should begin
     /// with `echo x >>/shared/starts`.
     pub fn with_job(script: &str) -> Self {
-        let mounts = json!([{"type": "bind", "source": "/shared", "target": "/shared"}]);
-        let container = json!({"image": IMAGE, "args": ["sh", "-c", script], "network": "none", "mounts": mounts});
-        Self::default().attribute("job-spec", json!({"container": container, "grace": "2s"}).to_string())
+        Self::default().attribute("job-spec", job(script, json!({})).to_string())
     }
 
     /// The same without a container.
     pub fn with_process(script: &str) -> Self {
-        let process = json!({"command": ["sh", "-c", script]});
-        Self::default().attribute("job-spec", json!({"process": process, "grace": "2s"}).to_string())
+        Self::default().attribute("job-spec", process(script).to_string())
     }
 
     #[must_use]

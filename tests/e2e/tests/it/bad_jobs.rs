@@ -1,6 +1,6 @@
 //! Jobs that cannot be run: nothing is started, and the callback says what to change.
 
-use e2e::{Vm, docker::IMAGE, expect};
+use e2e::{Vm, expect};
 use fakecloud::Config;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -67,19 +67,6 @@ async fn a_command_that_is_wrong_is_reported_with_what_to_change() {
 async fn there_is_exactly_one_job() {
     reports_invalid((None, None, "`job-spec`")).await;
     reports_invalid((Some(b"{}".to_vec()), Some(b"docker run a".to_vec()), "two jobs")).await;
-}
-
-#[tokio::test]
-async fn what_this_version_cannot_do_is_refused_before_the_job_runs() {
-    let cases = [
-        json!({"process": {"command": ["/bin/true"]}, "logs": {"upload": "gs://b/x/"}}),
-        json!({"container": {"image": IMAGE}, "inputs": [{"from": "gs://b/x", "to": "/x"}]}),
-    ];
-    for spec in cases {
-        let vm = Vm::without_docker(Config::default()).await;
-        vm.cloud.set_attribute("job-spec", spec.to_string());
-        expect(&vm.run().await, &json!({"cause": "INVALID_SPEC", "message": "~not supported"}));
-    }
 }
 
 /// What only the engine can find wrong.

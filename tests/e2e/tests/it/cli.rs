@@ -108,7 +108,6 @@ async fn check_refuses_what_cannot_run() {
         (r#"{"container": {"imgae": "a"}}"#, "did you mean"),
         ("docker run --evn A=1 a", "did you mean --env?"),
         ("", "empty"),
-        (r#"{"process": {"command": ["/bin/true"]}, "logs": {"upload": "gs://b/x/"}}"#, "not supported"),
         (r#"{"process": {"command": ["/bin/true"]}, "metadata_server": "block"}"#, "process.user"),
     ];
     for (job, words) in cases {

@@ -80,18 +80,21 @@ async fn a_reboot_may_be_retried() {
     }
 }
 
-/// What has not been started cannot have been hit.
+/// Of a start that was asked for nobody knows: an engine whose power was cut may not have written down that it had done it.
 #[tokio::test]
-async fn a_reboot_before_the_start_starts_the_job() {
-    for call in ["/containers/create", "/start"] {
+async fn a_reboot_before_the_start_runs_only_what_cannot_have_run() {
+    for (call, wanted, starts) in [
+        ("/containers/create", json!({"cause": "EXIT_CODE", "exit_code": 7, "job": {"attempt": 1}}), 1),
+        ("/start", json!({"cause": "VM_REBOOTED", "exit_code": null}), 0),
+    ] {
         let Some(vm) = vm().await else { return };
         vm.set_job("echo x >> /shared/starts; exit 7", json!({}));
         let mut gate = Gate::open_but_for(vm.dir(), call, Fate::HoldBefore);
         let mut agent = vm.start_through(&gate);
         gate.stopped().await;
         lose_power(&vm, &mut agent).await;
-        expect(&vm.run().await, &json!({"cause": "EXIT_CODE", "exit_code": 7, "job": {"attempt": 1}}));
-        assert_eq!(vm.starts(), 1, "{call}");
+        expect(&vm.run().await, &wanted);
+        assert_eq!(vm.starts(), starts, "{call}");
     }
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use packaging::{FakeCloud, Machine, Root, deb, has, repository, run, sh, sha256, third_party};
+use packaging::{FakeCloud, Machine, Registry, Root, deb, has, repository, run, sh, sha256, third_party};
 
-/// The test image as `docker save` writes one.
-fn saved_image(root: &Root) -> Option<()> {
+/// The test image as `docker save` writes one. Returns its configuration.
+fn saved_image(root: &Root) -> Option<String> {
     let layer = third_party("busybox.tar")?;
     let digest = sha256(&fs::read(&layer).unwrap());
     let directory = root.join("root/bake");
@@ -15,7 +15,7 @@ fn saved_image(root: &Root) -> Option<()> {
     let config = format!(
         r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["sha256:{digest}"]}}}}"#
     );
-    fs::write(directory.join("config.json"), config).unwrap();
+    fs::write(directory.join("config.json"), &config).unwrap();
     let manifest = r#"[{"Config":"config.json","RepoTags":["vmjob/busybox:test"],"Layers":["layer.tar"]}]"#;
     fs::write(directory.join("manifest.json"), manifest).unwrap();
     fs::copy(layer, directory.join("layer.tar")).unwrap();
@@ -23,22 +23,26 @@ fn saved_image(root: &Root) -> Option<()> {
         "cd {} && tar --create --file busybox.tar *.json layer.tar && rm *.json layer.tar",
         directory.display()
     ));
-    fs::write(directory.join("images.txt"), "# the images of this test\n\nbusybox.tar\n").unwrap();
     fs::copy(repository().join("packaging/image/provision.sh"), directory.join("provision.sh")).unwrap();
-    Some(())
+    Some(config)
 }
 
 #[test]
 fn a_baked_image_runs_its_first_job_and_an_upgrade_leaves_that_running() {
     let Some(root) = Root::new() else { return };
-    let Some(()) = saved_image(&root) else { return };
+    let Some(config) = saved_image(&root) else { return };
     let Some(old) = deb("0.0.1", &root.join("root/bake")) else { return };
 
     let machine = Machine::boot(&root);
+    let Some(registry) = Registry::start(&machine) else { return };
+    let pulled = registry.push(&machine, "job", &config, &third_party("busybox.tar").unwrap());
+    fs::write(root.join("root/bake/images.txt"), format!("# of this test\n\nbusybox.tar\n{pulled} # a word\n"))
+        .unwrap();
     let name = old.file_name().unwrap().display();
     machine.sh(&format!("cd /root/bake && ./provision.sh --docker --images images.txt {name}"));
     assert_eq!(machine.run("systemctl is-active vmjob-agent").stdout, "inactive\n", "baking starts no agent");
     machine.power_off();
+    drop(registry);
 
     // Nothing of the machine that baked it is in the image.
     let is_empty = |name: &str| fs::read_dir(root.join(name)).is_ok_and(|mut entries| entries.next().is_none());
@@ -54,13 +58,12 @@ fn a_baked_image_runs_its_first_job_and_an_upgrade_leaves_that_running() {
     fs::write(&settings, fs::read_to_string(&settings).unwrap() + FakeCloud::SETTINGS).unwrap();
     let new = deb("0.0.2", &root.join("root/bake")).unwrap();
     let machine = Machine::boot(&root);
-    let cloud = FakeCloud::start(
-        &machine,
-        "docker run -v /root/bake:/bake vmjob/busybox:test sh -c 'echo one; until [ -e /bake/go ]; do sleep 0.2; done; echo two; exit 5'",
-    );
+    let script = "'echo one; until [ -e /bake/go ]; do sleep 0.2; done; echo two; exit 5'";
+    let cloud = FakeCloud::start(&machine, &format!("docker run -v /root/bake:/bake {pulled} sh -c {script}"));
     let container = machine.until("docker ps --no-trunc --quiet", |printed| !printed.is_empty());
     let agent = || machine.sh("systemctl show --property MainPID --value vmjob-agent").trim().to_owned();
     let before = agent();
+    machine.sh("docker image inspect vmjob/busybox:test");
 
     // The new agent takes over from the old one, and neither the job nor its report takes notice.
     machine.sh(&format!("dpkg --install /root/bake/{}", new.file_name().unwrap().display()));
@@ -84,7 +87,7 @@ fn a_baked_image_runs_its_first_job_and_an_upgrade_leaves_that_running() {
 #[test]
 fn removing_the_package_stops_the_job_and_reports_it() {
     let Some(root) = Root::new() else { return };
-    let Some(()) = saved_image(&root) else { return };
+    let Some(_) = saved_image(&root) else { return };
     let Some(package) = deb("0.0.1", &root.join("root/bake")) else { return };
     let machine = Machine::boot(&root);
     let name = package.file_name().unwrap().display();

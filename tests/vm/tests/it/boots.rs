@@ -3,8 +3,9 @@
 use std::fs;
 
 use e2e::{agent_binary, expect};
+use packaging::{Scratch, deb};
 use serde_json::json;
-use vm::{Machine, Setup, sha256, startup_script, unit, user_data};
+use vm::{Machine, Setup, sha256, startup_script, startup_script_of, unit, user_data};
 
 const JOB: &str = "echo x >>/shared/starts; echo hello";
 const BUCKET: &str = "https://storage.googleapis.com/agents";
@@ -16,20 +17,15 @@ fn setup() -> Setup {
         .attribute("agent-sha256", sha256(&agent_binary()))
 }
 
-/// The startup script as `make dist` writes it, which needs no attributes.
-fn startup_script_of_a_release() -> String {
-    let values = [("AGENT_URL=", "gs://agents/vmjob-agent"), ("AGENT_SHA256=", &sha256(&agent_binary()))];
-    let fill = |script: String, (name, value): (&str, &str)| {
-        script.replace(&format!("\n{name}\n"), &format!("\n{name}{value}\n"))
-    };
-    values.into_iter().fold(startup_script(), fill)
-}
-
 /// Boots it, and sees that the workflow gets the job's report, and that another boot runs nothing.
 async fn boots(setup: Setup) {
-    let Some(mut machine) = Machine::new(setup).await else { return };
+    let Some(machine) = Machine::new(setup).await else { return };
+    boots_as_it_is(machine).await;
+}
+
+async fn boots_as_it_is(mut machine: Machine) {
     machine.bucket.put("vmjob-agent", fs::read(agent_binary()).unwrap());
-    machine.bucket.put("startup.sh", startup_script_of_a_release());
+    machine.bucket.put("startup.sh", startup_script_of("gs://agents/vmjob-agent", &sha256(&agent_binary())));
     machine.boot();
     expect(&machine.report().await, &json!({"cause": "NONE", "logs": {"tail": "hello\n"}}));
     machine.cut().await;
@@ -79,6 +75,17 @@ async fn startup_script_on_cos() {
 async fn baked_into_the_image() {
     let agent = fs::read(agent_binary()).unwrap();
     boots(Setup::with_job(JOB).program("usr/bin/vmjob-agent", agent).unit("vmjob-agent.service", unit())).await;
+}
+
+#[tokio::test]
+async fn installed_as_a_package() {
+    let scratch = Scratch::new();
+    let Some(package) = deb("0.0.1", scratch.path()) else { return };
+    let setup = Setup::with_job(JOB).file("vmjob-agent.deb", fs::read(package).unwrap());
+    let Some(mut machine) = Machine::new(setup).await else { return };
+    let status = machine.run("dpkg --force-confold --install /vmjob-agent.deb").await;
+    assert_eq!(status, 0, "{}", machine.console());
+    boots_as_it_is(machine).await;
 }
 
 #[tokio::test]

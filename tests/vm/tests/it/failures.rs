@@ -31,7 +31,8 @@ async fn a_wrong_checksum_is_reported_once_and_nothing_runs() {
     let Some(mut machine) = machine(setup).await else { return };
     machine.cloud.set_attribute("enable-guest-attributes", "TRUE");
     machine.boot();
-    let wanted = json!({"cause": "AGENT_ERROR", "message": "~checksum", "fix": "~agent-sha256", "exit_code": null});
+    let wanted = json!({"cause": "INVALID_SPEC", "message": "~checksum", "fix": "~agent-sha256", "exit_code": null,
+        "retryable": false});
     let report = machine.report().await;
     expect(&report, &wanted);
     machine.until_said("startup-script: vmjob: the report: 200").await;
@@ -74,8 +75,8 @@ async fn whatever_the_script_lacks_is_reported_with_what_to_do() {
         machine.bucket.script(answers.iter().copied().filter(|status| *status == 403));
         assert_eq!(machine.run(AFRESH).await, 1, "{key}={value}: the exit status");
         let (message, fix) = (format!("~{message}"), format!("~{fix}"));
-        let wanted = json!({"cause": "AGENT_ERROR", "message": message, "fix": fix, "exit_code": null,
-            "job": {"id": machine.id()}});
+        let wanted = json!({"cause": "INVALID_SPEC", "message": message, "fix": fix, "exit_code": null,
+            "retryable": false, "job": {"id": machine.id()}});
         expect(&machine.report().await, &wanted);
         let answered: Vec<u16> = machine.bucket.requests()[seen..].iter().map(|request| request.status).collect();
         assert_eq!(answered, answers, "{key}={value}");
@@ -86,6 +87,23 @@ async fn whatever_the_script_lacks_is_reported_with_what_to_do() {
     let tokens = machine.bucket.requests().iter().filter(|request| request.authorization.is_some()).count();
     assert_eq!(tokens, 3, "only what is asked of gs:// carries the VM's token");
     assert_eq!(machine.starts(), 0);
+}
+
+/// What has not passed while this VM waited may have by the time that there is another one.
+#[tokio::test]
+async fn what_may_pass_is_reported_as_worth_another_vm() {
+    let impatient = startup_script().replace("\nDOWNLOAD_PATIENCE_S=600\n", "\nDOWNLOAD_PATIENCE_S=0\n");
+    let Some(mut machine) = machine(setup().program("startup.sh", impatient)).await else { return };
+    let elsewhere = "https://storage.googleapis.com:444/agents/vmjob-agent";
+    for (url, answer, message) in
+        [("gs://agents/vmjob-agent", Some(503), "~HTTP status 503"), (elsewhere, None, "~no answer")]
+    {
+        machine.cloud.set_attribute("agent-url", url);
+        machine.bucket.script(answer);
+        assert_eq!(machine.run(AFRESH).await, 1, "{url}");
+        expect(&machine.report().await, &json!({"cause": "AGENT_ERROR", "message": message, "retryable": true}));
+        machine.cloud.consume_callback();
+    }
 }
 
 /// What passes is waited for.
@@ -140,6 +158,18 @@ async fn the_failure_report_is_delivered_as_the_agent_would() {
     assert_eq!(machine.bucket.requests().len(), cases.len(), "a boot after a report fetches nothing");
 }
 
+#[tokio::test]
+async fn an_endpoint_that_wants_to_be_left_alone_is() {
+    let Some(mut machine) = machine(setup().attribute("agent-sha256", "0".repeat(64))).await else { return };
+    let date = "503+retry-after:31 Dec 2100 23:59:57 GMT+date:31 Dec 2100 23:59:55 GMT";
+    machine.cloud.script_callback(format!("429+retry-after=3,{date},pass").parse().unwrap());
+    assert_eq!(machine.run(AFRESH).await, 1);
+    let requests = machine.cloud.callback_requests();
+    let pauses: Vec<f64> = requests.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64()).collect();
+    assert!(pauses.len() == 2 && pauses[0] >= 3.0 && pauses[1] >= 2.0, "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause < 30.0), "{pauses:?}");
+}
+
 /// The VM goes down before the report is out. The next boot sends it, though the agent could be had by now: whether the
 /// workflow has heard of the failure is not known.
 #[tokio::test]
@@ -163,7 +193,7 @@ async fn a_failure_report_that_a_reboot_interrupts_is_sent_by_the_next_boot() {
         let requests = machine.cloud.callback_requests();
         assert_eq!(requests.len(), interrupted + next_boot_tries, "{first_boot}");
         assert_eq!(requests[sent].body, requests[interrupted].body, "{first_boot}: the same bytes");
-        expect(&machine.report().await, &json!({"cause": "AGENT_ERROR"}));
+        expect(&machine.report().await, &json!({"cause": "INVALID_SPEC"}));
         machine.cloud.consume_callback();
     }
     assert_eq!(machine.bucket.requests().len(), 2);
@@ -208,7 +238,7 @@ async fn without_a_service_account_the_other_channels_have_the_report() {
     machine.cloud.set_attribute("script", startup_script());
     assert_eq!(machine.run(script).await, 1);
     let report: Value = serde_json::from_slice(&machine.cloud.guest_attributes()["vmjob/report"]).unwrap();
-    expect(&report, &json!({"cause": "AGENT_ERROR", "message": "~no service account", "fix": "~service account"}));
+    expect(&report, &json!({"cause": "INVALID_SPEC", "message": "~no service account", "fix": "~service account"}));
     assert!(machine.cloud.callback_requests().is_empty());
 }
 
