@@ -98,11 +98,14 @@ dist: ## dist/: a release for x86_64 and aarch64; BUCKET=gs://… is filled into
 publish: ## put dist/ into BUCKET=gs://…, once (DRY_RUN=1 only says what it would do)
 	packaging/release/publish.sh $(if $(DRY_RUN),--dry-run) $(BUCKET)
 
-lint: ## rustfmt, clippy, shellcheck, and cargo-deny where it is installed
+lint: ## rustfmt, clippy, shellcheck, the unit's exposure, and cargo-deny where it is installed
 	@tests/setup.sh build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	git ls-files -z --cached --others --exclude-standard | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME}' | xargs -d '\n' shellcheck
+	@if command -v systemd-analyze >/dev/null; then set -x; systemd-analyze security --offline=true --threshold=30 --no-pager \
+	  packaging/systemd/vmjob-agent.service >target/security.txt; \
+	else echo 'exposure of the unit: skipped, there is no systemd-analyze here'; fi
 	@if [ -x target/third-party/workflows/bin/ruff ]; then set -x; target/third-party/workflows/bin/ruff check tests/workflows && \
 	  target/third-party/workflows/bin/ruff format --check tests/workflows && \
 	  target/third-party/workflows/bin/yamllint -s -c tests/workflows/yamllint.yaml packaging/workflows; \

@@ -34,7 +34,7 @@ use crate::{
     logs::Logs,
     metadata::{Metadata, MetadataError},
     outcome::{Failure, Outcome},
-    runtime::{Daemon, DockerEngine, Engine, EngineError, Processes},
+    runtime::{DockerEngine, Engine, EngineError, Processes},
     service::ServiceManager,
     stop::{Notices, Stop, StopReason},
 };
@@ -88,8 +88,8 @@ struct Run<'a> {
     /// Why the job cannot be run, where that was clear on reading it.
     unreadable: Option<Failure>,
     engine: Option<Engine>,
-    /// The daemon that this process saw going away.
-    daemon_gone: Option<Daemon>,
+    /// How often this process saw the engine go away.
+    engine_losses: u32,
     logs: Option<Logs>,
     secrets: Secrets,
     /// Uploads the log while the job runs.
@@ -133,7 +133,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             record,
             unreadable,
             engine: None,
-            daemon_gone: None,
+            engine_losses: 0,
             logs: None,
             secrets: Secrets::default(),
             log_upload: None,

@@ -49,6 +49,8 @@ pub enum Failure {
     Start(EngineError),
     #[error("container {container} is gone, and nobody knows how it ended")]
     ContainerLost { container: String },
+    #[error("the Docker daemon went down as it was asked to start the job; whether that ran is not known")]
+    StartUnseen,
     #[error("the VM was rebooted while the job ran; how the job ended is not known")]
     Rebooted { started: String, now: String },
     #[error("the input {from} cannot be had: {source}")]
@@ -78,6 +80,7 @@ impl Failure {
             Self::Pull { .. } | Self::PullStalled { .. } => Cause::ImagePullFailed,
             Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
             Self::Create(_) => Cause::CreateFailed,
+            Self::StartUnseen => Cause::EngineRestarted,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
             Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
             Self::ContainerLost { .. } => Cause::ContainerLost,

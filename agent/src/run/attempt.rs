@@ -249,11 +249,15 @@ impl Run<'_> {
             if !std::mem::replace(&mut knows_log, true) {
                 self.choose_log_source(job, &found).await?;
             }
-            // An engine whose power was cut may not have written down that it had started what it was asked to.
+            // An engine whose power was cut, or that was killed, may not have written down that it had started what it was asked to.
             let attempt = &self.record.attempt;
             let may_have_run = attempt.boot_id != self.boot_id && attempt.started_since_boot_s.is_some();
             if found.status != Status::Created || may_have_run {
                 return self.note_start(&found);
+            }
+            let daemon = self.engine().await?.daemon();
+            if self.record.attempt.daemon.is_some() && self.record.attempt.daemon != daemon {
+                return Err(Failure::StartUnseen);
             }
             if !found.exit.error.is_empty() {
                 return Err(Failure::Start(EngineError::Failed(found.exit.error)));

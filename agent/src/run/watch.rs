@@ -171,7 +171,7 @@ impl Run<'_> {
     }
 
     /// The exit in the engine's books. A daemon that is started writes down a guess where its predecessor did not see the end: at
-    /// a time after its own start, unless it has been followed by yet another while no agent was looking.
+    /// a time after its own start, unless it has been followed by yet another.
     async fn true_exit(&self, engine: &Engine, id: &str, found: &Inspected) -> Exit {
         let attempt = &self.record.attempt;
         let mut exit = found.exit.clone();
@@ -182,7 +182,7 @@ impl Run<'_> {
             (Some(code), ..) => exit.code = code,
             (None, Some(old), Some(now)) => {
                 let is_older = || found.finished_at.is_some_and(|at| now.started_after(at));
-                exit.is_unseen = *old != now && !(self.daemon_gone.is_some() && is_older());
+                exit.is_unseen = *old != now && !(self.engine_losses == 1 && is_older());
             }
             _ => exit.is_unseen = !engine.saw_end(id).await,
         }
@@ -192,7 +192,7 @@ impl Run<'_> {
     /// The connection broke: the next step connects anew.
     fn engine_lost(&mut self) {
         self.engine = None;
-        self.daemon_gone.clone_from(&self.record.attempt.daemon);
+        self.engine_losses += 1;
         self.record.attempt.engine_lost = true;
         self.save_if_possible();
         if !self.record.attempt.logs_from_file {

@@ -174,7 +174,8 @@ fn check_ends(evidence: &Evidence, truth: &Truth, accepted: usize) -> Vec<Broken
             Some(Ending::Signal(_)) => !run.told.is_empty() && number < finals,
             Some(Ending::Code(0)) if number < finals => !run.told.is_empty(),
             Some(Ending::Code(0)) => accepted > 0,
-            Some(Ending::Code(75)) if number >= finals => {
+            // A KILL may come just as it ends by itself.
+            Some(Ending::Code(75)) if number >= finals || run.told.last() == Some(&"KILL") => {
                 !truth.deliverable && gave_up.is_some_and(|why| !why.is_empty())
             }
             _ => false,
