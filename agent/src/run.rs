@@ -3,6 +3,7 @@
 
 mod attempt;
 mod blocking;
+mod engine_away;
 mod finish;
 mod gpus;
 mod inputs;

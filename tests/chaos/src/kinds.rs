@@ -245,7 +245,7 @@ fn journal(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
         Damage::AllRemoved,
     ]);
     // An agent that has forgotten that its report lies in the endpoint's queue gets rid of it only when that is awaited.
-    schedule.awaited |= damage == Damage::AllRemoved;
+    schedule.awaited |= damage != Damage::LogsTorn;
     schedule.steps.push(step(when, What::Kill { pause_ms: draw.between(0, 300), damage: Some(damage) }));
     if draw.chance(30) {
         schedule.steps.push(step(When::Then(draw.between(0, 500)), kill(draw)));
