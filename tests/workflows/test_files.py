@@ -43,7 +43,7 @@ def steps(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def parts() -> Iterator[Any]:
     for file in FILES:
-        whole = checked(file)
+        whole = checked(WORKFLOWS / file)
         for name, part in whole.items():
             yield pytest.param(whole, part, id=f"{file}:{name}")
 
@@ -54,13 +54,13 @@ PARTS = [pytest.param(param.values[1], id=param.id) for param in WHOLES_AND_PART
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_is_valid_by_googles_schema_and_small_enough(file: str) -> None:
-    assert checked(file)["main"]
+    assert checked(WORKFLOWS / file)["main"]
     assert len((WORKFLOWS / file).read_bytes()) <= limits.SOURCE_BYTES
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_expression_is_of_the_language_and_within_400_characters(file: str) -> None:
-    expressions = [text for text in strings(checked(file)) if "${" in text]
+    expressions = [text for text in strings(checked(WORKFLOWS / file)) if "${" in text]
     assert len(expressions) > 40
     for text in expressions:
         whole = re.fullmatch(r"\$\{(.*)\}", text, re.DOTALL)
@@ -144,7 +144,7 @@ def test_every_call_is_of_something_that_there_is_with_arguments_that_it_takes(
 @pytest.mark.parametrize("file", FILES)
 def test_no_subworkflow_is_left_over(file: str) -> None:
     text = (WORKFLOWS / file).read_text()
-    for name in set(checked(file)) - {"main"}:
+    for name in set(checked(WORKFLOWS / file)) - {"main"}:
         assert re.search(rf"call: {name}\n|\$\{{{name}\}}", text), name
 
 

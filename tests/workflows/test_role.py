@@ -34,7 +34,7 @@ WITHOUT_PERMISSION = {"events.create_callback_endpoint", "events.await_callback"
 def test_the_role_has_the_permissions_that_the_files_use_and_no_other() -> None:
     calls = set()
     for file in FILES:
-        whole = checked(file)
+        whole = checked(WORKFLOWS / file)
         for _, step in steps(whole):
             for call in (step, step.get("try", {})):
                 if call.get("call", "main") not in whole:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -569,3 +570,9 @@ def test_what_a_short_job_costs(world: NewWorld) -> None:
     assert w.execution.steps <= 80
     assert w.execution.api_calls <= 12
     print(f"a job of a minute: {w.execution.steps} steps, {w.execution.api_calls} calls, {w.execution.polls} of them polls")
+    today = world({"run_s": 20.0})
+    today.execution = Execution(today.cloud, "shell-way", Path(__file__).parent)
+    today.run()
+    today.assert_no_vm_is_left()
+    counts = f"{today.execution.steps} steps, {today.execution.api_calls} calls, {today.execution.polls} of them polls"
+    print(f"the same the shell way, if nothing fails: {counts}")

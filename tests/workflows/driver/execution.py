@@ -40,6 +40,7 @@ _execute_step = emulator.execute_step
 class Execution:
     cloud: "Cloud"
     workflow_id: str = "run-job"
+    folder: Path = WORKFLOWS
     measure_memory: bool = True
     execution_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     # Every step that has a name; so a `try` and what is in it are more than one.
@@ -68,7 +69,7 @@ class Execution:
         limits.check_argument(argument)
         with current.entered(self, []):
             try:
-                return emulator.execute_workflow(load(f"{self.workflow_id}.yaml"), {"args": argument})
+                return emulator.execute_workflow(load(self.folder / f"{self.workflow_id}.yaml"), {"args": argument})
             finally:
                 self.cloud.end_execution(self.execution_id)
 
@@ -149,14 +150,14 @@ def is_subworkflow(value: Any) -> bool:
     return isinstance(value, dict) and "steps" in value
 
 
-def load(name: str) -> dict[str, Any]:
+def load(file: Path) -> dict[str, Any]:
     """A workflow file, valid by Google's schema. A copy, as the emulator takes `main` out of it."""
-    return dict(checked(name))
+    return dict(checked(file))
 
 
 @lru_cache
-def checked(name: str) -> dict[str, Any]:
-    workflow = yaml.safe_load((WORKFLOWS / name).read_text())
+def checked(file: Path) -> dict[str, Any]:
+    workflow = yaml.safe_load(file.read_text())
     jsonschema.validate(workflow, schema())
     return workflow
 
