@@ -64,9 +64,10 @@ impl Run<'_> {
             if matches!(outcome.cause, Cause::OutputFailed { .. }) && self.wants_retry(job, &outcome) {
                 return self.next_attempt(job, &outcome).await;
             }
-            // A restarted agent has not read the log itself.
             self.fetch_secrets_again(job).await;
-            self.logs(job);
+            if self.logs.is_none() {
+                self.read_rest_of_logs(job, &mut outcome).await;
+            }
             uploads.extend(self.finish_log_upload(job, &mut outcome).await);
         }
         self.write_report(outcome, &uploads);

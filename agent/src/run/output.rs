@@ -9,11 +9,15 @@ use super::Run;
 use crate::{
     job::Job,
     logs::{Checkpoint, Logs},
+    outcome::Outcome,
     runtime::Engine,
 };
 
 /// How long the end of the log may take after the job has ended.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a restarted agent waits for the engine, to read what it has not read of the log.
+const REST_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Run<'_> {
     /// The log reader, on from the last checkpoint.
@@ -57,6 +61,20 @@ impl Run<'_> {
             self.logs(job).drain(patience).await;
         }
         self.save_logs();
+    }
+
+    /// For an agent that was restarted after the job's end: what the last one had read may not be on disk.
+    pub(super) async fn read_rest_of_logs(&mut self, job: &Job, outcome: &mut Outcome) {
+        match self.connect(REST_PATIENCE).await {
+            Ok(engine) => {
+                self.engine = Some(engine);
+                self.drain_logs(job).await;
+            }
+            Err(error) => {
+                let _ = self.logs(job);
+                outcome.evidence.push(format!("the end of the log could not be read again after a restart: {error}"));
+            }
+        }
     }
 
     pub(super) fn save_logs(&mut self) {

@@ -46,7 +46,8 @@ impl DockerEngine {
     /// Whether this daemon itself has seen the container end: it remembers its last 256 events.
     pub(super) async fn saw_end(&self, container: &str) -> bool {
         let filters = HashMap::from([("container", vec![container]), ("event", vec!["die"])]);
-        let (since, until) = ("1", Timestamp::now().as_second().to_string());
+        // To the end of this second.
+        let (since, until) = ("1", (Timestamp::now().as_second() + 1).to_string());
         let options = EventsOptionsBuilder::new().filters(&filters).since(since).until(&until).build();
         let first = timeout(REMEMBER_DEADLINE, Box::pin(self.docker.events(Some(options))).next()).await;
         matches!(first, Ok(Some(Ok(_))))

@@ -73,7 +73,8 @@ async fn a_restart_does_not_reset_the_timeout() {
         let report = vm.run().await;
         expect(&report, &json!({"cause": "TIMEOUT", "exit_code": 137}));
         let run_s = report["durations_s"]["run"].as_f64().unwrap();
-        assert!((8.0..13.0).contains(&run_s), "{run_s}");
+        // The engine and the agent measure by clocks of their own.
+        assert!((7.9..13.0).contains(&run_s), "{run_s}");
     }
 }
 

@@ -63,15 +63,14 @@ pub(crate) fn find(given: Option<PathBuf>) -> io::Result<PathBuf> {
 impl Agent {
     /// Starts `vmjob-agent run` in a pretended cloud.
     pub(crate) fn start(path: &Path, cloud: &FakeCloud, state_dir: &Path, show: Show) -> io::Result<Self> {
-        let (metadata_host, secrets) = (cloud.metadata_host(), cloud.secretmanager_endpoint());
-        let arguments = ["run", "--metadata-host", &metadata_host, "--callback-allow", "127.0.0.1"];
-        let storage = ["--storage-endpoint", &cloud.storage_endpoint(), "--state-dir"];
+        let (secrets, storage) = (cloud.secretmanager_endpoint(), cloud.storage_endpoint());
+        let metadata_host = cloud.metadata_host();
+        let arguments = ["run", "--metadata-host", &metadata_host, "--callback-allow", "127.0.0.1", "--state-dir"];
         let log = if show == Show::Nothing { Stdio::piped() } else { Stdio::inherit() };
         let mut child = Command::new(path)
             .args(arguments)
-            .args(storage)
             .arg(state_dir)
-            .args(["--secretmanager-endpoint", &secrets])
+            .args(["--secretmanager-endpoint", &secrets, "--storage-endpoint", &storage])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
