@@ -42,6 +42,10 @@ impl Run<'_> {
         if self.takes_over().await? {
             return Ok(());
         }
+        // An agent before this one was told to, and got no further.
+        if self.record.attempt.stop.is_some() {
+            return Err(Cut::Stopped);
+        }
         self.unless_stopped(Duration::ZERO, async |run| run.heed_preflight(preflight).await).await?;
         self.unless_stopped(Duration::ZERO, async |run| run.fetch_secrets(&job).await).await?;
         if let Work::Container(container) = &mut job.work {
@@ -192,6 +196,9 @@ impl Run<'_> {
     /// Created → Running: starts the container, unless it was started already.
     pub(super) async fn start(&mut self) -> Result<(), Cut> {
         let job = self.job()?;
+        if self.record.attempt.stop.is_some() {
+            return self.stop_unstarted(&job).await;
+        }
         self.fetch_secrets_again(&job).await;
         match self.unless_stopped(Duration::ZERO, async |run| run.engine().await.map(drop)).await {
             Err(Cut::Stopped) => return self.stop_unstarted(&job).await,
