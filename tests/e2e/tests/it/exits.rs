@@ -73,7 +73,11 @@ async fn only_the_death_of_the_main_process_is_out_of_memory() {
         let Some(vm) = Vm::with_docker().await else { return };
         let report = vm.run_job(script, json!({"container": {"memory": "16m"}})).await;
         expect(&report, &expected);
-        expect(&report, &json!({"evidence": ["~OOMKilled"]}));
+        // Two witnesses, of which either may be missing: the engine's flag follows from an event that may come
+        // later than the exit, and not everybody may read the kernel's log.
+        let witnesses = ["the kernel killed", "OOMKilled"];
+        let evidence = report["evidence"].to_string();
+        assert!(witnesses.iter().any(|witness| evidence.contains(witness)), "{evidence}");
     }
 }
 
