@@ -51,7 +51,7 @@ pub async fn carry_out(on_finish: OnFinish, vm: &Vm, compute: &Compute<'_>) -> R
 async fn delete(vm: &Vm, compute: &Compute<'_>) -> Result<(), String> {
     let Vm { project, zone, name, .. } = vm;
     let url = format!("{}projects/{project}/zones/{zone}/instances/{name}", compute.endpoint);
-    let url = check_endpoint(&url, &CallbackAuth::AccessToken, compute.allowed_hosts)?;
+    let url = check_endpoint("the Compute Engine API's URL", &url, &CallbackAuth::AccessToken, compute.allowed_hosts)?;
     let mut problem = String::new();
     for delay in Delays::new(Duration::from_secs(1), Duration::from_secs(15)).take(DELETE_TRIES) {
         match try_delete(&url, compute).await {

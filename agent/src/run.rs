@@ -295,7 +295,7 @@ impl Run<'_> {
     /// Where the report goes; `None` if it goes nowhere.
     fn endpoint(&self, auth: &CallbackAuth) -> Result<Option<Uri>, String> {
         let Some(url) = &self.record.callback_url else { return Ok(None) };
-        delivery::check_endpoint(url, auth, &self.config.callback_allow).map(Some)
+        delivery::check_endpoint(delivery::CALLBACK_URL, url, auth, &self.config.callback_allow).map(Some)
     }
 
     /// The engine, waited for as long as the configuration says.

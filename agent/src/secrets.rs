@@ -140,8 +140,9 @@ impl SecretManager<'_> {
 
     async fn try_to_access(&self, name: &str) -> Result<Secret, Try> {
         let url = format!("{}{name}:access", self.endpoint);
-        let url: Uri = check_endpoint(&url, &CallbackAuth::AccessToken, self.allowed_hosts)
-            .map_err(|problem| Try::last(problem.replace("`callback-url`", "the Secret Manager API"), None))?;
+        let url: Uri =
+            check_endpoint("the Secret Manager API's URL", &url, &CallbackAuth::AccessToken, self.allowed_hosts)
+                .map_err(|problem| Try::last(problem, None))?;
         let token = self.metadata.access_token().await.map_err(|error| match error {
             TokenError::NoServiceAccount => {
                 let fix = "create the VM with a service account that has `roles/secretmanager.secretAccessor`";

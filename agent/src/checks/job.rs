@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Finding;
 use crate::{
     claim::{self, read_attributes},
-    delivery::check_endpoint,
+    delivery::{CALLBACK_URL, check_endpoint},
     job::{CallbackAuth, Job},
     metadata::{Metadata, MetadataError},
     outcome::Outcome,
@@ -63,6 +63,7 @@ impl Assigned {
             return Err(Finding::warn(subject, "there is none: nothing will be sent", fix));
         };
         let fix = "it is what `events.create_callback_endpoint` returns";
-        check_endpoint(url, &self.auth(), allowed_hosts).map_err(|problem| Finding::fail(subject, problem, fix))
+        check_endpoint(CALLBACK_URL, url, &self.auth(), allowed_hosts)
+            .map_err(|problem| Finding::fail(subject, problem, fix))
     }
 }

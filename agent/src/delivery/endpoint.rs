@@ -1,5 +1,5 @@
-//! Which callback URLs the agent talks to: the VM's token is worth as much as the VM's service account, so it goes to Google,
-//! or where the operator said it may.
+//! Which URLs the agent shows the VM's token to: it is worth as much as the VM's service account, so it goes to Google, or where
+//! the operator said it may.
 
 use std::net::IpAddr;
 
@@ -7,20 +7,23 @@ use hyper::Uri;
 
 use crate::job::CallbackAuth;
 
-/// Checks a callback URL before anything is sent to it, and before the job is run.
+/// What the callback's URL is called where it is refused.
+pub const CALLBACK_URL: &str = "`callback-url`";
+
+/// Checks a URL before anything is sent to it, and before the job is run. `what` it is, as the reader knows it, begins the sentence.
 ///
 /// # Errors
 /// A sentence that says what to change.
-pub fn check(url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result<Uri, String> {
-    let uri: Uri = url.trim().parse().map_err(|error| format!("`callback-url` is no URL: {error}"))?;
+pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result<Uri, String> {
+    let uri: Uri = url.trim().parse().map_err(|error| format!("{what} is no URL: {error}"))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err("`callback-url` is no URL: it must begin with https://".into());
+        return Err(format!("{what} is no URL: it must begin with https://"));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("`callback-url` must be an https URL, not {scheme}"));
+        return Err(format!("{what} must be an https URL, not {scheme}"));
     }
     if authority.as_str().contains('@') {
-        return Err("`callback-url` must not carry a user name or password".into());
+        return Err(format!("{what} must not carry a user name or password"));
     }
     if *auth == CallbackAuth::None {
         return Ok(uri);
@@ -30,12 +33,12 @@ pub fn check(url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result
     let is_named = allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host));
     if !is_google && !is_named {
         return Err(format!(
-            "`callback-url` points to {host}, which is not googleapis.com: the VM's token would go to a stranger; \
+            "{what} points to {host}, which is not googleapis.com: the VM's token would go to a stranger; \
              if it may, start the agent with --callback-allow {host}"
         ));
     }
     if scheme == "http" && !is_loopback(&host) {
-        return Err(format!("`callback-url` would send the VM's token in the clear to {host}: use https"));
+        return Err(format!("{what} would send the VM's token in the clear to {host}: use https"));
     }
     Ok(uri)
 }
@@ -60,7 +63,7 @@ mod tests {
             "https://example.com/x",
         ];
         for url in good {
-            assert!(check(url, &CallbackAuth::AccessToken, &named).is_ok(), "{url}");
+            assert!(check(CALLBACK_URL, url, &CallbackAuth::AccessToken, &named).is_ok(), "{url}");
         }
         let bad = [
             ("https://evil.com/.googleapis.com", "evil.com"),
@@ -76,9 +79,12 @@ mod tests {
             ("https://exa mple.com", "no URL"),
         ];
         for (url, word) in bad {
-            let error = check(url, &CallbackAuth::AccessToken, &named).unwrap_err();
+            let error = check(CALLBACK_URL, url, &CallbackAuth::AccessToken, &named).unwrap_err();
             assert!(error.contains(word), "{url}: {error}");
         }
-        assert!(check("http://anywhere.example/", &CallbackAuth::None, &[]).is_ok(), "no token, no danger");
+        assert!(
+            check(CALLBACK_URL, "http://anywhere.example/", &CallbackAuth::None, &[]).is_ok(),
+            "no token, no danger"
+        );
     }
 }

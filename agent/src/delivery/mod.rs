@@ -16,7 +16,11 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::answer::{Verdict, judge};
-pub use self::{endpoint::check as check_endpoint, guest::GuestAttributes, obstacle::Obstacle};
+pub use self::{
+    endpoint::{CALLBACK_URL, check as check_endpoint},
+    guest::GuestAttributes,
+    obstacle::Obstacle,
+};
 use crate::{
     http::{Answer, Http, parse_date},
     job::CallbackAuth,

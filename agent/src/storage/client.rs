@@ -118,8 +118,8 @@ impl Storage {
 
     /// A URL that the VM's token, or its data, may go to.
     pub(super) fn checked(&self, doing: &str, url: &str) -> Result<Uri, StorageError> {
-        check_endpoint(url, &CallbackAuth::AccessToken, &self.allowed_hosts)
-            .map_err(|problem| refused(doing, &problem.replace("`callback-url`", "the endpoint of Cloud Storage")))
+        check_endpoint("the endpoint of Cloud Storage", url, &CallbackAuth::AccessToken, &self.allowed_hosts)
+            .map_err(|problem| refused(doing, &problem))
     }
 
     /// How long a transfer may stand still.
