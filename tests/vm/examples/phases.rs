@@ -33,18 +33,12 @@ url=$(metadata attributes/callback-url)
 echo '{"state": "done"}' | curl -sS -H "Authorization: Bearer $token" -H 'Content-Type: application/json' -d @- "$url"
 "#;
 
-/// Prints nanoseconds, a line for each time.
+/// Prints nanoseconds.
 const INSTALL: &str = r"
-for _ in {1..11}; do
-    start=$(date +%s%N)
-    /agent install --now
-    until systemctl --quiet is-active vmjob-agent; do sleep 0.002; done
-    echo $(($(date +%s%N) - start))
-    systemctl kill --signal KILL vmjob-agent; systemctl stop vmjob-agent; systemctl disable --quiet vmjob-agent
-    docker rm --force $(docker ps --all --quiet) >/dev/null
-    rm -rf /usr/bin/vmjob-agent /etc/systemd/system/vmjob-agent.service /var/lib/vmjob
-    systemctl daemon-reload
-done
+start=$(date +%s%N)
+/agent install --now >&2
+until systemctl --quiet is-active vmjob-agent; do sleep 0.002; done
+echo $(($(date +%s%N) - start))
 ";
 
 #[tokio::main(flavor = "current_thread")]
@@ -61,7 +55,7 @@ async fn main() {
     measure("the agent as startup script", runs, &itself, &agent).await;
     let baked = Setup::with_job(JOB).program("usr/bin/vmjob-agent", &*agent).unit("vmjob-agent.service", unit());
     measure("baked into the image", runs, &baked, &agent).await;
-    install(&agent).await;
+    install(runs, &agent).await;
     if let Some(packages) = arguments.next() {
         let mut shell = Setup::with_job(JOB).attribute("startup-script", SHELL);
         for package in fs::read_dir(packages).expect("the packages' directory").flatten() {
@@ -97,18 +91,21 @@ async fn measure(name: &str, runs: usize, setup: &Setup, agent: &[u8]) {
     }
 }
 
-/// Prints how long the agent takes from its start as a program until its unit is active, on a machine that has none.
-async fn install(agent: &[u8]) {
-    let setup = Setup::with_job("echo x >>/shared/starts; exec sleep 600").program("agent", agent);
-    let Some(mut machine) = Machine::new(setup).await else { return };
-    machine.boot();
-    machine.until_said("Startup finished").await;
-    let output = machine.inside(&["bash", "-c", INSTALL]).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut times: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+/// Prints how long the agent takes from its start as a program until its unit is active, each time on a machine that has
+/// just booted and has none.
+async fn install(runs: usize, agent: &[u8]) {
+    let setup = Setup::with_job("exec sleep 600").program("agent", agent);
+    let mut times: Vec<u64> = Vec::new();
+    for _ in 0..runs {
+        let Some(mut machine) = Machine::new(setup.clone()).await else { return };
+        machine.boot();
+        machine.until_said("Startup finished").await;
+        let output = machine.inside(&["bash", "-c", INSTALL]).await;
+        times.push(String::from_utf8_lossy(&output.stdout).trim().parse().expect("nanoseconds"));
+    }
     times.sort_unstable();
-    println!("install --now until the unit is active (median of {})", times.len());
-    println!("  {:6.2} s", times.get(times.len() / 2).map_or(f64::NAN, |ns| Duration::from_nanos(*ns).as_secs_f64()));
+    println!("install --now until the unit is active (median of {runs})");
+    println!("  {:6.3} s", Duration::from_nanos(times[runs / 2]).as_secs_f64());
 }
 
 /// The time at which a text stands on the console: `[12.345678] …`.
