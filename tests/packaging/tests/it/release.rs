@@ -108,9 +108,9 @@ fn the_bill_of_materials_is_valid_and_names_what_is_in_the_binary() {
             assert!(listed.contains(linked), "{linked} is missing in {listed:?}");
         }
         assert!(tree.lines().count() > 50, "{tree}");
-        assert!(
-            components.iter().all(|component| component["hashes"][0]["content"].is_string()),
-            "each has its checksum"
-        );
+        for component in components {
+            let is_ours = component["bom-ref"].as_str().is_some_and(|place| place.starts_with("path+file://./"));
+            assert!(is_ours || component["hashes"][0]["content"].is_string(), "a checksum for each: {component}");
+        }
     }
 }
