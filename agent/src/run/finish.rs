@@ -1,8 +1,8 @@
 //! From an outcome to a delivered report, or to another attempt; and the tidying up after it.
 
 use std::{
-    fs::File,
     io::{Read, Write},
+    path::Path,
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     on_finish::{Compute, carry_out},
     outcome::{Cause, Fault, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
+    storage::{Entry, Tree},
 };
 
 /// The largest result a job may leave, in bytes.
@@ -133,10 +134,18 @@ impl Run<'_> {
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 
-    /// What the job left in `JOB_RESULT_FILE`; an error says why it cannot be had.
+    /// What the job left in `JOB_RESULT_FILE`; an error says why it cannot be had. What has that name is the job's doing: a link
+    /// does not lead out of the directory, and nothing but a file is opened.
     fn read_result(&self) -> Result<Option<Value>, String> {
-        let Ok(file) = File::open(self.result_dir(self.record.attempt.number).join(RESULT_FILE)) else {
+        let dir = self.result_dir(self.record.attempt.number);
+        let name = Path::new(RESULT_FILE);
+        if dir.join(name).symlink_metadata().is_err() {
             return Ok(None);
+        }
+        let file = match Tree::open(&dir).and_then(|tree| tree.look(name)) {
+            Ok(Entry::File(file)) => file,
+            Ok(Entry::Directory | Entry::Other) => return Err("the result is no file and was dropped".into()),
+            Err(error) => return Err(format!("failed to open the result, which may be no link to elsewhere: {error}")),
         };
         let mut text = Vec::new();
         file.take(MAX_RESULT_BYTES + 1)

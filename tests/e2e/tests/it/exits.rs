@@ -1,5 +1,7 @@
 //! Jobs that end by themselves: each exit has its one cause, and the log is counted to the byte.
 
+use std::fs;
+
 use e2e::{Vm, docker::docker, expect};
 use serde_json::{Value, json};
 
@@ -155,11 +157,20 @@ async fn what_the_job_writes_to_its_result_file_comes_back() {
         ("echo 7 > $JOB_RESULT_FILE; exit 2", json!({"cause": "EXIT_CODE", "result": 7})),
         ("echo no json > $JOB_RESULT_FILE", json!({"cause": "NONE", "result": null, "evidence": ["~result"]})),
         (big, json!({"cause": "NONE", "result": null, "evidence": ["~larger"]})),
-        ("ln -s /etc/passwd $JOB_RESULT_FILE", json!({"cause": "NONE", "result": null})),
+        (
+            "cd ${JOB_RESULT_FILE%/*}; echo 5 > beside; ln -s beside $JOB_RESULT_FILE",
+            json!({"cause": "NONE", "result": 5}),
+        ),
+        ("ln -s HOST_FILE $JOB_RESULT_FILE", json!({"cause": "NONE", "result": null, "evidence": ["~link"]})),
+        ("mkfifo $JOB_RESULT_FILE", json!({"cause": "NONE", "result": null, "evidence": ["~no file"]})),
+        ("mkdir $JOB_RESULT_FILE", json!({"cause": "NONE", "result": null, "evidence": ["~no file"]})),
     ];
     for (script, expected) in cases {
         let Some(vm) = Vm::with_docker().await else { return };
-        expect(&vm.run_job(script, json!({"container": {"user": "1000:1000"}})).await, &expected);
+        let secret = vm.dir().join("secret.json");
+        fs::write(&secret, "{\"host\": 1}").unwrap();
+        let script = script.replace("HOST_FILE", secret.to_str().unwrap());
+        expect(&vm.run_job(&script, json!({"container": {"user": "1000:1000"}})).await, &expected);
     }
 }
 
