@@ -33,6 +33,21 @@ async fn guest_attributes_hold_state_heartbeat_and_report() {
     }
 }
 
+/// However often its state changed before: the server takes ten writes a minute.
+#[tokio::test]
+async fn the_report_of_a_job_that_was_tried_often_gets_there() {
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
+        let report = vm.run_job("exit 7", json!({"retry": {"max_attempts": 4, "on": ["EXIT_CODE:7"]}})).await;
+        expect(&report, &json!({"cause": "EXIT_CODE", "job": {"attempt": 4}}));
+        let attributes = vm.cloud.guest_attributes();
+        let there: Value = serde_json::from_slice(&attributes["vmjob/report"]).unwrap();
+        assert_eq!(there, report);
+        assert_eq!(attributes["vmjob/state"], b"DELIVERED");
+        assert!(writes(&vm).len() <= 8, "{:#?}", writes(&vm));
+    }
+}
+
 #[tokio::test]
 async fn a_report_that_nobody_takes_is_still_there() {
     let vm = Vm::without_docker(Config::default()).await;
