@@ -145,7 +145,9 @@ impl Run<'_> {
         let file = match Tree::open(&dir).and_then(|tree| tree.look(name)) {
             Ok(Entry::File(file)) => file,
             Ok(Entry::Directory | Entry::Other) => return Err("the result is no file and was dropped".into()),
-            Err(error) => return Err(format!("failed to open the result, which may be no link to elsewhere: {error}")),
+            Err(error) => {
+                return Err(format!("failed to open the result: {error}; a link has to stay in its directory"));
+            }
         };
         let mut text = Vec::new();
         file.take(MAX_RESULT_BYTES + 1)
