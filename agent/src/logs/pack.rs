@@ -7,8 +7,11 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::mpsc::{SyncSender, sync_channel},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, Thread},
 };
 
 use miniz_oxide::deflate::core::{
@@ -29,36 +32,50 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// What is written before it has its name.
 const UNFINISHED: &str = "unfinished";
 
-/// The thread, which ends when this does and all parts are packed.
+/// The thread. It ends when this does, and all parts are packed.
 pub(super) struct Packer {
-    wake: SyncSender<()>,
-    ended: oneshot::Receiver<()>,
+    thread: Thread,
+    is_over: Arc<AtomicBool>,
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Packer {
+    /// Packs what is ready in `dir` whenever it is woken.
     pub(super) fn start(dir: PathBuf, checkpoint: PathBuf) -> Self {
-        let (wake, woken) = sync_channel(1);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let is_last = Arc::clone(&is_over);
         let (end, ended) = oneshot::channel();
-        thread::spawn(move || {
-            for () in woken {
+        let thread = thread::spawn(move || {
+            loop {
+                let is_last = is_last.load(Ordering::Acquire);
                 if let Err(error) = pack_all(&dir, &checkpoint) {
                     warn!("part of the log cannot be compressed for the bucket yet: {error}");
                 }
+                if is_last {
+                    return end.send(());
+                }
+                // Woken meanwhile, it does not wait.
+                thread::park();
             }
-            end.send(())
         });
-        Self { wake, ended }
+        Self { thread: thread.thread().clone(), is_over, ended: Some(ended) }
     }
 
     /// There are parts that are ready.
     pub(super) fn wake(&self) {
-        // Where it is awake, or about to be, it sees them anyway.
-        let _ = self.wake.try_send(());
+        self.thread.unpark();
     }
 
-    /// Resolves when all parts are packed that can be.
-    pub(super) fn end(self) -> oneshot::Receiver<()> {
-        self.ended
+    /// What is returned ends when all parts are packed that can be.
+    pub(super) fn end(mut self) -> Option<oneshot::Receiver<()>> {
+        self.ended.take()
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        self.wake();
     }
 }
 

@@ -130,7 +130,7 @@ impl Spool {
 
     /// Nothing more will come. What is returned ends when all parts are packed that can be; `None` if it was returned before.
     pub(super) fn end(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.packer.take().map(Packer::end)
+        self.packer.take().and_then(Packer::end)
     }
 
     /// The newest tell most of a job that failed. Nothing is counted here: what is missing in the end is what is not in the bucket.

@@ -74,10 +74,10 @@ impl Run<'_> {
         if self.log_upload.is_none()
             && let (Some(spool), Some(destination)) = (self.spool_dir(job), self.destination(job))
         {
-            let storage = self.storage();
+            let (storage, sessions) = (self.storage(), self.sessions_dir());
             self.log_upload = Some(LogUpload(tokio::spawn(async move {
                 loop {
-                    let pause = match send_parts(&storage, &spool, &destination.parts).await {
+                    let pause = match send_parts(&storage, &spool, &destination.parts, &sessions).await {
                         Ok(()) => LOOK_INTERVAL,
                         Err(error) => {
                             warn!("the log is not in the bucket yet: {error}");
@@ -152,7 +152,7 @@ impl Run<'_> {
         to: &Location,
     ) -> Result<(), StorageError> {
         let stream = STREAMS[index];
-        send_parts(storage, spool, parts).await?;
+        send_parts(storage, spool, parts, &self.sessions_dir()).await?;
         let names = async |kind: &str| {
             let prefix = parts.sibling(&format!("{}{stream}-{kind}", parts.name));
             let (mut names, mut page_token) = (Vec::new(), None);
@@ -186,7 +186,7 @@ impl Run<'_> {
 }
 
 /// Uploads the parts that are ready, oldest first, and removes them. One that is there already was sent by an agent that died.
-async fn send_parts(storage: &Storage, spool: &Path, parts: &Location) -> Result<(), StorageError> {
+async fn send_parts(storage: &Storage, spool: &Path, parts: &Location, sessions: &Path) -> Result<(), StorageError> {
     let entries = fs::read_dir(spool).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut ready: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|kind| kind == "gz")).collect();
     ready.sort();
@@ -196,7 +196,7 @@ async fn send_parts(storage: &Storage, spool: &Path, parts: &Location) -> Result
         let to = parts.sibling(&format!("{}{stream}-part-{number_and_bytes}", parts.name));
         // It may have had to make room meanwhile.
         let Ok(file) = File::open(&path) else { continue };
-        match storage.upload(file, &path, &to, Traits { only_new: true, ..TRAITS }, None).await {
+        match storage.upload(file, &path, &to, Traits { only_new: true, ..TRAITS }, Some(sessions)).await {
             Err(error) if !error.is_status(StatusCode::PRECONDITION_FAILED) => return Err(error),
             _ => {}
         }

@@ -126,6 +126,21 @@ async fn parts_are_there_while_the_job_runs_and_many_become_one() {
     }
 }
 
+/// However little a job says, a VM that vanishes takes no more than the last minute of it along.
+#[tokio::test]
+async fn the_log_of_a_quiet_job_is_a_minute_behind_at_most() {
+    const MINUTE: Duration = Duration::from_mins(1);
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.set_job("echo first; echo x >>/shared/starts; while [ ! -e /shared/go ]; do echo more; sleep 1; done", upload());
+    let agent = vm.start();
+    vm.until_started().await;
+    let part = until_within(MINUTE, "a part", async || parts(&vm).first().cloned()).await;
+    let told = gzip(&["-dc"], &vm.cloud.object("b", &part).unwrap().content);
+    assert!(told.starts_with(b"first\nmore\nmore\n"), "{}", String::from_utf8_lossy(&told));
+    fs::write(vm.dir().join("shared/go"), "").unwrap();
+    expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}]}));
+}
+
 #[tokio::test]
 async fn a_bucket_that_fails_harms_nobody() {
     type Break = fn(&Vm);
