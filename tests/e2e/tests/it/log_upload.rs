@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Vm, expect, files, until, until_within};
 use serde_json::{Value, json};
@@ -124,6 +124,26 @@ async fn parts_are_there_while_the_job_runs_and_many_become_one() {
         assert!(shown(&vm, &format!("logs/{}/1/stdout.log", vm.id())) == said);
         assert_eq!(parts(&vm), [""; 0]);
     }
+}
+
+/// Of a Spot VM's last seconds a bucket that does not answer takes none from the report.
+#[tokio::test]
+async fn a_preempted_job_s_report_does_not_wait_for_its_log() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.cloud.script_storage("/upload", "hang*100".parse().unwrap());
+    vm.set_job("seq 100000; echo up >/shared/starts; sleep 1000", upload());
+    let agent = vm.start();
+    vm.until_running().await;
+    let notice = Instant::now();
+    vm.cloud.set("instance/preempted", "TRUE");
+    let report = vm.finish(agent).await;
+    let taken = notice.elapsed();
+    expect(
+        &report,
+        &json!({"cause": "PREEMPTED", "uploads": [{"from": "stdout", "files": 0, "error": "~time ran out"}],
+                "logs": {"stdout_lines": 100_000, "tail": "~\n100000\n"}}),
+    );
+    assert!(taken < Duration::from_secs(27), "{taken:?}");
 }
 
 /// However little a job says, a VM that vanishes takes no more than the last minute of it along.
