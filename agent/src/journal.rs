@@ -107,6 +107,8 @@ pub struct Attempt {
     pub outputs_begun: bool,
     /// The streams whose log is one object, and whose parts are no longer needed.
     pub logs_composed: Vec<String>,
+    /// Bytes of stdout and of stderr that are not in it.
+    pub logs_missing: [u64; 2],
 }
 
 /// The record. Everything that a restarted agent needs, and no secrets.
@@ -244,21 +246,26 @@ impl Journal {
         }
     }
 
+    /// Where [`Journal::save_logs`] writes.
+    pub fn logs_file(&self) -> PathBuf {
+        self.dir.join(LOGS)
+    }
+
     /// What is known of the logs so far. Not synced: after a power cut the log itself is read again.
     pub fn save_logs(&self, logs: &impl Serialize) -> io::Result<()> {
         let temporary = self.dir.join("logs.json.new");
         fs::write(&temporary, serde_json::to_vec(logs)?)?;
-        fs::rename(temporary, self.dir.join(LOGS))
+        fs::rename(temporary, self.logs_file())
     }
 
     /// `None` where there is nothing, or nothing readable, to go on from.
     pub fn load_logs<T: for<'de> Deserialize<'de>>(&self) -> Option<T> {
-        serde_json::from_slice(&fs::read(self.dir.join(LOGS)).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.logs_file()).ok()?).ok()
     }
 
     /// Forgets the logs so far, for another attempt or another job.
     pub fn clear_logs(&self) -> io::Result<()> {
-        match fs::remove_file(self.dir.join(LOGS)) {
+        match fs::remove_file(self.logs_file()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

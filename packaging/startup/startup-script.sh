@@ -247,7 +247,7 @@ write_report() { # FILE
 "image":{"ref":null,"digest":null},
 "times":{"agent_started_at":"$STARTED_AT","pull_started_at":null,"started_at":null,"finished_at":null},
 "durations_s":{"pull":null,"run":null},
-"usage":{"cpu_s":null,"peak_memory_bytes":null,"oom_kills":null},
+"usage":{"cpu_s":null,"peak_memory_bytes":null,"oom_kills":null,"read_bytes":null,"written_bytes":null},
 "logs":{"stdout_bytes":0,"stderr_bytes":0,"stdout_lines":0,"stderr_lines":0,
 "head":"","tail":"","errors":[],"omitted_bytes":0,"uri":null},
 "result":null,"uploads":[],

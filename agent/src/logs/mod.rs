@@ -3,12 +3,14 @@
 
 mod forward;
 mod json_file;
+mod pack;
 mod spool;
 mod stream;
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tracing::warn;
 pub use vmjob_logs::LogSummary;
 use vmjob_logs::{Stream, Summary};
@@ -16,10 +18,12 @@ use vmjob_logs::{Stream, Summary};
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
-    spool::Spool,
     stream::Attached,
 };
-pub use self::{spool::Parts, stream::OutputStream};
+pub use self::{
+    spool::{Parts, Spool},
+    stream::OutputStream,
+};
 use crate::mask::{MaskPlace, Masks};
 
 /// Where all output goes, in blocks as they were read, whatever its source.
@@ -99,6 +103,11 @@ impl Checkpoint {
     pub fn mask_place(&self) -> MaskPlace {
         self.masks
     }
+
+    /// What has come of the parts for a bucket.
+    pub fn parts(&self) -> Parts {
+        self.parts
+    }
 }
 
 /// The log being read.
@@ -113,17 +122,16 @@ pub struct Logs {
 
 impl Logs {
     /// Goes on from `checkpoint`, which may be empty, without a source yet. `forward` repeats the output on stdout. Whatever is shown
-    /// or kept goes through `masks`; in `spool_dir` it is kept for a bucket.
+    /// or kept goes through `masks`; in `spool` it is kept for a bucket.
     pub fn resume(
         checkpoint: Checkpoint,
         summary_bytes: usize,
         forward: bool,
         masks: Option<Masks>,
-        spool_dir: Option<PathBuf>,
+        spool: Option<Spool>,
     ) -> Self {
-        let Checkpoint { mut summary, place, parts, .. } = checkpoint;
+        let Checkpoint { mut summary, place, .. } = checkpoint;
         summary.set_budget(summary_bytes);
-        let spool = spool_dir.map(|dir| Spool::resume(dir, parts));
         let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
         let intake = Intake { outlets: Outlets { summary, spool, forward: forward.then(Forward::start) }, masks };
         Self { source: Source::Missing, place, intake, broke_off: false }
@@ -229,6 +237,11 @@ impl Logs {
     /// Of stdout and of stderr, so far.
     pub fn bytes_seen(&self) -> [u64; 2] {
         self.intake.outlets.summary.bytes_seen().into()
+    }
+
+    /// Nothing more will come: what is returned ends when all parts are packed that can be.
+    pub fn end_parts(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.intake.outlets.spool.as_mut().and_then(Spool::end)
     }
 
     pub fn parts(&self) -> Parts {

@@ -1,7 +1,6 @@
-//! The whole log on its way to a bucket: compressed as it comes, in parts on disk, each a gzip member of its own, so that parts put
-//! together are the log. Bytes of the two streams go in. A part ends where a checkpoint of the log does, so that a restarted agent
-//! goes on without a gap or a repeat: what came after the checkpoint is read again, and its parts begun anew.
-//! Source: RFC 1951, RFC 1952.
+//! The whole log on its way to a bucket: parts on disk, as the job wrote them, which [`super::pack`] compresses. Bytes of the two streams
+//! go in, and cost the reader a write. A part ends where a checkpoint of the log does, so that a restarted agent goes on without a gap
+//! or a repeat: what came after the checkpoint is read again, and its parts begun anew.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -11,108 +10,97 @@ use std::{
     time::{Duration, Instant},
 };
 
-use miniz_oxide::deflate::core::{
-    CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output, create_comp_flags_from_zip_params,
-};
 use serde::{Deserialize, Serialize};
-
-use crate::crc::Crc32;
+use tokio::sync::oneshot;
+use tracing::warn;
 use vmjob_logs::Stream;
 
-/// Packed bytes of a part, or its age, that end it: a VM that vanishes has lost no more.
-const MAX_PART_BYTES: u64 = 8 << 20;
-const MAX_PART_AGE: Duration = Duration::from_secs(50);
-/// Of a bucket that is slow or away as much is kept on disk; beyond that the oldest parts go.
-const MAX_SPOOL_BYTES: u64 = 256 << 20;
-/// Fast: it is to keep up with any job.
-const LEVEL: i32 = 1;
-/// Without zlib's header.
-const RAW_WINDOW_BITS: i32 = -15;
-const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+use super::pack::{Packer, is_whole};
 
-/// Where a part's file stands: being written; ended, before its checkpoint is on disk; to be uploaded.
-const OPEN: &str = "open";
-const CUT: &str = "cut";
-const READY: &str = "gz";
+/// What ends a part: its bytes, or its age. A VM that vanishes has lost no more than a minute, with what it takes to look for the end of
+/// a part, to compress it and to upload it.
+const MAX_PART_BYTES: u64 = 32 << 20;
+const MAX_PART_AGE: Duration = Duration::from_secs(45);
+/// So much is kept on disk for a bucket that is slow or away, or until it is compressed, with one part that is being written and one that
+/// is being compressed; beyond that the oldest parts go.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// What the checkpoint has of the parts, for stdout and stderr.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
-    /// Those that have ended.
-    ended: [u32; 2],
-    /// Bytes of the log that are in none of them.
-    pub dropped: [u64; 2],
+    /// The number of the last that ended. The streams share them, as they tell which are the oldest.
+    ended: u32,
+    /// Bytes of the log that came, whether or not there was a place for them.
+    pub bytes: [u64; 2],
 }
 
-pub(super) struct Spool {
+/// The parts in one directory.
+pub struct Spool {
     dir: PathBuf,
     parts: Parts,
     open: [Option<Part>; 2],
+    packer: Option<Packer>,
+    /// Of parts that have ended.
+    max_bytes: u64,
+    has_lost: bool,
 }
 
 struct Part {
     path: PathBuf,
     file: File,
-    compressor: Box<CompressorOxide>,
-    crc: Crc32,
     bytes: u64,
-    packed_bytes: u64,
     began: Instant,
 }
 
 impl Spool {
-    /// Goes on from `parts` in `dir`. What was written after them is forgotten: it will come again.
-    pub(super) fn resume(dir: PathBuf, parts: Parts) -> Self {
-        let spool = Self { dir, parts, open: [None, None] };
-        for (path, name) in spool.files(&[OPEN, CUT, READY]) {
-            let is_known = name.number <= parts.ended[name.index] && name.kind != OPEN;
-            if !is_known {
+    /// Goes on from `parts` in `dir`. What was written after them is forgotten: it will come again. The checkpoints are in `checkpoint`.
+    pub fn resume(dir: PathBuf, checkpoint: PathBuf, parts: Parts) -> Self {
+        for (path, name) in files(&dir, &[Kind::Open, Kind::Cut, Kind::Ready, Kind::Packing, Kind::Packed]) {
+            let is_known = name.number <= parts.ended && name.kind != Kind::Open;
+            if !is_known || (name.kind == Kind::Packed && !is_whole(&path, name.bytes)) {
                 let _ = fs::remove_file(path);
-            } else if name.kind == CUT {
-                let _ = fs::rename(&path, path.with_extension(READY));
+            } else if matches!(name.kind, Kind::Cut | Kind::Packing) {
+                let _ = name.turn(&path, Kind::Ready);
             }
         }
-        spool
+        let packer = Some(Packer::start(dir.clone(), checkpoint));
+        Self { dir, parts, open: [None, None], packer, max_bytes: MAX_BYTES - 2 * MAX_PART_BYTES, has_lost: false }
     }
 
     /// A disk that takes no more costs the log, never the job.
     pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) {
         let index = usize::from(stream == Stream::Stderr);
-        if self.open[index].is_none() {
-            let path = self.dir.join(format!("{}-{:06}.{OPEN}", NAMES[index], self.parts.ended[index] + 1));
-            self.open[index] = Part::begin(path).ok();
+        self.parts.bytes[index] += bytes.len() as u64;
+        if let Err(error) = self.write(index, bytes) {
+            if let Some(part) = self.open[index].take() {
+                let _ = fs::remove_file(part.path);
+            }
+            self.lost_some(&error.to_string());
         }
-        if let Some(part) = &mut self.open[index]
-            && part.push(bytes, TDEFLFlush::None).is_err()
-        {
-            self.parts.dropped[index] += part.bytes;
-            let _ = fs::remove_file(&part.path);
-            self.open[index] = None;
-        } else if self.open[index].is_none() {
-            self.parts.dropped[index] += bytes.len() as u64;
-        }
+    }
+
+    fn write(&mut self, index: usize, bytes: &[u8]) -> io::Result<()> {
+        let part = match &mut self.open[index] {
+            Some(part) => part,
+            none => none.insert(Part::begin(&self.dir, index, self.parts.ended + 1)?),
+        };
+        part.bytes += bytes.len() as u64;
+        part.file.write_all(bytes)
     }
 
     /// Whether the open parts are to end now.
     pub(super) fn is_due(&self) -> bool {
-        self.open
-            .iter()
-            .flatten()
-            .any(|part| part.packed_bytes >= MAX_PART_BYTES || part.began.elapsed() >= MAX_PART_AGE)
+        self.open.iter().flatten().any(|part| part.bytes >= MAX_PART_BYTES || part.began.elapsed() >= MAX_PART_AGE)
     }
 
     /// Ends the open parts: what the next checkpoint stands for is in them and those before.
     pub(super) fn cut(&mut self) {
-        for (index, stream) in NAMES.into_iter().enumerate() {
-            let Some(part) = self.open[index].take() else { continue };
-            let (path, bytes) = (part.path.clone(), part.bytes);
-            let number = self.parts.ended[index] + 1;
-            let name = format!("{stream}-{number:06}-{bytes}.{CUT}");
-            if part.end().and_then(|()| fs::rename(&path, self.dir.join(name))).is_ok() {
-                self.parts.ended[index] = number;
-            } else {
-                let _ = fs::remove_file(&path);
-                self.parts.dropped[index] += bytes;
+        let number = self.parts.ended + 1;
+        for index in [0, 1] {
+            let Some(Part { path, bytes, .. }) = self.open[index].take() else { continue };
+            match (Name { index, number, bytes, kind: Kind::Open }).turn(&path, Kind::Cut) {
+                Ok(_) => self.parts.ended = number,
+                Err(error) => self.lost_some(&error.to_string()),
             }
         }
         self.bound();
@@ -122,103 +110,122 @@ impl Spool {
         self.parts
     }
 
-    /// The checkpoint is on disk: its parts may be uploaded.
+    /// The checkpoint is in its file: its parts are ready.
     pub(super) fn commit(&self) {
-        for (path, _) in self.files(&[CUT]) {
-            let _ = fs::rename(&path, path.with_extension(READY));
+        for (path, name) in files(&self.dir, &[Kind::Cut]) {
+            let _ = name.turn(&path, Kind::Ready);
+        }
+        if let Some(packer) = &self.packer {
+            packer.wake();
         }
     }
 
-    /// The newest tell most of a job that failed.
+    /// Nothing more will come. What is returned ends when all parts are packed that can be; `None` if it was returned before.
+    pub(super) fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.packer.take().and_then(Packer::end)
+    }
+
+    /// The newest tell most of a job that failed. Nothing is counted here: what is missing in the end is what is not in the bucket.
     fn bound(&mut self) {
-        let files = self.files(&[CUT, READY]);
+        let files = files(&self.dir, &[Kind::Cut, Kind::Ready, Kind::Packing, Kind::Packed]);
         let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let mut total: u64 = files.iter().map(|(path, _)| size(path)).sum();
         for (path, name) in files {
-            if total <= MAX_SPOOL_BYTES {
+            if total <= self.max_bytes {
                 return;
             }
-            total -= size(&path).min(total);
-            if fs::remove_file(&path).is_ok() {
-                self.parts.dropped[name.index] += name.bytes;
+            let bytes = size(&path);
+            if name.kind != Kind::Packing && fs::remove_file(&path).is_ok() {
+                total -= bytes.min(total);
+                self.lost_some("as much as may be kept on disk waits for the bucket, or to be compressed");
             }
         }
     }
 
-    /// Oldest first.
-    fn files(&self, kinds: &[&str]) -> Vec<(PathBuf, Name)> {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut files: Vec<(PathBuf, Name)> =
-            entries.filter_map(|entry| Some((entry.path(), Name::of(&entry.path(), kinds)?))).collect();
-        files.sort_by_key(|(_, name)| name.number);
-        files
-    }
-}
-
-const NAMES: [&str; 2] = ["stdout", "stderr"];
-
-/// `STREAM-NUMBER-BYTES.KIND`
-struct Name {
-    index: usize,
-    number: u32,
-    bytes: u64,
-    kind: String,
-}
-
-impl Name {
-    fn of(path: &Path, kinds: &[&str]) -> Option<Self> {
-        let kind = path.extension()?.to_str()?.to_owned();
-        let mut words = path.file_stem()?.to_str()?.split('-');
-        let stream = words.next()?;
-        let index = NAMES.iter().position(|name| *name == stream)?;
-        let number = words.next()?.parse().ok()?;
-        let bytes = words.next().map_or(Some(0), |bytes| bytes.parse().ok())?;
-        kinds.contains(&&*kind).then_some(Self { index, number, bytes, kind })
+    fn lost_some(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.has_lost, true) {
+            warn!("the log in the bucket will not be whole: {why}");
+        }
     }
 }
 
 impl Part {
-    fn begin(path: PathBuf) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap_or(Path::new("/")))?;
-        let mut file = File::create(&path)?;
-        file.write_all(&GZIP_HEADER)?;
-        let compressor = CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, RAW_WINDOW_BITS, 0));
-        let began = Instant::now();
-        Ok(Self {
-            path,
-            file,
-            compressor: Box::new(compressor),
-            crc: Crc32::default(),
-            bytes: 0,
-            packed_bytes: 0,
-            began,
-        })
+    fn begin(dir: &Path, index: usize, number: u32) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let path = dir.join(Name { index, number, bytes: 0, kind: Kind::Open }.to_string());
+        Ok(Self { file: File::create(&path)?, path, bytes: 0, began: Instant::now() })
+    }
+}
+
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A part that is being written.
+    Open,
+    /// It has ended, but its checkpoint may not be there yet.
+    Cut,
+    /// To be compressed; and being compressed.
+    Ready,
+    Packing,
+    /// To be uploaded.
+    Packed,
+}
+
+const KINDS: [(Kind, &str); 5] = [
+    (Kind::Open, "open"),
+    (Kind::Cut, "cut"),
+    (Kind::Ready, "ready"),
+    (Kind::Packing, "packing"),
+    (Kind::Packed, "gz"),
+];
+
+/// A file's name: `STREAM-NUMBER-BYTES.KIND`, with the bytes of the log that are in it, once that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name {
+    index: usize,
+    number: u32,
+    bytes: u64,
+    kind: Kind,
+}
+
+impl Name {
+    fn of(path: &Path) -> Option<Self> {
+        let extension = path.extension()?;
+        let (kind, _) = KINDS.into_iter().find(|(_, text)| extension == *text)?;
+        let mut words = path.file_stem()?.to_str()?.split('-');
+        let stream = words.next()?;
+        let index = STREAMS.iter().position(|name| *name == stream)?;
+        Some(Self { index, number: words.next()?.parse().ok()?, bytes: words.next()?.parse().ok()?, kind })
     }
 
-    fn push(&mut self, bytes: &[u8], flush: TDEFLFlush) -> io::Result<()> {
-        self.crc.update(bytes);
-        self.bytes += bytes.len() as u64;
-        let (file, packed_bytes) = (&mut self.file, &mut self.packed_bytes);
-        let mut written = Ok(());
-        let (status, _) = compress_to_output(&mut self.compressor, bytes, flush, |packed| {
-            *packed_bytes += packed.len() as u64;
-            written = file.write_all(packed);
-            written.is_ok()
-        });
-        written?;
-        match status {
-            TDEFLStatus::Okay | TDEFLStatus::Done => Ok(()),
-            _ => Err(io::Error::other("the log cannot be compressed")),
-        }
+    pub(super) fn with_bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
     }
 
-    fn end(mut self) -> io::Result<()> {
-        self.push(&[], TDEFLFlush::Finish)?;
-        self.file.write_all(&self.crc.value().to_le_bytes())?;
-        // Modulo 2³², as gzip wants it.
-        let [a, b, c, d, ..] = self.bytes.to_le_bytes();
-        self.file.write_all(&[a, b, c, d])
+    /// Makes the file one of this kind, at once or not at all, and returns its new path.
+    pub(super) fn turn(self, path: &Path, kind: Kind) -> io::Result<PathBuf> {
+        let new = path.with_file_name(Self { kind, ..self }.to_string());
+        fs::rename(path, &new).map(|()| new)
     }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { index, number, bytes, kind } = *self;
+        write!(f, "{}-{number:06}-{bytes}.{}", STREAMS[index], KINDS[kind as usize].1)
+    }
+}
+
+/// Oldest first.
+pub(super) fn files(dir: &Path, kinds: &[Kind]) -> Vec<(PathBuf, Name)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<(PathBuf, Name)> =
+        entries.filter_map(|entry| Some((entry.path(), Name::of(&entry.path())?))).collect();
+    files.retain(|(_, name)| kinds.contains(&name.kind));
+    files.sort_by_key(|(_, name)| name.number);
+    files
 }
 
 #[cfg(test)]
@@ -227,26 +234,54 @@ mod tests {
 
     use super::*;
 
-    fn unpacked(dir: &Path, stream: &str) -> Vec<u8> {
-        let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| {
-            path.to_string_lossy().contains(stream) && path.extension().is_some_and(|kind| kind == READY)
-        });
-        if paths.is_empty() {
-            return Vec::new();
+    /// A directory with a spool's parts, and a file that stands for the checkpoint's.
+    struct Stage(PathBuf);
+
+    impl Stage {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("vmjob-spool-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("checkpoint"), "").unwrap();
+            Self(dir)
         }
-        paths.sort();
-        let output = Command::new("gzip").arg("-dc").args(paths).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+
+        fn parts(&self) -> PathBuf {
+            self.0.join("parts")
+        }
+
+        fn resume(&self, parts: Parts) -> Spool {
+            Spool::resume(self.parts(), self.0.join("checkpoint"), parts)
+        }
+
+        /// What a bucket would have.
+        fn unpacked(&self, stream: &str) -> Vec<u8> {
+            let mut paths: Vec<_> = files(&self.parts(), &[Kind::Packed]).into_iter().map(|(path, _)| path).collect();
+            paths.retain(|path| path.to_string_lossy().contains(stream));
+            if paths.is_empty() {
+                return Vec::new();
+            }
+            let output = Command::new("gzip").arg("-dc").args(paths).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        }
+    }
+
+    impl Drop for Stage {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn end(spool: &mut Spool) {
+        spool.end().unwrap().blocking_recv().unwrap();
     }
 
     #[test]
     fn parts_are_the_log_whatever_was_begun_anew() {
-        let dir = std::env::temp_dir().join(format!("vmjob-spool-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
+        let stage = Stage::new("anew");
         let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-        let mut spool = Spool::resume(dir.clone(), Parts::default());
+        let mut spool = stage.resume(Parts::default());
         let mut kept = spool.parts();
         for (number, piece) in text.chunks(10_000).enumerate() {
             spool.push(Stream::Stdout, piece);
@@ -258,11 +293,11 @@ mod tests {
                 if is_known {
                     kept = spool.parts();
                 }
-                spool = Spool::resume(dir.clone(), kept);
+                end(&mut spool);
+                spool = stage.resume(kept);
                 if !is_known {
                     // It reads again from the checkpoint on.
-                    let from = unpacked(&dir, "stdout").len();
-                    let errs = unpacked(&dir, "stderr").len();
+                    let [from, errs] = kept.bytes.map(|bytes| usize::try_from(bytes).unwrap());
                     spool.push(Stream::Stdout, &text[from..(number + 1) * 10_000]);
                     spool.push(Stream::Stderr, &b"err\n".repeat(number + 1)[errs..]);
                 }
@@ -274,9 +309,63 @@ mod tests {
         }
         spool.cut();
         spool.commit();
-        assert!(unpacked(&dir, "stdout") == text);
-        assert_eq!(unpacked(&dir, "stderr"), b"err\n".repeat(text.len().div_ceil(10_000)));
-        assert_eq!(spool.parts().dropped, [0, 0]);
-        fs::remove_dir_all(&dir).unwrap();
+        end(&mut spool);
+        assert!(stage.unpacked("stdout") == text);
+        assert_eq!(stage.unpacked("stderr"), b"err\n".repeat(text.len().div_ceil(10_000)));
+        assert_eq!(spool.parts().bytes, [1_200_000, 480]);
+        assert!(files(&stage.parts(), &[Kind::Open, Kind::Cut, Kind::Ready, Kind::Packing]).is_empty());
+    }
+
+    #[test]
+    fn beyond_its_bound_the_oldest_go_and_the_names_of_the_others_tell_what_is_there() {
+        let stage = Stage::new("bound");
+        let mut spool = stage.resume(Parts::default());
+        spool.max_bytes = 100_000;
+        for number in 0..50_u8 {
+            // Without a checkpoint nothing is packed: as if that took longer than all of it.
+            let (stream, piece) = if number % 25 == 24 {
+                (Stream::Stderr, vec![number; 1_000])
+            } else {
+                (Stream::Stdout, vec![number; 10_000])
+            };
+            spool.push(stream, &piece);
+            spool.cut();
+            let files = files(&stage.parts(), &[Kind::Cut]);
+            let total: u64 = files.iter().map(|(path, _)| path.metadata().unwrap().len()).sum();
+            assert!(total <= spool.max_bytes, "{total} bytes are kept");
+        }
+        assert!(spool.has_lost);
+        spool.commit();
+        end(&mut spool);
+        // A late word on stderr is not older than all of stdout.
+        let newest: Vec<u8> = (40..49).flat_map(|number| vec![number; 10_000]).collect();
+        assert!(stage.unpacked("stdout") == newest && stage.unpacked("stderr") == [49; 1_000]);
+        let there: u64 = files(&stage.parts(), &[Kind::Packed]).iter().map(|(_, name)| name.bytes).sum();
+        assert_eq!((there, spool.parts().bytes), (91_000, [480_000, 2_000]));
+    }
+
+    #[test]
+    fn what_a_power_cut_has_shortened_spoils_nothing_else() {
+        let stage = Stage::new("power");
+        let mut spool = stage.resume(Parts::default());
+        let put = |spool: &mut Spool, text: &str| {
+            spool.push(Stream::Stdout, text.as_bytes());
+            spool.cut();
+        };
+        put(&mut spool, "one\n");
+        put(&mut spool, "two\n");
+        spool.commit();
+        end(&mut spool);
+        let mut spool = stage.resume(spool.parts());
+        put(&mut spool, "three\n");
+        put(&mut spool, "four\n");
+        for (stem, bytes) in [("stdout-000001-4.gz", 9), ("stdout-000003-6.cut", 3)] {
+            File::options().write(true).open(stage.parts().join(stem)).unwrap().set_len(bytes).unwrap();
+        }
+        let mut spool = stage.resume(spool.parts());
+        end(&mut spool);
+        assert_eq!(String::from_utf8(stage.unpacked("stdout")).unwrap(), "two\nthrfour\n");
+        let there: u64 = files(&stage.parts(), &[Kind::Packed]).iter().map(|(_, name)| name.bytes).sum();
+        assert_eq!((there, spool.parts().bytes), (12, [19, 0]));
     }
 }

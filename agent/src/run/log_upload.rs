@@ -8,7 +8,10 @@ use std::{
 };
 
 use hyper::StatusCode;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 use super::Run;
@@ -24,6 +27,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const FAILURE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the end of a job waits for a bucket that does not answer.
 const END_PATIENCE: Duration = Duration::from_mins(1);
+const SECOND_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// As the console and `gcloud storage cat` show it: as text.
@@ -70,10 +74,10 @@ impl Run<'_> {
         if self.log_upload.is_none()
             && let (Some(spool), Some(destination)) = (self.spool_dir(job), self.destination(job))
         {
-            let storage = self.storage();
+            let (storage, sessions) = (self.storage(), self.sessions_dir());
             self.log_upload = Some(LogUpload(tokio::spawn(async move {
                 loop {
-                    let pause = match send_parts(&storage, &spool, &destination.parts).await {
+                    let pause = match send_parts(&storage, &spool, &destination.parts, &sessions).await {
                         Ok(()) => LOOK_INTERVAL,
                         Err(error) => {
                             warn!("the log is not in the bucket yet: {error}");
@@ -89,15 +93,18 @@ impl Run<'_> {
     /// Uploads what is left of the log, and makes one object a stream of it, as far as the VM's time goes.
     pub(super) async fn finish_log_upload(&mut self, job: &Job, outcome: &mut Outcome) -> Vec<Upload> {
         let (Some(spool), Some(destination)) = (self.spool_dir(job), self.destination(job)) else { return Vec::new() };
-        self.log_upload = None;
         self.logs(job).end();
         self.save_logs();
-        let (bytes, dropped) = {
-            let logs = self.logs(job);
-            (logs.bytes_seen(), logs.parts().dropped)
-        };
-        let storage = self.storage().with_patience(END_PATIENCE);
+        let (bytes, kept_bytes) = (self.logs(job).bytes_seen(), self.logs(job).parts().bytes);
         let mut end = self.notices.clone();
+        if let Some(packed) = self.logs(job).end_parts() {
+            tokio::select! {
+                _ = timeout(END_PATIENCE, packed) => {}
+                () = end.last_moment() => {}
+            }
+        }
+        self.log_upload = None;
+        let mut storage = self.storage().with_patience(END_PATIENCE);
         let mut uploads = Vec::new();
         for (index, stream) in STREAMS.into_iter().enumerate() {
             if bytes[index] == 0 {
@@ -106,20 +113,23 @@ impl Run<'_> {
             let to = destination.dir.join(&format!("{stream}.log"));
             let finished = tokio::select! {
                 biased;
-                finished = self.finish_stream(&storage, &spool, &destination.parts, stream, &to) => finished,
+                finished = self.finish_stream(&storage, &spool, &destination.parts, index, kept_bytes[index], &to) => finished,
                 () = end.last_moment() => Err(StorageError::Unfit("the VM's time ran out before it was all there".into())),
             };
+            let missing = self.record.attempt.logs_missing[index];
             let mut upload =
                 Upload { from: stream.into(), to: to.to_string(), files: 1, bytes: bytes[index], error: None };
             if let Err(error) = finished {
                 let fix = error.fix(&to.bucket, Access::Write, &storage.account().await);
                 let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
                 (upload.files, upload.bytes) = (0, 0);
+                // One stream has waited for the bucket; the other need not do so again.
+                storage = storage.with_patience(SECOND_PATIENCE);
                 upload.error = Some(format!("{error}{fix}"));
-            } else if dropped[index] > 0 {
-                upload.bytes = bytes[index].saturating_sub(dropped[index]);
-                upload.error =
-                    Some(format!("{} bytes of it had no place on the VM's disk and are missing", dropped[index]));
+            } else if missing > 0 {
+                upload.bytes = bytes[index].saturating_sub(missing);
+                upload.files = u64::from(missing < kept_bytes[index]);
+                upload.error = Some(format!("{missing} bytes of it had no place on the VM's disk and are missing"));
             }
             if let Some(problem) = &upload.error {
                 warn!("{stream} is not whole at {to}: {problem}");
@@ -137,10 +147,12 @@ impl Run<'_> {
         storage: &Storage,
         spool: &Path,
         parts: &Location,
-        stream: &str,
+        index: usize,
+        kept_bytes: u64,
         to: &Location,
     ) -> Result<(), StorageError> {
-        send_parts(storage, spool, parts).await?;
+        let stream = STREAMS[index];
+        send_parts(storage, spool, parts, &self.sessions_dir()).await?;
         let names = async |kind: &str| {
             let prefix = parts.sibling(&format!("{}{stream}-{kind}", parts.name));
             let (mut names, mut page_token) = (Vec::new(), None);
@@ -156,7 +168,13 @@ impl Run<'_> {
         // Once it is whole, parts that are still there are only to go: some may be gone already.
         if !self.record.attempt.logs_composed.iter().any(|done| done == stream) {
             let between = format!("{}{stream}-between-", parts.name);
-            storage.compose(names("part-").await?, &between, to, TRAITS).await?;
+            let names = names("part-").await?;
+            // What is there tells what is missing, whoever lost it.
+            let there: u64 = names.iter().filter_map(|name| name.rsplit('-').next()?.parse::<u64>().ok()).sum();
+            if !names.is_empty() {
+                storage.compose(names, &between, to, TRAITS).await?;
+            }
+            self.record.attempt.logs_missing[index] = kept_bytes.saturating_sub(there);
             self.record.attempt.logs_composed.push(stream.to_owned());
             self.save_if_possible();
         }
@@ -168,18 +186,17 @@ impl Run<'_> {
 }
 
 /// Uploads the parts that are ready, oldest first, and removes them. One that is there already was sent by an agent that died.
-async fn send_parts(storage: &Storage, spool: &Path, parts: &Location) -> Result<(), StorageError> {
+async fn send_parts(storage: &Storage, spool: &Path, parts: &Location, sessions: &Path) -> Result<(), StorageError> {
     let entries = fs::read_dir(spool).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut ready: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|kind| kind == "gz")).collect();
     ready.sort();
     for path in ready {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut words = name.split('-');
-        let (stream, number) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let to = parts.sibling(&format!("{}{stream}-part-{number}", parts.name));
+        let (stream, number_and_bytes) = name.split_once('-').unwrap_or_default();
+        let to = parts.sibling(&format!("{}{stream}-part-{number_and_bytes}", parts.name));
         // It may have had to make room meanwhile.
         let Ok(file) = File::open(&path) else { continue };
-        match storage.upload(file, &path, &to, Traits { only_new: true, ..TRAITS }, None).await {
+        match storage.upload(file, &path, &to, Traits { only_new: true, ..TRAITS }, Some(sessions)).await {
             Err(error) if !error.is_status(StatusCode::PRECONDITION_FAILED) => return Err(error),
             _ => {}
         }

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::Run;
 use crate::{
     job::Job,
-    logs::{Checkpoint, Logs},
+    logs::{Checkpoint, Logs, Spool},
     outcome::Outcome,
     runtime::Engine,
 };
@@ -27,7 +27,8 @@ impl Run<'_> {
         self.logs.get_or_insert_with(|| {
             let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
             let masks = Self::masks(secrets, job, checkpoint.mask_place());
-            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward, masks, spool_dir)
+            let spool = spool_dir.map(|dir| Spool::resume(dir, journal.logs_file(), checkpoint.parts()));
+            Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward, masks, spool)
         })
     }
 

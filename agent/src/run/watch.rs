@@ -211,6 +211,10 @@ impl Run<'_> {
                 biased;
                 code = &mut exit => return match code {
                     Ok(code) => {
+                        if let Some(meter) = &meter {
+                            // A process's control group is still there.
+                            meter.sample(&mut self.record.attempt.usage);
+                        }
                         if is_witness {
                             self.record.attempt.exit_seen = Some(code);
                         }

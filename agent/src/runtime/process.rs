@@ -214,6 +214,7 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<(), EngineError> {
             "--property=OOMPolicy=continue",
             "--property=MemoryAccounting=yes",
             "--property=CPUAccounting=yes",
+            "--property=IOAccounting=yes",
             "--property=TasksMax=infinity",
             "--property=LimitNOFILE=1048576",
         ]);

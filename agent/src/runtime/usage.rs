@@ -15,6 +15,9 @@ pub struct Usage {
     pub cpu_s: Option<f64>,
     pub peak_memory_bytes: Option<u64>,
     pub oom_kills: Option<u64>,
+    /// From and to block devices: what the page cache served is not in it, and what it has not written yet neither.
+    pub read_bytes: Option<u64>,
+    pub written_bytes: Option<u64>,
 }
 
 /// The open files of one control group.
@@ -24,6 +27,8 @@ pub struct Meter {
     peak_memory: Option<File>,
     /// Holds `oom_kill` among others.
     oom: Option<File>,
+    /// Holds a line for each device and kind of access (v1), or for each device (v2).
+    io: Option<File>,
 }
 
 impl Meter {
@@ -45,7 +50,7 @@ impl Meter {
             })
         };
         let open = |directory: Option<&PathBuf>, file: &str| File::open(directory?.join(file)).ok();
-        let (memory, cpuacct, unified) = (path("memory"), path("cpuacct"), path(""));
+        let (memory, cpuacct, blkio, unified) = (path("memory"), path("cpuacct"), path("blkio"), path(""));
         let either = |v1: Option<&PathBuf>, v1_file: &str, v2_file: &str| {
             open(v1, v1_file).or_else(|| open(unified.as_ref(), v2_file))
         };
@@ -53,6 +58,7 @@ impl Meter {
             cpu: either(cpuacct.as_ref(), "cpuacct.usage", "cpu.stat"),
             peak_memory: either(memory.as_ref(), "memory.max_usage_in_bytes", "memory.peak"),
             oom: either(memory.as_ref(), "memory.oom_control", "memory.events"),
+            io: either(blkio.as_ref(), "blkio.throttle.io_service_bytes_recursive", "io.stat"),
         }
     }
 
@@ -68,11 +74,15 @@ impl Meter {
         usage.peak_memory_bytes = peak.or(usage.peak_memory_bytes);
         let kills = read(self.oom.as_ref()).and_then(|text| field(&text, "oom_kill"));
         usage.oom_kills = kills.or(usage.oom_kills);
+        if let Some((read, written)) = read(self.io.as_ref()).as_deref().and_then(io_bytes) {
+            (usage.read_bytes, usage.written_bytes) = (Some(read), Some(written));
+        }
     }
 }
 
 fn read(file: Option<&File>) -> Option<String> {
-    let mut text = [0; 1024];
+    // The longest has some 150 bytes a device.
+    let mut text = [0; 8192];
     let length = file?.read_at(&mut text, 0).ok()?;
     Some(String::from_utf8_lossy(&text[..length]).into_owned())
 }
@@ -82,9 +92,41 @@ fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// Bytes read and written, of all devices: of `8:0 Read 4096` and `8:0 Write 0` (v1), or `8:0 rbytes=4096 wbytes=0 …` (v2). A kernel that
+/// does not count says nothing but `Total 0` (v1: from Linux 6.10 on, until somebody sets a limit).
+fn io_bytes(text: &str) -> Option<(u64, u64)> {
+    let sum = |old: &str, new: &str| {
+        let bytes = |line: &str| {
+            let mut words = line.split(' ').skip(1);
+            let after = |word: &str| word.strip_prefix(new)?.parse::<u64>().ok();
+            words.clone().find_map(after).or_else(|| words.find(|word| *word == old).and(words.next())?.parse().ok())
+        };
+        text.lines().filter_map(bytes).sum()
+    };
+    (text.trim() != "Total 0").then(|| (sum("Read", "rbytes="), sum("Write", "wbytes=")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_devices_is_added_up() {
+        let v1 = "254:16 Read 8192\n254:16 Write 1\n254:16 Sync 8193\n254:16 Async 0\n254:16 Discard 0\n254:16 Total 8193\n\
+                  8:0 Read 10485760\n8:0 Write 31481856\n8:0 Sync 41967616\n8:0 Async 0\n8:0 Discard 512\n8:0 Total 41968128\n\
+                  Total 41976321\n";
+        let v2 = "8:16 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n253:0 \n\
+                  8:0 rbytes=180224 wbytes=5242880 rios=3 wios=6 dbytes=50331648 dios=3021 cost.usage=7\n";
+        for (text, bytes) in [
+            (v1, Some((10_493_952, 31_481_857))),
+            (v2, Some((184_320, 5_242_880))),
+            // Nothing was read or written yet; nothing is counted.
+            ("", Some((0, 0))),
+            ("Total 0\n", None),
+        ] {
+            assert_eq!(io_bytes(text), bytes, "{text}");
+        }
+    }
 
     #[test]
     fn both_versions_of_control_groups_are_read() {
@@ -93,6 +135,8 @@ mod tests {
             ("memory/docker/c/memory.max_usage_in_bytes", "4096\n"),
             ("memory/docker/c/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
             ("cpuacct/docker/c/cpuacct.usage", "1500000000\n"),
+            ("blkio/docker/c/blkio.throttle.io_service_bytes_recursive", "8:0 Read 5\n8:0 Write 6\nTotal 11\n"),
+            ("docker/c/io.stat", "8:0 rbytes=7 wbytes=8 rios=1 wios=1\n"),
             ("docker/c/memory.peak", "8192\n"),
             ("docker/c/memory.events", "low 0\noom 1\noom_kill 1\noom_group_kill 0\n"),
             ("docker/c/cpu.stat", "usage_usec 2500000\nuser_usec 1\n"),
@@ -103,10 +147,18 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let mut usage = Usage::default();
-        Meter::open("9:memory:/docker/c\n4:cpu,cpuacct:/docker/c\n0::/other\n", &root).sample(&mut usage);
-        assert_eq!(usage, Usage { cpu_s: Some(1.5), peak_memory_bytes: Some(4096), oom_kills: Some(2) });
+        let wanted = |cpu_s, peak: u64, kills, read, written| Usage {
+            cpu_s: Some(cpu_s),
+            peak_memory_bytes: Some(peak),
+            oom_kills: Some(kills),
+            read_bytes: Some(read),
+            written_bytes: Some(written),
+        };
+        let groups = "9:memory:/docker/c\n7:blkio:/docker/c\n4:cpu,cpuacct:/docker/c\n0::/other\n";
+        Meter::open(groups, &root).sample(&mut usage);
+        assert_eq!(usage, wanted(1.5, 4096, 2, 5, 6));
         Meter::open("0::/docker/c\n", &root).sample(&mut usage);
-        assert_eq!(usage, Usage { cpu_s: Some(2.5), peak_memory_bytes: Some(8192), oom_kills: Some(1) });
+        assert_eq!(usage, wanted(2.5, 8192, 1, 7, 8));
         Meter::open("0::/gone\n", &root).sample(&mut usage);
         assert_eq!(usage.cpu_s, Some(2.5), "what was read stays");
         fs::remove_dir_all(root).unwrap();

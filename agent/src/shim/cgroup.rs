@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// The hierarchies of v1 that a shim makes groups in: what a job is measured by.
-const CONTROLLERS: [&str; 2] = ["memory", "cpuacct"];
+const CONTROLLERS: [&str; 3] = ["memory", "cpuacct", "blkio"];
 /// How long the processes of a shim that was killed may take to be gone.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);

@@ -147,8 +147,8 @@ impl Patience {
         if !error.is_transient() || now >= self.end {
             return Err(error);
         }
-        // The last try comes at the end, whatever the delay.
-        let delay = self.delays.next().unwrap_or_default().min(self.end - now);
+        // The last try comes at the end, whatever the delay, and whatever Cloud Storage wants.
+        let delay = self.delays.next().unwrap_or_default().max(error.wait()).min(self.end - now);
         self.tries += 1;
         if self.tries == 3 {
             warn!("{error}; still trying for {} s", self.all.as_secs());

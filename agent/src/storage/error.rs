@@ -1,10 +1,10 @@
 //! What getting at Cloud Storage may fail with.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use hyper::StatusCode;
 
-use crate::http::Answer;
+use crate::{delivery::retry_after, http::Answer};
 
 /// Of an error's text at most so much is told.
 const MAX_TEXT_BYTES: usize = 300;
@@ -20,7 +20,7 @@ pub enum Access {
 pub enum StorageError {
     /// Cloud Storage answered, with an error.
     #[error("failed to {doing}: Cloud Storage answered {status}{text}")]
-    Status { doing: String, status: u16, text: String },
+    Status { doing: String, status: u16, text: String, wait: Option<Duration> },
     /// There was no answer, or not all of it.
     #[error("failed to {doing}: {reason}")]
     Broken { doing: String, reason: String },
@@ -43,7 +43,7 @@ impl StorageError {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
         let text = if text.is_empty() { String::new() } else { format!(" ({text})") };
-        Self::Status { doing: doing.to_owned(), status: answer.status.as_u16(), text }
+        Self::Status { doing: doing.to_owned(), status: answer.status.as_u16(), text, wait: retry_after(answer) }
     }
 
     pub fn file(path: &Path, source: impl Into<io::Error>) -> Self {
@@ -56,6 +56,14 @@ impl StorageError {
             Self::Status { status, .. } => is_transient(*status),
             Self::Broken { .. } => true,
             Self::Refused { .. } | Self::File { .. } | Self::Write { .. } | Self::Unfit(_) => false,
+        }
+    }
+
+    /// How long Cloud Storage wants us to wait before we ask again.
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Self::Status { wait: Some(wait), .. } => *wait,
+            _ => Duration::ZERO,
         }
     }
 

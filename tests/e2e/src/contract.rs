@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The kinds of fields: each says whether a value is one.
 type Kind = fn(&Value) -> bool;
 
-const FIELDS: [(&str, Kind); 42] = [
+const FIELDS: [(&str, Kind); 44] = [
     ("/version", |value| value == 1),
     ("/job/id", is_name),
     ("/job/attempt", |value| value.as_u64() >= Some(1)),
@@ -38,6 +38,8 @@ const FIELDS: [(&str, Kind); 42] = [
     ("/usage/cpu_s", maybe_seconds),
     ("/usage/peak_memory_bytes", maybe_count),
     ("/usage/oom_kills", maybe_count),
+    ("/usage/read_bytes", maybe_count),
+    ("/usage/written_bytes", maybe_count),
     ("/logs/stdout_bytes", Value::is_u64),
     ("/logs/stderr_bytes", Value::is_u64),
     ("/logs/stdout_lines", Value::is_u64),

@@ -4,9 +4,9 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use e2e::{Vm, expect, until};
+use e2e::{Vm, expect, files, until, until_within};
 use serde_json::{Value, json};
 
 fn upload() -> Value {
@@ -100,7 +100,7 @@ async fn a_restart_leaves_no_gap_and_no_repeat() {
 #[tokio::test]
 async fn parts_are_there_while_the_job_runs_and_many_become_one() {
     for vm in Vm::of_each_kind().await {
-        let script = "echo x >>/shared/starts; head -c 9000000 /dev/urandom | base64 | tee /shared/out; \
+        let script = "echo x >>/shared/starts; head -c 30000000 /dev/urandom | base64 | tee /shared/out; \
                       while [ ! -e /shared/go ]; do sleep 0.1; done";
         vm.set_job(script, upload());
         let agent = vm.start();
@@ -113,7 +113,8 @@ async fn parts_are_there_while_the_job_runs_and_many_become_one() {
         let mut said = said;
         for number in 100..170 {
             let line = format!("part {number}\n");
-            let name = part.replace("part-000001", &format!("part-{number:06}"));
+            let (parts, _) = part.split_once("000001").unwrap();
+            let name = format!("{parts}{number:06}-{}", line.len());
             vm.cloud.put_object("b", &name, gzip(&["-c"], line.as_bytes()));
             said.extend(line.into_bytes());
         }
@@ -123,6 +124,41 @@ async fn parts_are_there_while_the_job_runs_and_many_become_one() {
         assert!(shown(&vm, &format!("logs/{}/1/stdout.log", vm.id())) == said);
         assert_eq!(parts(&vm), [""; 0]);
     }
+}
+
+/// Of a Spot VM's last seconds a bucket that does not answer takes none from the report.
+#[tokio::test]
+async fn a_preempted_job_s_report_does_not_wait_for_its_log() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.cloud.script_storage("/upload", "hang*100".parse().unwrap());
+    vm.set_job("seq 100000; echo up >/shared/starts; sleep 1000", upload());
+    let agent = vm.start();
+    vm.until_running().await;
+    let notice = Instant::now();
+    vm.cloud.set("instance/preempted", "TRUE");
+    let report = vm.finish(agent).await;
+    let taken = notice.elapsed();
+    expect(
+        &report,
+        &json!({"cause": "PREEMPTED", "uploads": [{"from": "stdout", "files": 0, "error": "~time ran out"}],
+                "logs": {"stdout_lines": 100_000, "tail": "~\n100000\n"}}),
+    );
+    assert!(taken < Duration::from_secs(27), "{taken:?}");
+}
+
+/// However little a job says, a VM that vanishes takes no more than the last minute of it along.
+#[tokio::test]
+async fn the_log_of_a_quiet_job_is_a_minute_behind_at_most() {
+    const MINUTE: Duration = Duration::from_mins(1);
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.set_job("echo first; echo x >>/shared/starts; while [ ! -e /shared/go ]; do echo more; sleep 1; done", upload());
+    let agent = vm.start();
+    vm.until_started().await;
+    let part = until_within(MINUTE, "a part", async || parts(&vm).first().cloned()).await;
+    let told = gzip(&["-dc"], &vm.cloud.object("b", &part).unwrap().content);
+    assert!(told.starts_with(b"first\nmore\nmore\n"), "{}", String::from_utf8_lossy(&told));
+    fs::write(vm.dir().join("shared/go"), "").unwrap();
+    expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}]}));
 }
 
 #[tokio::test]
@@ -147,6 +183,46 @@ async fn a_bucket_that_fails_harms_nobody() {
             );
         }
     }
+}
+
+/// A bucket that is away while a job floods its log costs the oldest of the log in the bucket, and the report says how much.
+#[tokio::test]
+async fn of_what_waits_for_a_bucket_no_more_than_its_bound_is_kept_and_the_rest_is_counted() {
+    const BOUND_BYTES: u64 = 256 << 20;
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.cloud.set_storage_permissions(true, false);
+    let script = "echo x >>/shared/starts; head -c 320000000 /dev/urandom | base64; echo said >>/shared/said; \
+                  while [ ! -e /shared/go ]; do sleep 0.1; done; echo last words";
+    vm.set_job(script, upload());
+    let agent = vm.start();
+    let (mut most, mut seen) = (0, 0);
+    until_within(Duration::from_mins(3), "all of the log", async || {
+        let files = files(&vm.state_dir().join("spool-1"));
+        let sizes = files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len());
+        let bytes: u64 = sizes.sum();
+        most = most.max(bytes);
+        // It has come to rest.
+        seen = if bytes == most { 0 } else { seen + 1 };
+        (!vm.shared("said").is_empty() && vm.logs().contains("will not be whole") && seen > 50).then_some(())
+    })
+    .await;
+    assert!(most < BOUND_BYTES, "{most} bytes were on the disk");
+    vm.cloud.set_storage_permissions(true, true);
+    fs::write(vm.dir().join("shared/go"), "").unwrap();
+    let report = vm.finish(agent).await;
+    let said = 320_000_000_u64.div_ceil(3) * 4 + 320_000_000_u64.div_ceil(57) + 11;
+    assert_eq!(report["logs"]["stdout_bytes"], said);
+    let upload = &report["uploads"][0];
+    let bytes = upload["bytes"].as_u64().unwrap();
+    let missing = said - bytes;
+    assert!(missing > 50_000_000 && bytes > 100_000_000, "{report:#}");
+    let sentence = format!("~{missing} bytes of it had no place on the VM's disk and are missing");
+    expect(
+        &report,
+        &json!({"cause": "NONE", "uploads": [{"files": 1, "error": sentence}], "evidence": [sentence], "logs": {"tail": "~last words\n"}}),
+    );
+    let shown = shown(&vm, &format!("logs/{}/1/stdout.log", vm.id()));
+    assert!(shown.len() as u64 == bytes && shown.ends_with(b"=\nlast words\n"));
 }
 
 #[tokio::test]

@@ -33,3 +33,4 @@ mod same_as_docker;
 mod secrets;
 mod service;
 mod stops;
+mod usage;

@@ -77,6 +77,33 @@ async fn what_breaks_on_the_way_goes_on_from_there() {
 }
 
 #[tokio::test]
+async fn a_bucket_says_when_it_wants_to_be_asked_again() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.cloud.put_object("b", "in", "1");
+    vm.cloud.script_storage("GET /storage/v1/b/b/o/in", "429+retry-after=3".parse().unwrap());
+    vm.cloud.script_storage("POST /upload", "503+retry-after=3,429+retry-after=3".parse().unwrap());
+    let mut changes = outputs(&vm, &[("x", "gs://b/x", true)]);
+    changes["inputs"] = json!([{"from": "gs://b/in", "to": vm.shared_path("x")}]);
+    expect(&vm.run_job("true", changes).await, &json!({"cause": "NONE", "uploads": [{"files": 1, "error": null}]}));
+    for (line, times) in [("GET", 2), ("POST", 3)] {
+        let requests = vm.cloud.storage_requests();
+        let at: Vec<Instant> =
+            requests.iter().filter(|request| request.method == line).map(|request| request.at).take(times).collect();
+        assert_eq!(at.len(), times);
+        assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(3)), "{at:?}");
+    }
+    // But no longer than there is patience.
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    vm.cloud.script_storage("POST /upload", "503+retry-after=3600*100".parse().unwrap());
+    vm.set_job("echo 1 >/shared/x", outputs(&vm, &[("x", "gs://b/x", true)]));
+    let mut command = vm.command();
+    command.args(["--storage-patience", "3s"]);
+    let began = Instant::now();
+    expect(&vm.finish(vm.spawn(command)).await, &json!({"cause": "OUTPUT_FAILED", "retryable": true}));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn damage_on_the_way_is_seen_and_what_is_stored_is_whole() {
     for vm in Vm::of_each_kind().await {
         vm.cloud.damage_next_upload();

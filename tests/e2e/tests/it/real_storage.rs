@@ -48,6 +48,10 @@ async fn start(dir: &Path) -> Option<(Child, String)> {
     Some((server, url))
 }
 
+/// Names of files that mean something else in a URL, a shell, or a list.
+const ODD: [&str; 9] =
+    ["a#b", "a?b=c&d", "100%", "%2F", "a+b", " a  b ", "d #1/100%/…/日本語.txt", "-rf", "back\\slash:*[x]~\"'"];
+
 /// What a first job leaves is what a second one finds.
 #[tokio::test]
 async fn what_goes_up_comes_down_again() {
@@ -58,9 +62,14 @@ async fn what_goes_up_comes_down_again() {
         let Some((_server, url)) = start(&vm.dir().join("data")).await else { return };
         let large = content(3_000_000);
         fs::write(vm.dir().join("shared/large"), &large).unwrap();
+        let odd = vm.dir().join("shared/odd");
+        fs::create_dir_all(odd.join("d #1/100%/…")).unwrap();
+        for name in ODD {
+            fs::write(odd.join(name), name).unwrap();
+        }
         let place = |name: &str| vm.shared_path(name);
         vm.set_job(
-            "echo said; mkdir /shared/out; mv /shared/large /shared/out/; : >/shared/out/empty; cp /shared/in/deep/* /shared/out",
+            "echo said; mkdir /shared/out; mv /shared/large /shared/odd /shared/out/; : >/shared/out/empty; cp /shared/in/deep/* /shared/out",
             json!({
                 "inputs": [{"from": "gs://b/in/", "to": place("in")}],
                 "outputs": [{"from": place("out"), "to": "gs://b/up/"}],
@@ -69,8 +78,7 @@ async fn what_goes_up_comes_down_again() {
         );
         let mut command = vm.command();
         command.args(["--storage-endpoint", &url]);
-        let uploads =
-            json!([{"files": 3, "bytes": 3_000_001, "error": null}, {"from": "stdout", "bytes": 5, "error": null}]);
+        let uploads = json!([{"files": 3 + ODD.len(), "bytes": 3_000_001 + ODD.concat().len(), "error": null}, {"from": "stdout", "bytes": 5, "error": null}]);
         expect(&vm.finish(vm.spawn(command)).await, &json!({"cause": "NONE", "uploads": uploads}));
 
         let Some(second) = Vm::of_each_kind().await.into_iter().find(|second| second.kind() == vm.kind()) else {
@@ -88,6 +96,9 @@ async fn what_goes_up_comes_down_again() {
         assert_eq!(fs::read(second.dir().join("shared/one")).unwrap(), large);
         assert_eq!(fs::read_to_string(back.join("a b ü.txt")).unwrap(), "A");
         assert_eq!(fs::read(back.join("empty")).unwrap(), b"");
+        for name in ODD {
+            assert_eq!(fs::read_to_string(back.join("odd").join(name)).unwrap(), name);
+        }
         // Compressed, as it is stored.
         let log = second.dir().join("shared/logs").join(vm.id()).join("1/stdout.log");
         assert_eq!(gzip(&["-dc"], &fs::read(log).unwrap()), b"said\n");

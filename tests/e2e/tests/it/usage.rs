@@ -1,0 +1,45 @@
+//! What the report says that a job used is what the kernel says of its control group.
+
+use e2e::{Vm, expect};
+use serde_json::json;
+
+const BYTES: u64 = 8 << 20;
+
+/// Whether the kernel counts what is read and written is its own affair; the job asks it too.
+#[tokio::test]
+async fn bytes_read_and_written_are_the_kernel_s_count() {
+    for vm in Vm::of_each_kind().await {
+        let script = "dd if=/dev/zero of=/shared/file bs=1M count=8 conv=fsync && \
+            dd if=/shared/file of=/dev/null bs=1M iflag=direct && \
+            group=$(grep -E '^[0-9]+:(|.*,)blkio(,.*|):' /proc/self/cgroup | cut -d: -f3); \
+            unified=$(grep '^0::' /proc/self/cgroup | cut -d: -f3); \
+            for dir in /sys/fs/cgroup/blkio$group /sys/fs/cgroup/blkio /sys/fs/cgroup$unified /sys/fs/cgroup; do \
+              for file in $dir/blkio.throttle.io_service_bytes_recursive $dir/io.stat; do \
+                [ ! -e $file ] || { cat $file >/shared/kernel; break 2; }; done; done; sleep 4";
+        let report = vm.run_job(script, json!({})).await;
+        expect(&report, &json!({"cause": "NONE"}));
+        let kernel = vm.shared("kernel");
+        let count = |old: &str, new: &str| -> Option<u64> {
+            let words: Vec<&str> = kernel.split_whitespace().collect();
+            let v1 = words.windows(2).filter(|pair| pair[0] == old).map(|pair| pair[1]);
+            let v2 = words.iter().filter_map(|word| word.strip_prefix(new));
+            (kernel.trim() != "Total 0" && !kernel.is_empty())
+                .then(|| v1.chain(v2).map(|word| word.parse::<u64>().unwrap()).sum())
+        };
+        let usage = &report["usage"];
+        println!("{:?}: the kernel says {kernel:?}, the report {usage}", vm.kind());
+        for (field, count) in [("read_bytes", count("Read", "rbytes=")), ("written_bytes", count("Write", "wbytes="))] {
+            match (count, usage[field].as_u64()) {
+                // The log may have gone to the disk meanwhile.
+                (Some(count), Some(told)) => {
+                    assert!(told >= count && told < count + BYTES / 2, "{field}: {kernel} {usage}");
+                }
+                (None, told) => assert!(told.is_none_or(|told| told == 0), "{field}: {kernel} {usage}"),
+                (Some(count), None) => panic!("{field} is not told, and is {count}: {kernel} {usage}"),
+            }
+            if let Some(count) = count {
+                assert!(count >= BYTES, "{field}: {kernel}");
+            }
+        }
+    }
+}
