@@ -4,10 +4,10 @@ _vmjob_agent() {
     case $previous in
     --state-dir | --prefix) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --log-format) mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word"); return ;;
-    --metadata-host | --docker-host | --callback-allow | --compute-endpoint | --secretmanager-endpoint | --engine-patience | --metadata-patience | --gpu-patience) return ;;
+    --metadata-host | --docker-host | --callback-allow | --compute-endpoint | --secretmanager-endpoint | --storage-endpoint | --*-patience) return ;;
     esac
-    local options='--metadata-host --docker-host --state-dir --callback-allow --compute-endpoint --secretmanager-endpoint --log-format
-        --engine-patience --metadata-patience --gpu-patience --help --version -h -V' command=
+    local options='--metadata-host --docker-host --state-dir --callback-allow --compute-endpoint --secretmanager-endpoint --storage-endpoint
+        --log-format --engine-patience --pull-patience --metadata-patience --gpu-patience --storage-patience --help --version -h -V' command=
     for command in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $command in
         check) [[ $word == -* ]] || { mapfile -t COMPREPLY < <(compgen -f -- "$word"); return; } ;;

@@ -15,9 +15,12 @@ complete -c vmjob-agent -l state-dir -xa '(__fish_complete_directories)' -d 'Jou
 complete -c vmjob-agent -l callback-allow -x -d 'Also send the token to this host'
 complete -c vmjob-agent -l compute-endpoint -x -d 'Where a VM deletes itself'
 complete -c vmjob-agent -l secretmanager-endpoint -x -d 'Where secrets are read'
+complete -c vmjob-agent -l storage-endpoint -x -d 'Cloud Storage'
 complete -c vmjob-agent -l log-format -xa 'text json' -d "The agent's own log"
 complete -c vmjob-agent -l engine-patience -x -d 'How long to wait for Docker'
+complete -c vmjob-agent -l pull-patience -x -d 'How long a pull may stand still'
 complete -c vmjob-agent -l metadata-patience -x -d 'How long to wait for metadata'
 complete -c vmjob-agent -l gpu-patience -x -d "How long to wait for NVIDIA's driver"
+complete -c vmjob-agent -l storage-patience -x -d 'How long to wait for Cloud Storage'
 complete -c vmjob-agent -s h -l help -d 'Print a summary'
 complete -c vmjob-agent -s V -l version -d 'Print the version'

@@ -2,6 +2,7 @@
 //!
 //! In: a [`Job`]. Out: JSON with every default spelled out, which [`super::parse_spec`] reads as the same job.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -83,7 +84,7 @@ fn container_json(container: &Container) -> Value {
         Gpus::Devices(devices) => json!(devices),
     });
     without_nulls(json!({
-        "image": image, "entrypoint": entrypoint, "args": args, "env": env, "secret_env": secret_env,
+        "image": image, "entrypoint": entrypoint, "args": args, "env": strings(env), "secret_env": strings(secret_env),
         "workdir": workdir, "user": user, "hostname": hostname,
         "mounts": list(mounts, mount), "devices": list(devices, device), "gpus": gpus,
         "cpus": cpus, "memory": memory, "shm_size": shm_size, "pids_limit": pids_limit, "ulimits": ulimits,
@@ -97,7 +98,7 @@ fn container_json(container: &Container) -> Value {
 fn process_json(process: &Process) -> Value {
     let Process { command, env, secret_env, workdir, user } = process;
     without_nulls(json!({
-        "command": command, "env": env, "secret_env": secret_env, "workdir": workdir, "user": user,
+        "command": command, "env": strings(env), "secret_env": strings(secret_env), "workdir": workdir, "user": user,
     }))
 }
 
@@ -136,6 +137,11 @@ fn retry_on(on: &RetryOn) -> String {
 
 fn list<T>(items: &[T], to_json: impl Fn(&T) -> Value) -> Value {
     items.iter().map(to_json).collect()
+}
+
+/// As a whole: entry by entry many would take long.
+fn strings(map: &BTreeMap<String, String>) -> Value {
+    map.iter().map(|(key, value)| (key.clone(), value.as_str())).collect()
 }
 
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> Value {
