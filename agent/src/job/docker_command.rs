@@ -90,7 +90,7 @@ impl Run {
             return Ok(());
         }
         let c = &mut self.container;
-        let text = given.value.as_str();
+        let text = given.value;
         let on = text == "true";
         match given.flag.long {
             "add-host" => c.extra_hosts.push(checks::extra_host(text)?),
