@@ -40,10 +40,7 @@ podman() { # DIR
         >"$1/home/.config/containers/registries.conf"
     printf '%s\n' '[engine]' 'runtime = "runc"' 'cgroup_manager = "cgroupfs"' 'events_logger = "file"' "conmon_path = [\"$1/usr/bin/conmon\"]" \
         "helper_binaries_dir = [\"$1/usr/lib/podman\"]" '[network]' 'network_backend = "netavark"' >"$1/home/containers.conf"
-    cat >"$1/bin/podman" <<EOF
-#!/bin/sh
-HOME=$1/home CONTAINERS_CONF=$1/home/containers.conf LD_LIBRARY_PATH=$1/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch) exec $1/usr/bin/podman "\$@"
-EOF
+    printf '#!/bin/sh\nHOME=%s CONTAINERS_CONF=%s exec %s "$@"\n' "$1/home" "$1/home/containers.conf" "$1/usr/bin/podman" >"$1/bin/podman"
     chmod +x "$1/bin/podman"
 }
 
