@@ -40,6 +40,7 @@ Options:                                                                        
   --storage-endpoint URL       Cloud Storage, for inputs and outputs      [VMJOB_STORAGE_ENDPOINT]
   --log-format text|json       the agent's log, on stderr; default text          [VMJOB_LOG_FORMAT]
   --engine-patience DURATION   wait so long for Docker; default 2m          [VMJOB_ENGINE_PATIENCE]
+  --pull-patience DURATION     let a pull stand still so long; default 2m   [VMJOB_PULL_PATIENCE]
   --metadata-patience DURATION wait so long for metadata; default 5m      [VMJOB_METADATA_PATIENCE]
   --gpu-patience DURATION      wait so long for NVIDIA's driver; default 5m   [VMJOB_GPU_PATIENCE]
   --storage-patience DURATION  wait so long for Cloud Storage; default 10m[VMJOB_STORAGE_PATIENCE]
@@ -92,6 +93,8 @@ pub struct Config {
     pub storage_endpoint: String,
     /// How long to wait for a Docker daemon that does not answer.
     pub engine_patience: Duration,
+    /// How long the pull of an image may stand still.
+    pub pull_patience: Duration,
     /// How long to wait for a metadata server, or for Secret Manager, that does not answer.
     pub metadata_patience: Duration,
     /// How long to wait for the driver of GPUs that are there.
@@ -120,7 +123,7 @@ pub struct Cli {
 }
 
 const COMMANDS: [&str; 5] = ["run", "check", "install", "doctor", "status"];
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 17] = [
     "metadata-host",
     "docker-host",
     "state-dir",
@@ -130,6 +133,7 @@ const OPTIONS: [&str; 16] = [
     "storage-endpoint",
     "log-format",
     "engine-patience",
+    "pull-patience",
     "metadata-patience",
     "gpu-patience",
     "storage-patience",
@@ -192,6 +196,7 @@ impl Cli {
                 Long("storage-endpoint") => config.storage_endpoint = text(&mut parser)?,
                 Long("log-format") => log_format = text(&mut parser)?,
                 Long("engine-patience") => config.engine_patience = patience("--engine-patience", &text(&mut parser)?)?,
+                Long("pull-patience") => config.pull_patience = patience("--pull-patience", &text(&mut parser)?)?,
                 Long("metadata-patience") => {
                     config.metadata_patience = patience("--metadata-patience", &text(&mut parser)?)?;
                 }
@@ -267,6 +272,7 @@ impl Config {
             )),
             storage_endpoint: setting("VMJOB_STORAGE_ENDPOINT", "https://storage.googleapis.com"),
             engine_patience: patience("VMJOB_ENGINE_PATIENCE", "2m")?,
+            pull_patience: patience("VMJOB_PULL_PATIENCE", "2m")?,
             metadata_patience: patience("VMJOB_METADATA_PATIENCE", "5m")?,
             gpu_patience: patience("VMJOB_GPU_PATIENCE", "5m")?,
             storage_patience: patience("VMJOB_STORAGE_PATIENCE", "10m")?,

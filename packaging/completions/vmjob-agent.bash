@@ -7,7 +7,7 @@ _vmjob_agent() {
     --metadata-host | --docker-host | --callback-allow | --compute-endpoint | --secretmanager-endpoint | --storage-endpoint | --*-patience) return ;;
     esac
     local options='--metadata-host --docker-host --state-dir --callback-allow --compute-endpoint --secretmanager-endpoint --storage-endpoint
-        --log-format --engine-patience --metadata-patience --gpu-patience --storage-patience --help --version -h -V' command=
+        --log-format --engine-patience --pull-patience --metadata-patience --gpu-patience --storage-patience --help --version -h -V' command=
     for command in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $command in
         check) [[ $word == -* ]] || { mapfile -t COMPREPLY < <(compgen -f -- "$word"); return; } ;;

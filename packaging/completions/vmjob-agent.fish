@@ -18,6 +18,7 @@ complete -c vmjob-agent -l secretmanager-endpoint -x -d 'Where secrets are read'
 complete -c vmjob-agent -l storage-endpoint -x -d 'Cloud Storage'
 complete -c vmjob-agent -l log-format -xa 'text json' -d "The agent's own log"
 complete -c vmjob-agent -l engine-patience -x -d 'How long to wait for Docker'
+complete -c vmjob-agent -l pull-patience -x -d 'How long a pull may stand still'
 complete -c vmjob-agent -l metadata-patience -x -d 'How long to wait for metadata'
 complete -c vmjob-agent -l gpu-patience -x -d "How long to wait for NVIDIA's driver"
 complete -c vmjob-agent -l storage-patience -x -d 'How long to wait for Cloud Storage'

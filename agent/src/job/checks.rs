@@ -50,7 +50,7 @@ pub(super) fn job_id(text: &str) -> Result<String, Problem> {
 }
 
 pub(super) fn variable_name(name: &str) -> Result<(), Problem> {
-    if name.is_empty() || name.contains(['=', '\0']) {
+    if name.is_empty() || name.bytes().any(|byte| matches!(byte, b'=' | b'\0')) {
         return Err(Problem::new(format!("{} cannot be the name of a variable", quote(name)))
             .fix("a name is not empty and has no ="));
     }

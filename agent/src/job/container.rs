@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::error::{JobError, Problem};
+use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Container, Gpus, Mount, MountKind, Process, Pull, Ulimit};
 use super::{checks, image_ref};
@@ -194,9 +193,9 @@ fn bind(fields: &Fields, target: &str) -> Result<MountKind, JobError> {
 fn gpus(field: &Field) -> Result<Gpus, JobError> {
     let wanted = || field.expected(r#""all", a count from 1 to 64, or a list such as ["0", "1"]"#);
     match field.value() {
-        Value::String(text) if text == "all" => Ok(Gpus::All),
-        Value::Number(_) => field.whole(1..=64).map(Gpus::Count).map_err(|_| wanted()),
-        Value::Array(items) if !items.is_empty() => field.names().map(Gpus::Devices),
+        Json::String(text) if text == "all" => Ok(Gpus::All),
+        Json::Number(_) => field.whole(1..=64).map(Gpus::Count).map_err(|_| wanted()),
+        Json::List(items) if !items.is_empty() => field.names().map(Gpus::Devices),
         _ => Err(wanted()),
     }
 }
@@ -214,13 +213,13 @@ fn ulimits(field: &Field) -> Result<BTreeMap<String, Ulimit>, JobError> {
     for (name, field) in field.entries(r#"an object such as {"nofile": 1048576}"#)? {
         checks::ulimit_name(name).map_err(|problem| field.error(problem))?;
         let ulimit = match field.value() {
-            Value::String(_) => field.checked(checks::ulimit)?,
-            Value::Object(_) => {
+            Json::String(_) => field.checked(checks::ulimit)?,
+            Json::Object(_) => {
                 let fields = field.object(&["soft", "hard"])?;
                 let limit = |name| fields.need(name, "1024", |f| f.whole(-1..=i64::MAX));
                 checks::ulimit_pair(limit("soft")?, limit("hard")?).map_err(|problem| field.error(problem))?
             }
-            Value::Number(_) => {
+            Json::Number(_) => {
                 let limit = field.whole(-1..=i64::MAX)?;
                 Ulimit { soft: limit, hard: limit }
             }

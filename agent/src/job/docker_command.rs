@@ -36,13 +36,19 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
         ));
     };
     let image = image_ref::check(image).map_err(whole)?;
-    let mut run =
-        Run { container: Container::new(image), log_options: BTreeMap::new(), grace: None, ignored: Vec::new() };
+    let mut run = Run {
+        container: Container::new(image),
+        env: Vec::new(),
+        log_options: BTreeMap::new(),
+        grace: None,
+        ignored: Vec::new(),
+    };
     run.container.args = args.to_vec();
     for given in &given {
-        run.set(given).map_err(|problem| problem.at(ATTRIBUTE, &*given.shown))?;
+        run.set(given).map_err(|problem| problem.at(ATTRIBUTE, given.shown()))?;
     }
-    let Run { mut container, log_options, grace, ignored } = run;
+    let Run { mut container, env, log_options, grace, ignored } = run;
+    container.env = env.into_iter().collect();
     container.log_options = log_options;
     container.bound_the_log();
     let mut job = Job::new(Work::Container(container));
@@ -68,6 +74,8 @@ fn after_run(words: &[String]) -> Result<&[String], Problem> {
 /// What the flags make, one after the other; of a repeated one the last counts, as with Docker.
 struct Run {
     container: Container,
+    /// Made a map as a whole: one by one, many would take long.
+    env: Vec<(String, String)>,
     log_options: BTreeMap<String, String>,
     grace: Option<Duration>,
     ignored: Vec<String>,
@@ -77,12 +85,12 @@ impl Run {
     fn set(&mut self, given: &Given) -> Result<(), Problem> {
         if let Fate::Ignored(instead) = given.flag.fate {
             if given.value != "false" {
-                self.ignored.push(format!("{} is ignored: {instead}", given.shown));
+                self.ignored.push(format!("{} is ignored: {instead}", given.shown()));
             }
             return Ok(());
         }
         let c = &mut self.container;
-        let text = given.value.as_str();
+        let text = given.value;
         let on = text == "true";
         match given.flag.long {
             "add-host" => c.extra_hosts.push(checks::extra_host(text)?),
@@ -94,7 +102,7 @@ impl Run {
             "entrypoint" => c.entrypoint = Some(vec![text.to_owned()]),
             "env" => {
                 let (name, value) = variable(text)?;
-                c.env.insert(name, value);
+                self.env.push((name, value));
             }
             "gpus" => c.gpus = Some(docker_values::gpus(text)?),
             "hostname" => c.hostname = Some(checks::hostname(text)?),
@@ -122,7 +130,7 @@ impl Run {
             "read-only" => c.read_only = on,
             "restart" => {
                 restart(text)?;
-                self.ignored.push(format!("{} no is ignored: it is what vmjob does", given.shown));
+                self.ignored.push(format!("{} no is ignored: it is what vmjob does", given.shown()));
             }
             "security-opt" => c.security_opt.push(checks::security_opt(text)?),
             "shm-size" => c.shm_size = docker_values::size(text, checks::shm_size)?,

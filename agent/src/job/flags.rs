@@ -28,12 +28,22 @@ pub(super) enum Fate {
 
 /// One flag as it was given.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct Given<'a> {
     pub(super) flag: &'static Flag,
-    /// As it was written: `-e` or `--env`.
-    pub(super) shown: String,
+    is_long: bool,
     /// `true` or `false` for a flag without a value.
-    pub(super) value: String,
+    pub(super) value: &'a str,
+}
+
+impl Given<'_> {
+    /// As it was written: `-e` or `--env`.
+    pub(super) fn shown(&self) -> String {
+        shown(self.flag, self.is_long)
+    }
+}
+
+fn shown(flag: &Flag, is_long: bool) -> String {
+    if is_long { format!("--{}", flag.long) } else { format!("-{}", flag.short) }
 }
 
 const fn value(long: &'static str, short: &'static str) -> Flag {
@@ -175,7 +185,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Splits the words after `docker run` into flags and what follows them.
-pub(super) fn split(words: &[String]) -> Result<(Vec<Given>, &[String]), JobError> {
+pub(super) fn split(words: &[String]) -> Result<(Vec<Given<'_>>, &[String]), JobError> {
     let mut given = Vec::new();
     let mut rest = words;
     while let Some((word, after)) = rest.split_first() {
@@ -194,7 +204,7 @@ pub(super) fn split(words: &[String]) -> Result<(Vec<Given>, &[String]), JobErro
 }
 
 /// `--env=A=1`, or `--env` with its value in the next word.
-fn long_flag<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> Result<&'a [String], JobError> {
+fn long_flag<'a>(word: &'a str, after: &'a [String], given: &mut Vec<Given<'a>>) -> Result<&'a [String], JobError> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (word, None),
@@ -203,11 +213,11 @@ fn long_flag<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> Res
         let meant = did_you_mean(name, FLAGS.iter().map(|flag| flag.long)).map(|meant| format!("--{meant}"));
         unknown(&format!("--{name}"), meant)
     })?;
-    take(flag, format!("--{name}"), value, after, given)
+    take(flag, true, value, after, given)
 }
 
 /// `-it`, `-eA=1`, `-e=A=1`, `-e` with its value in the next word; the last of several may have a value.
-fn short_flags<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> Result<&'a [String], JobError> {
+fn short_flags<'a>(word: &'a str, after: &'a [String], given: &mut Vec<Given<'a>>) -> Result<&'a [String], JobError> {
     let mut rest = &word[1..];
     while let Some(letter) = rest.chars().next() {
         let (short, tail) = rest.split_at(letter.len_utf8());
@@ -222,14 +232,13 @@ fn short_flags<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> R
                 meant,
             )
         })?;
-        let shown = format!("-{short}");
         if let Some(value) = tail.strip_prefix('=') {
-            return take(flag, shown, Some(value), after, given);
+            return take(flag, false, Some(value), after, given);
         }
         if flag.takes_value {
-            return take(flag, shown, (!tail.is_empty()).then_some(tail), after, given);
+            return take(flag, false, (!tail.is_empty()).then_some(tail), after, given);
         }
-        take(flag, shown, None, after, given)?;
+        take(flag, false, None, after, given)?;
         rest = tail;
     }
     Ok(after)
@@ -237,31 +246,33 @@ fn short_flags<'a>(word: &str, after: &'a [String], given: &mut Vec<Given>) -> R
 
 fn take<'a>(
     flag: &'static Flag,
-    shown: String,
-    value: Option<&str>,
+    is_long: bool,
+    value: Option<&'a str>,
     after: &'a [String],
-    given: &mut Vec<Given>,
+    given: &mut Vec<Given<'a>>,
 ) -> Result<&'a [String], JobError> {
     if let Fate::Refused(advice) = flag.fate {
-        return Err(Problem::new("this flag has no counterpart in a job").fix(advice).at(ATTRIBUTE, shown));
+        return Err(Problem::new("this flag has no counterpart in a job")
+            .fix(advice)
+            .at(ATTRIBUTE, shown(flag, is_long)));
     }
     let (value, after) = match (value, flag.takes_value) {
-        (Some(value), true) => (value.to_owned(), after),
+        (Some(value), true) => (value, after),
         (None, true) => match after.split_first() {
-            Some((value, after)) => (value.clone(), after),
-            None => return Err(Problem::new("the flag has no value").at(ATTRIBUTE, shown)),
+            Some((value, after)) => (value.as_str(), after),
+            None => return Err(Problem::new("the flag has no value").at(ATTRIBUTE, shown(flag, is_long))),
         },
         (value, false) => match value.unwrap_or("true") {
             // As Go's `strconv.ParseBool`.
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => ("true".to_owned(), after),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => ("false".to_owned(), after),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => ("true", after),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => ("false", after),
             other => {
                 let problem = format!("expected true or false, found {}", quote(other));
-                return Err(Problem::new(problem).at(ATTRIBUTE, shown));
+                return Err(Problem::new(problem).at(ATTRIBUTE, shown(flag, is_long)));
             }
         },
     };
-    given.push(Given { flag, shown, value });
+    given.push(Given { flag, is_long, value });
     Ok(after)
 }
 

@@ -1,17 +1,34 @@
 //! JSON read strictly: a key given twice is an error, and every error has its line and column.
 //!
-//! In: text. Out: a [`Value`]. `serde_json` alone would let the last of two equal keys win in silence.
+//! In: text. Out: a [`Json`], whose strings are slices of the text wherever nothing is escaped in them: the largest jobs are
+//! tens of thousands of strings. `serde_json` alone would let the last of two equal keys win in silence.
 
-use std::fmt;
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value, map::Entry};
+use serde_json::Number;
 
 use super::error::{Problem, quote};
 
-pub(super) fn parse(text: &str) -> Result<Value, Problem> {
-    serde_json::from_str::<Strict>(text).map(|strict| strict.0).map_err(|error| {
+/// From here on an object's keys are looked up, and not gone through.
+const MANY_KEYS: usize = 16;
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Json<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    String(Cow<'a, str>),
+    List(Vec<Self>),
+    Object(Object<'a>),
+}
+
+/// In the order of the text.
+pub(super) type Object<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+pub(super) fn parse(text: &str) -> Result<Json<'_>, Problem> {
+    serde_json::from_str(text).map_err(|error| {
         let full = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let what = full.strip_suffix(&place).unwrap_or(&full);
@@ -19,79 +36,94 @@ pub(super) fn parse(text: &str) -> Result<Value, Problem> {
     })
 }
 
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
+impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // `serde_json` stops at 128 levels, so the recursion here is bounded.
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
-struct StrictVisitor;
+struct JsonVisitor;
 
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         formatter.write_str("JSON")
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json<'de>, E> {
+        Ok(Number::from_f64(value).map_or(Json::Null, Json::Number))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_str<E: Error>(self, value: &str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Borrowed(value)))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: Error>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
+        while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(list.into())
+        Ok(Json::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            match object.entry(key) {
-                Entry::Occupied(entry) => {
-                    return Err(A::Error::custom(format_args!("the key {} is given twice", quote(entry.key()))));
-                }
-                Entry::Vacant(entry) => {
-                    let Strict(value) = entries.next_value()?;
-                    entry.insert(value);
-                }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
+        let mut object = Object::new();
+        let mut many = HashSet::new();
+        while let Some(Key(key)) = entries.next_key()? {
+            if object.len() == MANY_KEYS {
+                many.extend(object.iter().map(|(known, _)| known.clone()));
             }
+            let is_new = if object.len() < MANY_KEYS {
+                object.iter().all(|(known, _)| *known != key)
+            } else {
+                many.insert(key.clone())
+            };
+            if !is_new {
+                return Err(A::Error::custom(format_args!("the key {} is given twice", quote(&key))));
+            }
+            object.push((key, entries.next_value()?));
         }
-        Ok(object.into())
+        Ok(Json::Object(object))
+    }
+}
+
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_str(JsonVisitor)? {
+            Json::String(key) => Ok(Self(key)),
+            _ => Err(D::Error::custom("a key is a string")),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -112,7 +144,25 @@ mod tests {
 
     #[test]
     fn good_json_is_what_serde_json_reads() {
-        let text = r#"{"a": [1, -2, 0.5, 18446744073709551615, "x\n", true, null, {}]}"#;
-        assert_eq!(parse(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        let many = (0..99).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(",");
+        for text in [
+            r#"{"a": [1, -2, 0.5, 18446744073709551615, "x\n", "y", true, null, {}], "\u0062": false}"#,
+            &format!("{{{many}}}"),
+        ] {
+            assert_eq!(plain(&parse(text).unwrap()), serde_json::from_str::<Value>(text).unwrap());
+        }
+        let twice = parse(&format!("{{{many},\"\\u006b7\":0}}")).unwrap_err();
+        assert!(format!("{twice:?}").contains("the key \\\"k7\\\" is given twice"), "{twice:?}");
+    }
+
+    fn plain(json: &Json) -> Value {
+        match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => (*value).into(),
+            Json::Number(number) => number.clone().into(),
+            Json::String(text) => (&**text).into(),
+            Json::List(items) => items.iter().map(plain).collect(),
+            Json::Object(entries) => entries.iter().map(|(key, value)| (key.to_string(), plain(value))).collect(),
+        }
     }
 }

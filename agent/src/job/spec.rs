@@ -5,6 +5,7 @@
 use super::checks;
 use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
+use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
 use super::{blocking, doubts, json, settings, text};
@@ -45,7 +46,7 @@ pub fn parse_spec(text: &[u8]) -> Result<Parsed, JobError> {
 }
 
 fn read_job(field: &Field) -> Result<Parsed, JobError> {
-    if !field.value().is_object() {
+    if !matches!(field.value(), Json::Object(_)) {
         return Err(field.expected(&format!("an object such as {EXAMPLE}")));
     }
     let fields = field.object(&FIELDS)?;

@@ -2,6 +2,7 @@
 //!
 //! In: a [`Job`]. Out: JSON with every default spelled out, which [`super::parse_spec`] reads as the same job.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -82,23 +83,31 @@ fn container_json(container: &Container) -> Value {
         Gpus::Count(count) => json!(count),
         Gpus::Devices(devices) => json!(devices),
     });
-    without_nulls(json!({
-        "image": image, "entrypoint": entrypoint, "args": args, "env": env, "secret_env": secret_env,
+    let mut object = without_nulls(json!({
+        "image": image, "entrypoint": entrypoint, "args": args,
         "workdir": workdir, "user": user, "hostname": hostname,
-        "mounts": list(mounts, mount), "devices": list(devices, device), "gpus": gpus,
+        "devices": list(devices, device), "gpus": gpus,
         "cpus": cpus, "memory": memory, "shm_size": shm_size, "pids_limit": pids_limit, "ulimits": ulimits,
         "network": network, "init": init, "read_only": read_only, "privileged": privileged,
         "cap_add": cap_add, "cap_drop": cap_drop, "security_opt": security_opt, "labels": labels,
         "extra_hosts": extra_hosts, "pull": name_of(&PULLS, pull), "tty": tty,
         "log_driver": log_driver, "log_options": log_options,
-    }))
+    }));
+    // Moved in: `json!` would copy what may be large.
+    object["env"] = strings(env);
+    object["secret_env"] = strings(secret_env);
+    object["mounts"] = list(mounts, mount);
+    object
 }
 
 fn process_json(process: &Process) -> Value {
     let Process { command, env, secret_env, workdir, user } = process;
-    without_nulls(json!({
-        "command": command, "env": env, "secret_env": secret_env, "workdir": workdir, "user": user,
-    }))
+    let mut object = without_nulls(json!({
+        "command": command, "workdir": workdir, "user": user,
+    }));
+    object["env"] = strings(env);
+    object["secret_env"] = strings(secret_env);
+    object
 }
 
 fn mount(mount: &Mount) -> Value {
@@ -136,6 +145,11 @@ fn retry_on(on: &RetryOn) -> String {
 
 fn list<T>(items: &[T], to_json: impl Fn(&T) -> Value) -> Value {
     items.iter().map(to_json).collect()
+}
+
+/// Made as a whole: entry by entry, many would take long.
+fn strings(map: &BTreeMap<String, String>) -> Value {
+    map.iter().map(|(key, value)| (key.clone(), value.as_str())).collect()
 }
 
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> Value {

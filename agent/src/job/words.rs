@@ -4,12 +4,35 @@
 //! something or run more than one command, an error that says so: in silence the job would be another one.
 //! <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html> (2.2 and 2.6)
 
-use std::iter::Peekable;
-use std::str::CharIndices;
-
 use super::error::{Problem, quote};
 
-type Chars<'a> = Peekable<CharIndices<'a>>;
+/// A text, and how far it has been read.
+struct Chars<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Chars<'a> {
+    fn next(&mut self) -> Option<(usize, char)> {
+        self.next_if(|_| true)
+    }
+
+    fn next_if(&mut self, is_wanted: impl FnOnce(char) -> bool) -> Option<(usize, char)> {
+        let (at, c) = (self.at, self.text[self.at..].chars().next()?);
+        is_wanted(c).then(|| {
+            self.at += c.len_utf8();
+            (at, c)
+        })
+    }
+
+    /// What comes before the next ASCII character that `ends` it: most of a long line goes by here.
+    fn until(&mut self, ends: impl FnMut(u8) -> bool) -> &'a str {
+        let rest = &self.text[self.at..];
+        let run = &rest[..rest.bytes().position(ends).unwrap_or(rest.len())];
+        self.at += run.len();
+        run
+    }
+}
 
 #[derive(Default)]
 struct Word {
@@ -20,15 +43,15 @@ struct Word {
 
 /// `doubts` gets the patterns, which are passed on as they stand.
 pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>, Problem> {
-    let mut words: Vec<Word> = Vec::new();
+    let mut words = Vec::new();
     // `None` between words: an empty word is one that was written as ''.
     let mut word: Option<Word> = None;
-    let mut chars = text.char_indices().peekable();
+    let mut chars = Chars { text, at: 0 };
     let end = text.trim_end().len();
     while let Some((at, c)) = chars.next() {
         match c {
             ' ' | '\t' | '\r' | '\n' => {
-                words.extend(word.take());
+                words.extend(word.take().map(|word| word.end(doubts)));
                 if c == '\n' && !words.is_empty() && at < end {
                     let problem = "this line begins another command";
                     return Err(error_at(text, text.len() - text[at..].trim_start().len(), problem)
@@ -37,7 +60,7 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
             }
             '\\' => match chars.next() {
                 None | Some((_, '\n')) => {}
-                Some((_, '\r')) if chars.next_if(|(_, c)| *c == '\n').is_some() => {}
+                Some((_, '\r')) if chars.next_if(|c| c == '\n').is_some() => {}
                 Some((_, c)) => word.get_or_insert_default().text.push(c),
             },
             '\'' => single_quoted(text, at, &mut chars, &mut word.get_or_insert_default().text)?,
@@ -50,35 +73,45 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
             }
             c => {
                 let word = word.get_or_insert_default();
-                word.text.push(c);
                 word.pattern |= matches!(c, '*' | '?');
+                chars.until(is_special);
+                word.text.push_str(&text[at..chars.at]);
             }
         }
     }
-    words.extend(word);
-    let patterns = words.iter().filter(|word| word.pattern);
-    doubts.extend(patterns.map(|word| format!("{} is passed on as it stands: no shell expands it", quote(&word.text))));
-    Ok(words.into_iter().map(|word| word.text).collect())
+    words.extend(word.map(|word| word.end(doubts)));
+    Ok(words)
+}
+
+impl Word {
+    fn end(self, doubts: &mut Vec<String>) -> String {
+        if self.pattern {
+            doubts.push(format!("{} is passed on as it stands: no shell expands it", quote(&self.text)));
+        }
+        self.text
+    }
+}
+
+/// Whether a character in the middle of a word may be more than itself.
+fn is_special(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || b"\\'\"$`|;&<>()*?".contains(&byte)
 }
 
 /// Everything up to the next single quote stands for itself.
 fn single_quoted(text: &str, opened_at: usize, chars: &mut Chars, word: &mut String) -> Result<(), Problem> {
-    for (_, c) in chars {
-        if c == '\'' {
-            return Ok(());
-        }
-        word.push(c);
-    }
-    Err(unclosed(text, opened_at))
+    word.push_str(chars.until(|byte| byte == b'\''));
+    chars.next().map(drop).ok_or_else(|| unclosed(text, opened_at))
 }
 
 fn double_quoted(text: &str, opened_at: usize, chars: &mut Chars, word: &mut String) -> Result<(), Problem> {
-    while let Some((at, c)) = chars.next() {
+    loop {
+        word.push_str(chars.until(|byte| matches!(byte, b'"' | b'$' | b'`' | b'\\')));
+        let Some((at, c)) = chars.next() else { return Err(unclosed(text, opened_at)) };
         match c {
             '"' => return Ok(()),
             '$' | '`' if expands(text, at, true) => return Err(expansion(text, at)),
             // Within double quotes a backslash is special before these only.
-            '\\' => match chars.next_if(|(_, c)| matches!(c, '$' | '`' | '"' | '\\' | '\n')) {
+            '\\' => match chars.next_if(|c| matches!(c, '$' | '`' | '"' | '\\' | '\n')) {
                 Some((_, '\n')) => {}
                 Some((_, c)) => word.push(c),
                 None => word.push('\\'),
@@ -86,7 +119,6 @@ fn double_quoted(text: &str, opened_at: usize, chars: &mut Chars, word: &mut Str
             c => word.push(c),
         }
     }
-    Err(unclosed(text, opened_at))
 }
 
 /// Whether a shell would have replaced what begins with the `$` or `` ` `` at `at`.

@@ -156,7 +156,7 @@ impl Run<'_> {
             self.record.attempt.pull_started_at = Some(clock::now());
             let began = Instant::now();
             if let Engine::Docker(docker) = self.engine().await? {
-                let pulled = pull(&docker, &self.metadata, image).await;
+                let pulled = pull(&docker, &self.metadata, image, self.config.pull_patience).await;
                 self.record.attempt.pull_s = Some(seconds(began.elapsed()));
                 pulled?;
             }

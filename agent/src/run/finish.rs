@@ -271,7 +271,11 @@ impl Run<'_> {
     }
 
     async fn try_to_remove_containers(&self) -> Result<(), EngineError> {
-        let engine = self.connect(Duration::from_secs(1)).await?;
+        // Podman takes a second to say which version it is.
+        let engine = match &self.engine {
+            Some(engine) => engine.clone(),
+            None => self.connect(Duration::from_secs(1)).await?,
+        };
         for attempt in 1..=self.record.attempt.number {
             let name = ContainerNames::of(&self.record, attempt).name;
             // One of the same name may be somebody else's.

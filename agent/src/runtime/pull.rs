@@ -4,16 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use bollard::{auth::DockerCredentials, models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
 use futures_util::StreamExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::{DockerEngine, EngineError};
 use crate::{metadata::Metadata, outcome::Failure, retry::Delays};
 
-/// Until the registry's first answer.
-const BEGIN_DEADLINE: Duration = Duration::from_mins(5);
-/// Without any progress.
-const STALL_DEADLINE: Duration = Duration::from_mins(2);
 /// A pull in all, tries included.
 const PULL_DEADLINE: Duration = Duration::from_hours(2);
 const MAX_TRIES: usize = 5;
@@ -26,12 +22,13 @@ pub fn registry_wants_token(image: &str) -> bool {
     host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev")
 }
 
-/// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not.
-pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str) -> Result<(), Failure> {
+/// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not. A try may
+/// stand still for `patience`, and two and a half times as long until the registry's first answer.
+pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str, patience: Duration) -> Result<(), Failure> {
     let end = Instant::now() + PULL_DEADLINE;
     let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
     for tried in 1.. {
-        let Some(failure) = try_pull(engine, metadata, image, end).await.err() else { break };
+        let Some(failure) = try_pull(engine, metadata, image, patience, end).await.err() else { break };
         let delay = delays.next().unwrap_or_default();
         let transient = matches!(failure, Failure::Pull { .. } | Failure::PullStalled { .. });
         let disk_full = failure.cause() == crate::outcome::Cause::DiskFull;
@@ -44,7 +41,13 @@ pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str) -> Re
     Ok(())
 }
 
-async fn try_pull(engine: &DockerEngine, metadata: &Metadata, image: &str, end: Instant) -> Result<(), Failure> {
+async fn try_pull(
+    engine: &DockerEngine,
+    metadata: &Metadata,
+    image: &str,
+    patience: Duration,
+    end: Instant,
+) -> Result<(), Failure> {
     let stalled = |problem: String| Failure::PullStalled { image: image.to_owned(), problem };
     let credentials = if registry_wants_token(image) {
         // A fresh token for each try; without one the registry may still serve a public image.
@@ -64,22 +67,24 @@ async fn try_pull(engine: &DockerEngine, metadata: &Metadata, image: &str, end: 
     };
     let (name, tag) = split(image);
     let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
-    let docker = engine.docker.clone().with_timeout(BEGIN_DEADLINE);
+    let begin_patience = patience * 5 / 2;
+    let docker = engine.docker.clone().with_timeout(begin_patience);
     let mut events = docker.create_image(Some(options), None, credentials);
     let mut progress = Progress::default();
+    let mut deadline = Instant::now() + begin_patience;
     loop {
-        let (deadline, problem) = if progress.seen {
-            (STALL_DEADLINE, "no progress for 2 minutes")
-        } else {
-            (BEGIN_DEADLINE, "it did not begin within 5 minutes")
-        };
-        let left = end.saturating_duration_since(Instant::now());
-        match timeout(deadline.min(left), events.next()).await {
-            Ok(Some(Ok(event))) => progress.take(image, event),
+        match timeout_at(deadline.min(end), events.next()).await {
+            Ok(Some(Ok(event))) => {
+                // Podman goes on sending events when nothing comes any more.
+                if progress.take(image, event) {
+                    deadline = Instant::now() + patience;
+                }
+            }
             Ok(Some(Err(error))) => return Err(classify(image, error.into())),
             Ok(None) => return Ok(()),
-            Err(_) if left < deadline => return Err(stalled("it took more than 2 hours".into())),
-            Err(_) => return Err(stalled(problem.into())),
+            Err(_) if end < deadline => return Err(stalled("it took more than 2 hours".into())),
+            Err(_) if progress.seen => return Err(stalled(format!("no progress for {} s", patience.as_secs()))),
+            Err(_) => return Err(stalled(format!("it did not begin within {} s", begin_patience.as_secs()))),
         }
     }
 }
@@ -129,30 +134,42 @@ struct Progress {
 
 #[derive(Default)]
 struct Layer {
+    status: String,
+    /// Of what its status says: the download, and then the unpacking.
+    current: i64,
+    /// Downloaded.
     bytes: i64,
-    done: bool,
 }
 
 impl Progress {
-    fn take(&mut self, image: &str, event: CreateImageInfo) {
-        self.seen = true;
+    /// Whether the event tells anything new.
+    fn take(&mut self, image: &str, event: CreateImageInfo) -> bool {
         let status = event.status.unwrap_or_default();
+        let mut is_new = !std::mem::replace(&mut self.seen, true);
         if let Some(id) = event.id.filter(|_| !status.starts_with("Pulling from")) {
+            let current = event.progress_detail.and_then(|detail| detail.current);
             let layer = self.layers.entry(id).or_default();
-            layer.done = matches!(status.as_str(), "Pull complete" | "Already exists");
-            if status == "Downloading"
-                && let Some(bytes) = event.progress_detail.and_then(|detail| detail.current)
-            {
-                layer.bytes = bytes;
+            is_new |= layer.status != status || current.is_some_and(|bytes| bytes != layer.current);
+            layer.current = current.unwrap_or(layer.current);
+            if status == "Downloading" {
+                layer.bytes = layer.current;
             }
+            layer.status = status;
         }
         let now = Instant::now();
         if now - *self.logged_at.get_or_insert(now) >= PROGRESS_INTERVAL {
             self.logged_at = Some(now);
             let bytes: i64 = self.layers.values().map(|layer| layer.bytes).sum();
-            let done = self.layers.values().filter(|layer| layer.done).count();
+            let done = self.layers.values().filter(|layer| layer.is_done()).count();
             info!("pulling {image}: {} MB, {done} of {} layers", bytes / 1_000_000, self.layers.len());
         }
+        is_new
+    }
+}
+
+impl Layer {
+    fn is_done(&self) -> bool {
+        matches!(self.status.as_str(), "Pull complete" | "Already exists")
     }
 }
 

@@ -1,5 +1,5 @@
 //! Reading the largest jobs that a metadata value can hold: the whole of `vmjob-agent check` on one, less the same on a small
-//! one. What it takes to print the job again is in it.
+//! one. Each is read once with its last word wrong, so that nothing of it is printed, and once to be printed again.
 
 use std::{
     fs,
@@ -21,41 +21,41 @@ const RUNS: usize = 50;
 
 pub(crate) fn measure(agent: &Path) -> Result<Value> {
     let file = std::env::temp_dir().join(format!("vmjob-bench-spec-{}", std::process::id()));
-    let small = of(agent, &file, r#"{"container": {"image": "a"}}"#)?;
+    let small = of(agent, &file, r#"{"container": {"image": "a"}}"#, 0)?;
     let base = quantile(&small, 0.5);
     println!(
-        "\n## Reading {BYTES} bytes ({RUNS} runs, less {base:.1} ms for a small job)\n| | p50 | p90 | target, p50 |\n|---|---|---|---|"
+        "\n## Reading {BYTES} bytes ({RUNS} runs, less {base:.1} ms for a small job)\n| | p50 | p90 | target, p50 | with printing, p50 |\n|---|---|---|---|---|"
     );
     let mut numbers = json!({});
-    for (name, job) in jobs() {
-        let times: Vec<f64> = of(agent, &file, &job)?.into_iter().map(|time| (time - base).max(0.0)).collect();
-        println!("| {name} | {:.1} ms | {:.1} ms | 5 ms |", quantile(&times, 0.5), quantile(&times, 0.9));
-        numbers[name] = summary(&times);
+    for (name, start, end) in jobs() {
+        let more = |times: Vec<f64>| -> Vec<f64> { times.into_iter().map(|time| (time - base).max(0.0)).collect() };
+        let wrong = if start.starts_with('{') { ", \"on_finish\": \"?\"" } else { " --stop-timeout ?" };
+        let printed = more(of(agent, &file, &format!("{start}{end}"), 0)?);
+        let read = more(of(agent, &file, &format!("{start}{wrong}{end}"), 2)?);
+        let [p50, p90] = [0.5, 0.9].map(|at| quantile(&read, at));
+        println!("| {name} | {p50:.1} ms | {p90:.1} ms | 5 ms | {:.1} ms |", quantile(&printed, 0.5));
+        numbers[name] = summary(&read);
     }
     fs::remove_file(file)?;
     Ok(numbers)
 }
 
-/// Jobs as large as can be, each of one kind.
-fn jobs() -> [(&'static str, String); 5] {
-    let spec = |start: &str, item: &dyn Fn(usize) -> String, end: &str| {
-        let items = fill(start.len() + end.len(), ",", item);
-        format!("{start}{items}{end}")
+/// Jobs as large as can be, each of one kind: its name, and its text in two pieces, between which something small may stand.
+fn jobs() -> [(&'static str, String, &'static str); 5] {
+    const ROOM: usize = 128;
+    let spec = |field: &str, brackets: [&str; 2], item: &dyn Fn(usize) -> String| {
+        let [open, close] = brackets;
+        format!("{{\"container\": {{\"image\": \"a\", \"{field}\": {open}{}{close}}}", fill(ROOM, ",", item))
     };
-    let start = r#"{"container": {"image": "a", "#;
+    let (list, object) = (["[", "]"], ["{", "}"]);
+    let mount = |i| format!(r#"{{"type":"bind","source":"/mnt/{i}","target":"/data/{i}"}}"#);
+    let long = format!("\"{}\"", "x\\n".repeat((BYTES - ROOM) / 3));
     [
-        ("variables", spec(&format!("{start}\"env\": {{"), &|i| format!("\"V{i}\":\"value {i}\""), "}}}")),
-        ("arguments", spec(&format!("{start}\"args\": ["), &|i| format!("\"--argument={i}\""), "]}}")),
-        (
-            "mounts",
-            spec(
-                &format!("{start}\"mounts\": ["),
-                &|i| format!(r#"{{"type":"bind","source":"/mnt/{i}","target":"/data/{i}"}}"#),
-                "]}}",
-            ),
-        ),
-        ("one long argument", format!("{start}\"args\": [\"{}\"]}}}}", "x\\n".repeat((BYTES - 64) / 3))),
-        ("flags", format!("docker run {} a", fill(13, " ", &|i| format!("-e V{i}='value {i}'")))),
+        ("variables", spec("env", object, &|i| format!("\"V{i}\":\"value {i}\"")), "}"),
+        ("arguments", spec("args", list, &|i| format!("\"--argument={i}\"")), "}"),
+        ("mounts", spec("mounts", list, &mount), "}"),
+        ("one long argument", format!("{{\"container\": {{\"image\": \"a\", \"args\": [{long}]}}"), "}"),
+        ("flags", format!("docker run {}", fill(ROOM, " ", &|i| format!("-e V{i}='value {i}'"))), " a"),
     ]
 }
 
@@ -75,7 +75,7 @@ fn fill(taken: usize, separator: &str, item: &dyn Fn(usize) -> String) -> String
 }
 
 /// Milliseconds of each `check`, start and end of the process included.
-fn of(agent: &Path, file: &Path, job: &str) -> Result<Vec<f64>> {
+fn of(agent: &Path, file: &Path, job: &str, exit_code: i32) -> Result<Vec<f64>> {
     fs::write(file, job)?;
     (0..RUNS)
         .map(|_| {
@@ -83,7 +83,7 @@ fn of(agent: &Path, file: &Path, job: &str) -> Result<Vec<f64>> {
             let status =
                 Command::new(agent).arg("check").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
             let time = start.elapsed().as_secs_f64() * 1000.0;
-            if status.success() { Ok(time) } else { Err(format!("check ended with {status}").into()) }
+            if status.code() == Some(exit_code) { Ok(time) } else { Err(format!("check ended with {status}").into()) }
         })
         .collect()
 }

@@ -64,8 +64,15 @@ impl Registry {
     /// Puts an image of its own with the content of the test image there as `NAME`, and takes it from the engine again.
     /// Returns the whole reference.
     pub async fn push(&self, name: &str) -> String {
+        self.push_made_by(name, "true").await
+    }
+
+    /// The same with what `script` makes in it, as a layer of its own.
+    pub async fn push_made_by(&self, name: &str, script: &str) -> String {
         let image = format!("{}/{name}", self.host);
-        let container = docker::docker(&["create", docker::IMAGE, "true"]).await;
+        let run = ["run", "--detach", "--network", "none", docker::IMAGE, "sh", "-c", script];
+        let container = docker::docker(&run).await;
+        docker::docker(&["wait", &container]).await;
         docker::docker(&["commit", "--change", &format!("LABEL name={image}"), &container, &image]).await;
         docker::docker(&["rm", &container]).await;
         let config = self.dir.display().to_string();

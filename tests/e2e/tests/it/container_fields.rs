@@ -130,12 +130,13 @@ async fn a_named_volume_outlives_the_job_and_an_unnamed_one_does_not() {
                             {"type": "volume", "target": "/unnamed"},
                             {"type": "bind", "source": vm.dir().join("shared"), "target": "/shared"}]);
         let script = "cat /named/x 2>/dev/null; { echo kept > /named/x; } 2>/dev/null && echo written || echo refused; \
-                      echo up > /shared/starts; sleep 1";
+                      echo up > /shared/starts; until [ -e /shared/go ]; do sleep 0.1; done";
         vm.set_job(script, json!({"container": {"mounts": mounts}}));
         let agent = vm.start();
         vm.until_running().await;
         let format = r#"{{range .Mounts}}{{if eq .Destination "/unnamed"}}{{.Name}}{{end}}{{end}}"#;
         let unnamed = docker::docker(&["inspect", "-f", format, &vm.container(1)]).await;
+        std::fs::write(vm.dir().join("shared/go"), "").unwrap();
         let head = if read_only { "kept\nrefused\n" } else { "written\n" };
         expect(&vm.finish(agent).await, &json!({"cause": "NONE", "logs": {"head": head}}));
         assert!(!docker::run(&["volume", "inspect", &unnamed]).await.status.success(), "{unnamed} was left behind");

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use e2e::{Registry, Vm, docker, expect, skip};
 use serde_json::json;
@@ -10,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::sleep;
 
 const HOST: &str = "europe-docker.pkg.dev";
 
@@ -27,7 +30,8 @@ async fn is_us() -> bool {
     mounted.unwrap().success()
 }
 
-/// The door. It asks for a password, tells which it was given, and lets everybody in who has one, but not to `/shut/`.
+/// The door. It asks for a password, tells which it was given, and lets everybody in who has one, but not to `/shut/`, and to
+/// `/busy/` only those who have come with another password before.
 async fn door(listener: TcpListener, registry: SocketAddr, given: UnboundedSender<String>) {
     while let Ok((client, _)) = listener.accept().await {
         tokio::spawn(let_in(client, registry, given.clone()));
@@ -49,15 +53,26 @@ async fn let_in(mut client: TcpStream, registry: SocketAddr, given: UnboundedSen
         let refusal = "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         return client.write_all(refusal.as_bytes()).await.ok();
     }
+    static BUSY_WITH: OnceLock<String> = OnceLock::new();
+    if text.contains(" /v2/busy/") && BUSY_WITH.get_or_init(|| password.to_owned()) == password {
+        // Time for the metadata server to change the token.
+        sleep(Duration::from_millis(500)).await;
+        let busy = "HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return client.write_all(busy.as_bytes()).await.ok();
+    }
     let mut registry = TcpStream::connect(registry).await.ok()?;
     registry.write_all(&head).await.ok()?;
     copy_bidirectional(&mut client, &mut registry).await.ok().map(drop)
 }
 
 async fn decoded(given: &mut UnboundedReceiver<String>) -> String {
+    decode(&given.recv().await.unwrap()).await
+}
+
+async fn decode(password: &str) -> String {
     let mut base64 = Command::new("base64");
     let file = format!("/tmp/vmjob-e2e-password.{}", std::process::id());
-    fs::write(&file, given.recv().await.unwrap()).unwrap();
+    fs::write(&file, password).unwrap();
     let output = base64.args(["--decode", &file]).output().await.unwrap();
     fs::remove_file(file).unwrap();
     String::from_utf8(output.stdout).unwrap()
@@ -95,5 +110,23 @@ async fn the_vm_s_token_opens_google_s_registry() {
     expect(&vm.run_job("true", json!({"container": {"image": "127.0.0.1:80/p/r/train:1"}})).await, &denied);
     assert!(given.try_recv().is_err(), "a registry that is not Google's was given a password");
     docker::docker(&["rmi", &image]).await;
+
+    // Each try shows the token that is good then.
+    registry.push("busy/train:1").await;
+    let Some(vm) = Vm::with_docker().await else { return };
+    let busy = format!("{HOST}/busy/train:1");
+    vm.set_job("exit 7", json!({"container": {"image": busy}}));
+    let agent = vm.start();
+    let first = decoded(&mut given).await;
+    vm.cloud.rotate_tokens();
+    expect(&vm.finish(agent).await, &json!({"exit_code": 7, "image": {"digest": "~sha256:"}}));
+    let mut last = first.clone();
+    while let Ok(password) = given.try_recv() {
+        last = password;
+    }
+    assert!(vm.logs().contains("try 2 of 5"), "{}", vm.logs());
+    let second = format!("oauth2accesstoken:{}", vm.tokens()[0]);
+    assert_eq!((decode(&last).await, first == second), (second, false));
+    docker::docker(&["rmi", &busy]).await;
     door.abort();
 }

@@ -56,6 +56,7 @@ async fn an_image_that_cannot_be_had_is_reported_as_what_it_is() {
             &json!({"cause": cause, "exit_code": null, "message": message, "image": {"ref": image, "digest": null}}),
         );
         assert!(report["fix"].is_string(), "{report:#}");
+        assert!(!vm.logs().contains("try 2 of"), "what cannot help is not tried: {}", vm.logs());
         assert_eq!(vm.shared("ran"), "");
     }
 }

@@ -26,6 +26,7 @@ mod on_finish;
 mod outputs;
 mod preflight;
 mod processes;
+mod pulls;
 mod real_storage;
 mod reboots;
 mod restarts;

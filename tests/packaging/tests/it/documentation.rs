@@ -138,8 +138,8 @@ fn bash_completes() {
     };
     assert_eq!(complete("vmjob-agent st"), "status\n");
     assert_eq!(complete("vmjob-agent --log-format j"), "json\n");
-    assert_eq!(complete("vmjob-agent install --p"), "--prefix\n");
-    assert_eq!(complete("vmjob-agent run --p"), "\n");
+    assert_eq!(complete("vmjob-agent install --pr"), "--prefix\n");
+    assert_eq!(complete("vmjob-agent run --pr"), "\n");
     assert_eq!(complete("vmjob-agent check /etc/hostn"), "/etc/hostname\n");
 }
 
