@@ -43,8 +43,8 @@ impl From<&Metadata> for FileId {
 
 /// How many reads may follow one another before the rest of the agent has its turn: a millisecond or two.
 const READS_A_TURN: u32 = 16;
-/// A pause after catching up, so that a chatty job costs a wake-up per helping and not per line.
-const BREATHER: Duration = Duration::from_millis(20);
+/// A pause after catching up, so that a chatty job costs ten wake-ups a second and not one a line.
+const BREATHER: Duration = Duration::from_millis(100);
 
 /// How long a rotation may take, and the pause between two looks at it.
 const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
