@@ -111,12 +111,10 @@ impl JsonFile {
         self.entries.text_bytes_of(self.lost_file_bytes).max(u64::from(self.lost_file_bytes > 0))
     }
 
-    /// Hands everything that is in the log now to `take`.
-    pub(super) async fn rest(&mut self, take: &mut Take<'_>) -> io::Result<()> {
-        while self.read_some(take)? || self.next_file().await? {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
+    /// Hands some of what is in the log now to `take`; false when that was all.
+    pub(super) async fn more(&mut self, take: &mut Take<'_>) -> io::Result<bool> {
+        tokio::task::yield_now().await;
+        Ok(self.read_some(take)? || self.next_file().await?)
     }
 
     /// Waits until there is something to read and hands some of it to `take`.
@@ -312,7 +310,7 @@ mod tests {
 
     async fn read_all(log: &mut JsonFile) -> String {
         let mut text = Vec::new();
-        log.rest(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap();
+        while log.more(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap() {}
         String::from_utf8(text).unwrap()
     }
 
