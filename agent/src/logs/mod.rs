@@ -3,6 +3,7 @@
 
 mod forward;
 mod json_file;
+mod rotated;
 mod spool;
 mod stream;
 
