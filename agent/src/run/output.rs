@@ -51,13 +51,13 @@ impl Run<'_> {
     pub(super) async fn drain_logs(&mut self, job: &Job) {
         let Some(engine) = self.engine.clone() else { return };
         let id = self.record.attempt.container.clone().unwrap_or_default();
-        self.open_logs(&engine, job, &id);
-        self.drain(job).await;
-        if !self.record.attempt.logs_from_file && !self.attached {
+        if self.record.attempt.logs_from_file || self.attached {
+            self.open_logs(&engine, job, &id);
+        } else {
             // Following, the engine keeps back a line without an end, and at times more.
             self.logs(job).read_replay(engine.replay(&id, false));
-            self.drain(job).await;
         }
+        self.drain(job).await;
         self.save_logs();
     }
 
