@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::{
     io::AsyncReadExt,
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -132,6 +132,17 @@ impl Notices {
             let end = self.vm_end().await;
             tokio::select! {
                 () = sleep_until(end - margin) => return,
+                Ok(()) = self.notice.changed() => {}
+            }
+        }
+    }
+
+    /// Resolves when a third of the time is over that is left until the VM's end, which may come closer meanwhile.
+    pub async fn third_of_vm_time(&mut self) {
+        loop {
+            let left = self.vm_end().await.saturating_duration_since(Instant::now());
+            tokio::select! {
+                () = sleep(left / 3) => return,
                 Ok(()) = self.notice.changed() => {}
             }
         }

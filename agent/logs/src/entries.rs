@@ -48,6 +48,8 @@ impl Entries {
 
     /// Takes in `length` bytes that were read into the room and hands the entries that are whole now to `take`. Returns how many
     /// bytes of the file are done with.
+    // Within its caller it would be built for size.
+    #[inline(never)]
     pub fn advance(&mut self, length: usize, take: &mut Take) -> u64 {
         let text_bytes = &mut self.text_bytes;
         let mut take = |stream, block: &[u8]| {

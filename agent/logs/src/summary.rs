@@ -87,6 +87,8 @@ impl Summary {
         *bytes = bytes.wrapping_add(raw as u64).wrapping_sub(shown as u64);
     }
 
+    // Within its caller it would be built for size.
+    #[inline(never)]
     pub fn push(&mut self, stream: Stream, mut block: &[u8]) {
         let channel = &mut self.channels[stream as usize];
         channel.bytes = channel.bytes.wrapping_add(block.len() as u64);

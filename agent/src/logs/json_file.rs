@@ -1,14 +1,13 @@
 //! The engine's json-file log, read where it lies: no load on the engine, no back-pressure on the job, and a place, (inode,
-//! offset), to come back to after any restart. Rotation renames `X-json.log` to `X-json.log.1`, `.1` to `.2` and so on; the
-//! file being read is read to its end first.
+//! offset), to come back to after any restart. The log rotates; the file being read is read to its end first.
 
 use std::{
     ffi::OsString,
-    fs::{self, File, Metadata},
+    fs::File,
     io,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -18,6 +17,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 use vmjob_logs::{Entries, Take};
 
+use super::rotated::{FileId, find, id_at, oldest, rotated};
+
 /// Where reading goes on: the next entry of this file begins at this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
@@ -25,26 +26,10 @@ pub(super) struct Place {
     offset: u64,
 }
 
-/// Names a file whatever its path is now. Rotation frees inodes, and the next file takes them: so the time of birth belongs to
-/// the name, where the file system keeps one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct FileId {
-    inode: u64,
-    /// Nanoseconds since 1970.
-    born: Option<u64>,
-}
-
-impl From<&Metadata> for FileId {
-    fn from(metadata: &Metadata) -> Self {
-        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Self { inode: metadata.ino(), born: born.and_then(|since| u64::try_from(since.as_nanos()).ok()) }
-    }
-}
-
 /// How many reads may follow one another before the rest of the agent has its turn: a millisecond or two.
 const READS_A_TURN: u32 = 16;
-/// A pause after catching up, so that a chatty job costs a wake-up per helping and not per line.
-const BREATHER: Duration = Duration::from_millis(20);
+/// A pause after catching up, so that a chatty job costs ten wake-ups a second and not one a line.
+const BREATHER: Duration = Duration::from_millis(100);
 
 /// How long a rotation may take, and the pause between two looks at it.
 const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
@@ -56,7 +41,8 @@ pub(super) struct JsonFile {
     place: Place,
     /// What was read from `place` on.
     entries: Entries,
-    changes: EventStream<[u8; 4096]>,
+    writes: EventStream<[u8; 4096]>,
+    renames: EventStream<[u8; 4096]>,
     /// When to look again after the end was reached.
     resume_at: Instant,
     /// How many rotations have been seen, and how many when this file was begun: what comes between is counted where files
@@ -71,11 +57,9 @@ impl JsonFile {
     /// Opens the log at `place`, which may have been rotated meanwhile, or else at the oldest file there is.
     pub(super) fn follow(path: PathBuf, place: Option<Place>) -> io::Result<Self> {
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let inotify = Inotify::init()?;
-        inotify
-            .watches()
-            .add(directory, WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR)?;
-        let changes = inotify.into_event_stream([0; 4096])?;
+        // Apart, as a reader that pauses wants to hear of renames alone.
+        let writes = watch(directory, WatchMask::MODIFY)?;
+        let renames = watch(directory, WatchMask::CREATE | WatchMask::MOVED_TO)?;
 
         let found = place.and_then(|place| Some((find(&path, place.file)?, place)));
         let lost = place.filter(|_| found.is_none());
@@ -94,7 +78,8 @@ impl JsonFile {
             file,
             place,
             entries: Entries::default(),
-            changes,
+            writes,
+            renames,
             resume_at: Instant::now(),
             rotations,
             begun_after,
@@ -111,18 +96,23 @@ impl JsonFile {
         self.entries.text_bytes_of(self.lost_file_bytes).max(u64::from(self.lost_file_bytes > 0))
     }
 
-    /// Hands everything that is in the log now to `take`.
-    pub(super) async fn rest(&mut self, take: &mut Take<'_>) -> io::Result<()> {
-        while self.read_some(take)? || self.next_file().await? {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
+    /// Hands some of what is in the log now to `take`; false when that was all.
+    pub(super) async fn more(&mut self, take: &mut Take<'_>) -> io::Result<bool> {
+        tokio::task::yield_now().await;
+        Ok(self.read_some(take)? || self.next_file().await?)
     }
 
     /// Waits until there is something to read and hands some of it to `take`.
     pub(super) async fn next(&mut self, take: &mut Take<'_>) -> io::Result<()> {
         loop {
-            sleep_until(self.resume_at).await;
+            // Of a fast job's small files none may be gone before it is read.
+            tokio::select! {
+                Some(event) = self.renames.next() => {
+                    self.note(&event?);
+                    self.resume_at = Instant::now();
+                }
+                () = sleep_until(self.resume_at) => {}
+            }
             if self.read_some(take)? {
                 // Let the rest of the agent have its turn, however much there is to read.
                 tokio::task::yield_now().await;
@@ -131,10 +121,14 @@ impl JsonFile {
             if self.next_file().await? {
                 continue;
             }
-            if let Some(event) = self.changes.next().await {
-                self.note(&event?);
+            tokio::select! {
+                Some(event) = self.renames.next() => self.note(&event?),
+                Some(event) = self.writes.next() => {
+                    event?;
+                    self.resume_at = Instant::now() + BREATHER;
+                }
+                else => {}
             }
-            self.resume_at = Instant::now() + BREATHER;
         }
     }
 
@@ -169,7 +163,7 @@ impl JsonFile {
 
     /// Notes what has changed by now.
     async fn note_all(&mut self) -> io::Result<()> {
-        while let Ok(Some(event)) = timeout(ROTATION_PAUSE, self.changes.next()).await {
+        while let Ok(Some(event)) = timeout(ROTATION_PAUSE, self.renames.next()).await {
             self.note(&event?);
         }
         Ok(())
@@ -225,46 +219,21 @@ impl JsonFile {
     }
 }
 
+fn watch(directory: &Path, what: WatchMask) -> io::Result<EventStream<[u8; 4096]>> {
+    let inotify = Inotify::init()?;
+    inotify.watches().add(directory, what | WatchMask::ONLYDIR)?;
+    inotify.into_event_stream([0; 4096])
+}
+
 fn open_at(path: &Path, index: u32) -> io::Result<(File, Place)> {
     let file = File::open(rotated(path, index))?;
     let place = Place { file: FileId::from(&file.metadata()?), offset: 0 };
     Ok((file, place))
 }
 
-/// The path of the file that was rotated `index` times.
-fn rotated(path: &Path, index: u32) -> PathBuf {
-    if index == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{index}"));
-    name.into()
-}
-
-fn id_at(path: &Path) -> Option<FileId> {
-    fs::metadata(path).ok().map(|metadata| FileId::from(&metadata))
-}
-
-/// How often the file was rotated; `None` if it is not found. Files move up while they are renamed, so looking upwards does not
-/// miss one.
-fn find(path: &Path, file: FileId) -> Option<u32> {
-    (0..=oldest(path) + 1).find(|index| id_at(&rotated(path, *index)) == Some(file))
-}
-
-/// The index of the oldest file there is. In the middle of a rotation others may be missing, so they are listed, not counted.
-fn oldest(path: &Path) -> u32 {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok());
-    let indexes = entries.into_iter().flatten().flatten().filter_map(|entry| {
-        let entry = entry.file_name();
-        entry.to_str()?.strip_prefix(name.as_str())?.strip_prefix('.')?.parse().ok()
-    });
-    indexes.max().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs, io::Write};
 
     use super::*;
 
@@ -312,7 +281,7 @@ mod tests {
 
     async fn read_all(log: &mut JsonFile) -> String {
         let mut text = Vec::new();
-        log.rest(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap();
+        while log.more(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap() {}
         String::from_utf8(text).unwrap()
     }
 
@@ -382,6 +351,21 @@ mod tests {
         assert_eq!(read_all(&mut log).await, lines(41..=60));
         let lost = lines(11..=40).len() as u64;
         assert!(log.lost_bytes().abs_diff(lost) < lost / 10, "{} of {lost}", log.lost_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_pauses_is_woken_by_a_rotation() {
+        let mut engine = Engine::new("woken");
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        for number in 0..5 {
+            log.resume_at = Instant::now() + Duration::from_hours(1);
+            engine.write(1);
+            engine.rotate(2);
+            let mut text = Vec::new();
+            log.next(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap();
+            assert_eq!(String::from_utf8(text).unwrap(), lines(number + 1..=number + 1));
+        }
+        assert_eq!(log.lost_bytes(), 0);
     }
 
     #[tokio::test]

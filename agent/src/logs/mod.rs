@@ -4,13 +4,14 @@
 mod forward;
 mod json_file;
 mod pack;
+mod rotated;
 mod spool;
 mod stream;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 use tracing::warn;
 pub use vmjob_logs::LogSummary;
 use vmjob_logs::{Stream, Summary};
@@ -174,21 +175,36 @@ impl Logs {
         self.after(taken);
     }
 
-    /// Takes what is left after the job has ended, for at most `patience`.
-    pub async fn drain(&mut self, patience: Duration) {
-        let drained = tokio::time::timeout(patience, async {
-            let Self { source, intake, .. } = &mut *self;
-            if let Source::File(file) = source {
-                let taken = file.rest(&mut |stream, block| intake.take(stream, block)).await;
-                return self.after(taken.map_err(|error| Some(lost_file(&error))));
-            }
-            while matches!(self.source, Source::Attached(_)) {
-                self.pump().await;
-            }
-        });
-        if drained.await.is_err() {
-            self.give_up(&format!("the log did not end within {} s of the job", patience.as_secs()));
+    /// Takes what is left after the job has ended: as long as no two pieces of it are `patience` apart, and until `end`.
+    pub async fn drain(&mut self, patience: Duration, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
+        loop {
+            let problem = tokio::select! {
+                biased;
+                () = &mut end => "the job's log is too long for the time that is left".to_owned(),
+                more = self.more() => if more { continue } else { return },
+                () = sleep(patience) => {
+                    format!("the job's log did not end, and nothing came of it for {:.1} s", patience.as_secs_f64())
+                }
+            };
+            return self.give_up(&problem);
         }
+    }
+
+    /// Takes some of what is left; false when that was all.
+    async fn more(&mut self) -> bool {
+        let Self { source, intake, .. } = self;
+        let mut take = |stream, block: &[u8]| intake.take(stream, block);
+        let taken = match source {
+            Source::File(file) => match file.more(&mut take).await {
+                Ok(more) => return more,
+                Err(error) => Err(Some(lost_file(&error))),
+            },
+            Source::Attached(attached) => attached.next(&mut take).await,
+            Source::Missing | Source::Ended => return false,
+        };
+        self.after(taken);
+        matches!(self.source, Source::Attached(_))
     }
 
     fn after(&mut self, taken: Result<(), Option<String>>) {
@@ -282,6 +298,8 @@ impl Logs {
 pub(crate) mod tests {
     use std::sync::Arc;
 
+    use bollard::container::LogOutput;
+
     use super::*;
     use crate::mask::Masker;
 
@@ -291,6 +309,30 @@ pub(crate) mod tests {
         summary.set_budget(40_960);
         summary.push(Stream::Stdout, log);
         summary.finish(false)
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_log_is_waited_for_as_long_as_it_comes() {
+        const PAUSE: Duration = Duration::from_millis(20);
+        const PATIENCE: Duration = Duration::from_millis(100);
+        // How many pieces come, a pause between any two, and what then: the end, or nothing. How many pauses there are for all.
+        let cases = [(20, true, 1000, false), (3, false, 1000, true), (1000, true, 10, true)];
+        for (pieces, ends, pauses, lost_some) in cases {
+            let piece = move |number: u64| async move {
+                match number {
+                    0 => {}
+                    number if number == pieces && !ends => std::future::pending().await,
+                    _ => sleep(PAUSE).await,
+                }
+                (number < pieces).then(|| (Ok(LogOutput::StdOut { message: "piece\n".into() }), number + 1))
+            };
+            let mut logs = Logs::resume(Checkpoint::default(), 4096, false, None, None);
+            logs.read_attached(Box::pin(futures_util::stream::unfold(0, piece)));
+            logs.drain(PATIENCE, sleep(PAUSE * pauses)).await;
+            let summary = logs.finish();
+            assert_eq!(summary.lost_some, lost_some, "{pieces} pieces");
+            assert!(summary.stdout_lines == pieces || (pieces > 20 && summary.stdout_lines < pieces), "{summary:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::Run;
@@ -13,8 +13,10 @@ use crate::{
     runtime::Engine,
 };
 
-/// How long the end of the log may take after the job has ended.
+/// How long nothing may come of a log that has not ended after the job has, and how long all of its rest may take: an engine under
+/// load reads back some megabytes a second.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_DRAIN: Duration = Duration::from_mins(10);
 
 /// How long a restarted agent waits for the engine, to read what it has not read of the log.
 const REST_PATIENCE: Duration = Duration::from_secs(3);
@@ -48,20 +50,27 @@ impl Run<'_> {
 
     /// Takes what is left of the log, for a time that leaves the report its own.
     pub(super) async fn drain_logs(&mut self, job: &Job) {
-        let patience = match self.notices.vm_end_now() {
-            Some(end) => DRAIN_PATIENCE.min(end.saturating_duration_since(Instant::now()) / 3),
-            None => DRAIN_PATIENCE,
-        };
         let Some(engine) = self.engine.clone() else { return };
         let id = self.record.attempt.container.clone().unwrap_or_default();
-        self.open_logs(&engine, job, &id);
-        self.logs(job).drain(patience).await;
-        if !self.record.attempt.logs_from_file && !self.attached {
+        if self.record.attempt.logs_from_file || self.attached {
+            self.open_logs(&engine, job, &id);
+        } else {
             // Following, the engine keeps back a line without an end, and at times more.
             self.logs(job).read_replay(engine.replay(&id, false));
-            self.logs(job).drain(patience).await;
         }
+        self.drain(job).await;
         self.save_logs();
+    }
+
+    async fn drain(&mut self, job: &Job) {
+        let mut notices = self.notices.clone();
+        let end = async {
+            tokio::select! {
+                () = notices.third_of_vm_time() => {}
+                () = sleep(LONGEST_DRAIN) => {}
+            }
+        };
+        self.logs(job).drain(DRAIN_PATIENCE, end).await;
     }
 
     /// For an agent that was restarted after the job's end: what the last one had read may not be on disk.

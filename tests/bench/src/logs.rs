@@ -51,8 +51,10 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
     let mut all = Vec::new();
     for case in cases(mib).iter().filter(|case| case.name.contains(&wanted)) {
         println!("\n## {}", case.name);
-        println!("| | wall | engine alone = 1 | the job's own time, without a log = 1 | CPU | peak RSS | bytes lost |");
-        println!("|---|---|---|---|---|---|---|");
+        println!(
+            "| | wall | engine alone = 1 | the job's own time, without a log = 1 | CPU | `docker run` = 1 | peak RSS | bytes lost |"
+        );
+        println!("|---|---|---|---|---|---|---|---|");
         let mut ways = Vec::new();
         for way in [
             "no log (`--log-driver none`)",
@@ -68,12 +70,16 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
             }
             ways.push((way, seen));
         }
-        let (no_log, alone) = (ways[0].1.run_s, ways[1].1.wall_s);
+        let (no_log, alone, cli) = (ways[0].1.run_s, ways[1].1.wall_s, ways[2].1.cpu_s);
         let mut rows = Vec::new();
         for (way, seen) in &ways {
             let Seen { wall_s, run_s, cpu_s, peak_rss_kb, bytes } = *seen;
             let lost = bytes.map(|bytes| case.bytes - bytes.min(case.bytes));
-            let cost = if bytes.is_some() { format!("{cpu_s:.2} s | {peak_rss_kb} KB") } else { " | ".into() };
+            let cost = if bytes.is_some() {
+                format!("{cpu_s:.2} s | {:.2} | {peak_rss_kb} KB", cpu_s / cli)
+            } else {
+                " | | ".into()
+            };
             let lost_text = lost.map_or_else(String::new, |lost| lost.to_string());
             println!(
                 "| {way} | {wall_s:.2} s | {:.2} | {:.2} | {cost} | {lost_text} |",
@@ -82,7 +88,7 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
             );
             rows.push(json!({
                 "client": way.replace('`', ""), "wall_s": wall_s, "wall_ratio": wall_s / alone, "run_s": run_s,
-                "run_ratio": run_s / no_log, "cpu_s": cpu_s, "peak_rss_kb": peak_rss_kb, "bytes_lost": lost,
+                "run_ratio": run_s / no_log, "cpu_s": cpu_s, "cpu_ratio": cpu_s / cli, "peak_rss_kb": peak_rss_kb, "bytes_lost": lost,
             }));
         }
         all.push(json!({ "case": case.name, "clients": rows }));

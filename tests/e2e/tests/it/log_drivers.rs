@@ -51,6 +51,23 @@ async fn a_crash_neither_loses_nor_repeats_a_byte() {
     }
 }
 
+/// The engine takes more than five seconds to read this log back: what counts is that it comes.
+#[tokio::test]
+async fn a_long_log_is_read_back_whole() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script =
+        "echo up >/shared/starts; yes 0123456789abcde | head -n 500000; echo x >/shared/done; sleep 1; printf last";
+    vm.set_job(script, json!({"container": {"log_driver": "local", "log_options": {"max-size": "200m"}}}));
+    let mut agent = vm.start();
+    vm.until_running().await;
+    agent.kill9().await;
+    vm.until_shared("done").await;
+    expect(
+        &vm.run().await,
+        &json!({"cause": "NONE", "logs": {"stdout_bytes": 8_000_004, "stdout_lines": 500_001, "tail": "~last"}}),
+    );
+}
+
 /// Nobody keeps the log of `none`: what was said while no agent was attached is gone, the outcome is not.
 #[tokio::test]
 async fn a_log_that_nobody_keeps_does_not_cost_the_report() {
