@@ -18,7 +18,7 @@ pub enum Bump {
     /// One of its bytes arrives as another.
     Flip,
     /// It goes on with so many bytes a second.
-    Slow(usize),
+    Slow(u32),
 }
 
 /// More than a manifest or a configuration, less than a layer.
@@ -87,7 +87,7 @@ async fn carry(client: TcpStream, registry: TcpStream, bump: impl Fn() -> Bump) 
             match met {
                 Some(Bump::Stall) => std::future::pending().await,
                 Some(Bump::Slow(bytes_a_second)) => {
-                    sleep(Duration::from_secs(1) * u32::try_from(length).unwrap_or(0) / bytes_a_second as u32).await;
+                    sleep(Duration::from_secs(1) * u32::try_from(length).unwrap_or(0) / bytes_a_second).await;
                 }
                 _ => {}
             }

@@ -38,6 +38,9 @@ async fn door(listener: TcpListener, registry: SocketAddr, given: UnboundedSende
     }
 }
 
+/// The token that the registry was busy for: it serves every other.
+static BUSY_WITH: OnceLock<String> = OnceLock::new();
+
 async fn let_in(mut client: TcpStream, registry: SocketAddr, given: UnboundedSender<String>) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -53,7 +56,6 @@ async fn let_in(mut client: TcpStream, registry: SocketAddr, given: UnboundedSen
         let refusal = "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         return client.write_all(refusal.as_bytes()).await.ok();
     }
-    static BUSY_WITH: OnceLock<String> = OnceLock::new();
     if text.contains(" /v2/busy/") && BUSY_WITH.get_or_init(|| password.to_owned()) == password {
         // Time for the metadata server to change the token.
         sleep(Duration::from_millis(500)).await;
