@@ -44,7 +44,7 @@ podman() { # DIR
     chmod +x "$1/bin/podman"
 }
 
-command -v apt-get >/dev/null && [ -e $keyring ] || die 'they come from Debian, and this is none'
+if ! command -v apt-get >/dev/null || [ ! -e "$keyring" ]; then die 'they come from Debian, and this is none'; fi
 for engine; do
     dir=$third_party/engines/$engine
     [ ! -e "$dir/.done" ] || continue
