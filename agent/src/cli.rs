@@ -3,6 +3,7 @@
 use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::prelude::*;
+use tracing_subscriber::filter::Targets;
 
 use crate::{install::Install, job::parse_duration};
 
@@ -114,12 +115,14 @@ pub enum LogFormat {
 }
 
 /// A checked command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cli {
     pub command: Command,
     pub log_format: LogFormat,
     /// `RUST_LOG`.
-    pub log_filter: String,
+    pub log_filter: Targets,
+    /// What is wrong with settings in the environment, which are ignored: a unit that ends over one of them would report nothing.
+    pub ignored: Vec<String>,
 }
 
 const COMMANDS: [&str; 5] = ["run", "check", "install", "doctor", "status"];
@@ -169,9 +172,13 @@ impl Cli {
         args: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        let setting = |name: &str, default: &str| environment(name).unwrap_or_else(|| default.to_owned());
-        let mut config = Config::from_environment(&setting)?;
-        let mut log_format = setting("VMJOB_LOG_FORMAT", "text");
+        let mut environment = Environment { lookup: environment, ignored: Vec::new() };
+        let mut config = Config::from_environment(&mut environment);
+        let mut log_format = environment.checked("VMJOB_LOG_FORMAT", "text", log_format_of);
+        let log_filter = environment.checked("RUST_LOG", "info", |text| {
+            text.parse::<Targets>().map_err(|error| format!("is no filter ({error}): use for example debug"))
+        });
+        let mut hosts = Vec::new();
         let mut install = Install::default();
         let mut command = None;
         let mut file = None;
@@ -188,21 +195,29 @@ impl Cli {
                     break;
                 }
                 Long("metadata-host") => config.metadata_host = text(&mut parser)?,
-                Long("docker-host") => config.docker_host = text(&mut parser)?,
+                Long("docker-host") => {
+                    config.docker_host = valid("--docker-host", &text(&mut parser)?, docker_host)?;
+                }
                 Long("state-dir") => config.state_dir = text(&mut parser)?.into(),
-                Long("callback-allow") => config.callback_allow.push(text(&mut parser)?),
+                Long("callback-allow") => hosts.push(text(&mut parser)?),
                 Long("compute-endpoint") => config.compute_endpoint = base_url(&text(&mut parser)?),
                 Long("secretmanager-endpoint") => config.secretmanager_endpoint = base_url(&text(&mut parser)?),
                 Long("storage-endpoint") => config.storage_endpoint = text(&mut parser)?,
-                Long("log-format") => log_format = text(&mut parser)?,
-                Long("engine-patience") => config.engine_patience = patience("--engine-patience", &text(&mut parser)?)?,
-                Long("pull-patience") => config.pull_patience = patience("--pull-patience", &text(&mut parser)?)?,
-                Long("metadata-patience") => {
-                    config.metadata_patience = patience("--metadata-patience", &text(&mut parser)?)?;
+                Long("log-format") => {
+                    log_format = valid("--log-format", &text(&mut parser)?, log_format_of)?;
                 }
-                Long("gpu-patience") => config.gpu_patience = patience("--gpu-patience", &text(&mut parser)?)?,
+                Long("engine-patience") => {
+                    config.engine_patience = valid("--engine-patience", &text(&mut parser)?, duration)?;
+                }
+                Long("pull-patience") => {
+                    config.pull_patience = valid("--pull-patience", &text(&mut parser)?, duration)?;
+                }
+                Long("metadata-patience") => {
+                    config.metadata_patience = valid("--metadata-patience", &text(&mut parser)?, duration)?;
+                }
+                Long("gpu-patience") => config.gpu_patience = valid("--gpu-patience", &text(&mut parser)?, duration)?,
                 Long("storage-patience") => {
-                    config.storage_patience = patience("--storage-patience", &text(&mut parser)?)?;
+                    config.storage_patience = valid("--storage-patience", &text(&mut parser)?, duration)?;
                 }
                 Long("now") => install.now = true,
                 Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
@@ -216,14 +231,9 @@ impl Cli {
             }
         }
 
-        if !config.docker_host.starts_with("unix://") {
-            return Err(format!("--docker-host {:?} is not supported: only unix://PATH is", config.docker_host));
+        if !hosts.is_empty() {
+            config.callback_allow = hosts;
         }
-        let log_format = match log_format.as_str() {
-            "text" => LogFormat::Text,
-            "json" => LogFormat::Json,
-            other => return Err(format!("--log-format {other:?} is not known: use text or json")),
-        };
         if install != Install::default() && command.as_deref() != Some("install") {
             return Err("--now and --prefix belong to `install`".into());
         }
@@ -239,51 +249,90 @@ impl Cli {
             Some("version") => Command::Version,
             Some(other) => return Err(unknown(&format!("command {other:?}"), other, &COMMANDS, "")),
         };
-        Ok(Self { command, log_format, log_filter: setting("RUST_LOG", "info") })
+        Ok(Self { command, log_format, log_filter, ignored: environment.ignored })
+    }
+}
+
+/// The environment of this process, read with defaults.
+struct Environment<F> {
+    lookup: F,
+    ignored: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Environment<F> {
+    fn get(&self, name: &str, default: &str) -> String {
+        (self.lookup)(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// systemd gives a unit with several of them all, with colons between.
+    fn directory(&self, name: &str, default: &str) -> PathBuf {
+        self.get(name, default).split(':').next().unwrap_or_default().into()
+    }
+
+    /// What `check` makes of the variable; of the default if it finds it wrong.
+    fn checked<T>(&mut self, name: &str, default: &str, check: impl Fn(&str) -> Result<T, String>) -> T {
+        valid(name, &self.get(name, default), &check).unwrap_or_else(|problem| {
+            self.ignored.push(format!("{problem}; {name} is ignored, {default} holds"));
+            check(default).expect("the default is valid")
+        })
     }
 }
 
 impl Config {
-    /// What holds unless an option says otherwise. `setting` gives the value of a variable, or else the default.
-    fn from_environment(setting: &impl Fn(&str, &str) -> String) -> Result<Self, String> {
-        // systemd gives a unit with several of them all, with colons between.
-        let directory = |name: &str, default: &str| {
-            PathBuf::from(setting(name, default).split(':').next().unwrap_or_default().to_owned())
-        };
-        let patience = |name: &str, default: &str| patience(name, &setting(name, default));
-        let hosts = setting("VMJOB_CALLBACK_ALLOW", "");
-        Ok(Self {
-            metadata_host: setting("GCE_METADATA_HOST", "169.254.169.254"),
-            docker_host: setting("DOCKER_HOST", "unix:///var/run/docker.sock"),
-            state_dir: directory("STATE_DIRECTORY", "/var/lib/vmjob"),
-            spare_dir: directory("RUNTIME_DIRECTORY", "/run/vmjob"),
+    /// What holds unless an option says otherwise.
+    fn from_environment(environment: &mut Environment<impl Fn(&str) -> Option<String>>) -> Self {
+        let hosts = environment.get("VMJOB_CALLBACK_ALLOW", "");
+        Self {
+            metadata_host: environment.get("GCE_METADATA_HOST", "169.254.169.254"),
+            // Another kind of host fails the job that needs it, and is reported.
+            docker_host: environment.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
+            state_dir: environment.directory("STATE_DIRECTORY", "/var/lib/vmjob"),
+            spare_dir: environment.directory("RUNTIME_DIRECTORY", "/run/vmjob"),
             callback_allow: hosts
                 .split(',')
                 .map(|host| host.trim().to_owned())
                 .filter(|host| !host.is_empty())
                 .collect(),
-            compute_endpoint: base_url(&setting(
-                "VMJOB_COMPUTE_ENDPOINT",
-                "https://compute.googleapis.com/compute/v1/",
-            )),
-            secretmanager_endpoint: base_url(&setting(
-                "VMJOB_SECRETMANAGER_ENDPOINT",
-                "https://secretmanager.googleapis.com/v1/",
-            )),
-            storage_endpoint: setting("VMJOB_STORAGE_ENDPOINT", "https://storage.googleapis.com"),
-            engine_patience: patience("VMJOB_ENGINE_PATIENCE", "2m")?,
-            pull_patience: patience("VMJOB_PULL_PATIENCE", "2m")?,
-            metadata_patience: patience("VMJOB_METADATA_PATIENCE", "5m")?,
-            gpu_patience: patience("VMJOB_GPU_PATIENCE", "5m")?,
-            storage_patience: patience("VMJOB_STORAGE_PATIENCE", "10m")?,
-            root: setting("VMJOB_ROOT", "/").into(),
+            compute_endpoint: base_url(
+                &environment.get("VMJOB_COMPUTE_ENDPOINT", "https://compute.googleapis.com/compute/v1/"),
+            ),
+            secretmanager_endpoint: base_url(
+                &environment.get("VMJOB_SECRETMANAGER_ENDPOINT", "https://secretmanager.googleapis.com/v1/"),
+            ),
+            storage_endpoint: environment.get("VMJOB_STORAGE_ENDPOINT", "https://storage.googleapis.com"),
+            engine_patience: environment.checked("VMJOB_ENGINE_PATIENCE", "2m", duration),
+            pull_patience: environment.checked("VMJOB_PULL_PATIENCE", "2m", duration),
+            metadata_patience: environment.checked("VMJOB_METADATA_PATIENCE", "5m", duration),
+            gpu_patience: environment.checked("VMJOB_GPU_PATIENCE", "5m", duration),
+            storage_patience: environment.checked("VMJOB_STORAGE_PATIENCE", "10m", duration),
+            root: environment.get("VMJOB_ROOT", "/").into(),
             cannot_run: None,
-        })
+        }
     }
 }
 
-fn patience(what: &str, text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| format!("{what} {text:?} is no duration: write for example 90s or 5m"))
+/// What `check` makes of `text`, the value of `what`.
+fn valid<T>(what: &str, text: &str, check: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+    check(text).map_err(|problem| format!("{what} {text:?} {problem}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "is no duration: write for example 90s or 5m".into())
+}
+
+fn docker_host(text: &str) -> Result<String, String> {
+    match text.strip_prefix("unix://") {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is not supported: only unix://PATH is".into()),
+    }
+}
+
+fn log_format_of(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is not known: use text or json".into()),
+    }
 }
 
 fn base_url(url: &str) -> String {
@@ -338,7 +387,23 @@ mod tests {
         assert_eq!(from_environment.callback_allow, ["a.example", "127.0.0.1"]);
         let from_flags = config("run --metadata-host=h:2 --state-dir /t --callback-allow b", &environment);
         assert_eq!((from_flags.metadata_host.as_str(), from_flags.state_dir), ("h:2", PathBuf::from("/t")));
-        assert_eq!(from_flags.callback_allow, ["a.example", "127.0.0.1", "b"]);
+        assert_eq!(from_flags.callback_allow, ["b"]);
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_environment_is_ignored() {
+        let environment = [
+            ("RUST_LOG", "info,,=x"),
+            ("VMJOB_LOG_FORMAT", "xml"),
+            ("VMJOB_PULL_PATIENCE", "2 minutes or so"),
+            ("DOCKER_HOST", "tcp://127.0.0.1:2375"),
+        ];
+        let cli = parse("run", &environment).unwrap();
+        let names: Vec<_> = cli.ignored.iter().filter_map(|problem| problem.split(' ').next()).collect();
+        assert_eq!(names, ["VMJOB_PULL_PATIENCE", "VMJOB_LOG_FORMAT", "RUST_LOG"], "{:?}", cli.ignored);
+        assert_eq!((cli.log_format, cli.log_filter), (LogFormat::Text, "info".parse().unwrap()));
+        assert_eq!(config("", &environment).pull_patience, Duration::from_mins(2));
+        assert_eq!(parse("--version", &environment).unwrap().command, Command::Version);
     }
 
     #[test]

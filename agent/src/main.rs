@@ -2,6 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
+use tracing::warn;
 use vmjob_agent::{
     check::check,
     checks::doctor,
@@ -14,8 +15,14 @@ use vmjob_agent::{
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::from_env().and_then(|cli| logging::init(cli.log_format, &cli.log_filter).map(|()| cli));
-    match cli.map(|cli| cli.command) {
+    let command = Cli::from_env().map(|cli| {
+        logging::init(cli.log_format, cli.log_filter);
+        for problem in cli.ignored {
+            warn!("{problem}");
+        }
+        cli.command
+    });
+    match command {
         Ok(Command::Run(config)) => run_job(&config),
         Ok(Command::StartupScript(config)) => match install(&Install::NOW) {
             Ok(done) => show(Ok(done), 1),

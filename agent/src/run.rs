@@ -304,9 +304,10 @@ impl Run<'_> {
             return Ok(engine.clone());
         }
         let (host, patience) = (&self.config.docker_host, self.config.engine_patience);
+        let began = Instant::now();
         let engine = self.connect(patience).await.map_err(|source| Failure::EngineUnavailable {
             host: host.clone(),
-            waited_s: patience.as_secs(),
+            waited_s: began.elapsed().as_secs(),
             source,
         })?;
         self.engine = Some(engine.clone());

@@ -72,10 +72,13 @@ impl DockerEngine {
     /// Connects to the engine at `host` (`unix://PATH`) and negotiates the version; goes on trying for `patience`, for at
     /// boot Docker may not be up yet.
     pub async fn connect(host: &str, patience: Duration) -> Result<Self, EngineError> {
+        let Some(socket) = host.strip_prefix("unix://").map(Path::new) else {
+            return Err(EngineError::Failed("only unix://PATH can be in DOCKER_HOST".into()));
+        };
         let end = Instant::now() + patience;
         for (tried, delay) in Delays::new(Duration::from_millis(100), Duration::from_secs(3)).enumerate() {
             let left = end.saturating_duration_since(Instant::now());
-            match Self::connect_once(host, CALL_DEADLINE.min(left.max(Duration::from_secs(1)))).await {
+            match Self::connect_once(socket, CALL_DEADLINE.min(left.max(Duration::from_secs(1)))).await {
                 Ok(engine) => return Ok(engine),
                 Err(error) if Instant::now() + delay >= end => return Err(error),
                 Err(error) if tried == 3 => {
@@ -88,9 +91,8 @@ impl DockerEngine {
         unreachable!("the delays never end")
     }
 
-    async fn connect_once(host: &str, deadline: Duration) -> Result<Self, EngineError> {
-        let socket = PathBuf::from(host.strip_prefix("unix://").unwrap_or(host));
-        let path = socket.clone();
+    async fn connect_once(socket: &Path, deadline: Duration) -> Result<Self, EngineError> {
+        let path = socket.to_owned();
         let transport = move |request: BollardRequest| {
             let path = path.clone();
             async move { send(&path, request).await }
@@ -102,7 +104,7 @@ impl DockerEngine {
             API_DEFAULT_VERSION,
         )?;
         let docker = within("version", deadline, docker.negotiate_version()).await?;
-        Ok(Self { docker, socket })
+        Ok(Self { docker, socket: socket.to_owned() })
     }
 
     pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<String, EngineError> {

@@ -211,3 +211,32 @@ async fn the_environment_stands_for_the_flags() {
         .env("VMJOB_CALLBACK_ALLOW", "example.com,127.0.0.1");
     expect(&vm.finish(vm.spawn(command)).await, &json!({"cause": "INVALID_SPEC"}));
 }
+
+#[tokio::test]
+async fn settings_that_are_wrong_do_not_keep_a_job_from_being_reported() {
+    let vm = Vm::without_docker(Config::default()).await;
+    vm.set_job("true", json!({}));
+    let settings = [
+        ("RUST_LOG", "vmjob_agent=loud"),
+        ("VMJOB_LOG_FORMAT", "xml"),
+        ("VMJOB_ENGINE_PATIENCE", "long"),
+        ("DOCKER_HOST", "tcp://127.0.0.1:2375"),
+    ];
+    let mut command = Command::new(agent_binary());
+    command
+        .args(["--metadata-host", &vm.cloud.metadata_host(), "--callback-allow", "127.0.0.1", "--state-dir"])
+        .arg(vm.state_dir())
+        .envs(settings);
+    let report = vm.finish(vm.spawn(command)).await;
+    let wanted =
+        json!({"cause": "ENGINE_UNAVAILABLE", "message": "~at tcp://127.0.0.1:2375 within 0 s: only unix://PATH"});
+    expect(&report, &wanted);
+    let log = vm.logs();
+    for (name, value) in &settings[..3] {
+        assert!(log.contains(&format!("{name} {value:?} is n")), "{name}: {log}");
+    }
+    for args in [&["--version"][..], &["check", "--help"]] {
+        let output = Command::new(agent_binary()).args(args).envs(settings).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+    }
+}
