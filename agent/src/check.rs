@@ -23,8 +23,10 @@ pub fn check(file: Option<&Path>) -> Result<String, String> {
     };
     let name = file.map_or("stdin".into(), |path| path.display().to_string());
     read.map_err(|error| format!("failed to read {name}: {error}"))?;
-    let is_command = text.trim_ascii_start().starts_with(b"docker");
-    let parsed = if is_command { parse_docker_command(&text) } else { parse_spec(&text) };
+    // Each attribute's own reader says what is wrong with what is neither.
+    let start = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text).trim_ascii_start();
+    let is_spec = matches!(start.first(), None | Some(b'{' | b'[' | b'"'));
+    let parsed = if is_spec { parse_spec(&text) } else { parse_docker_command(&text) };
     let parsed = parsed.map_err(|error| error.to_string())?;
     for warning in parsed.warnings() {
         eprintln!("warning: {warning}");

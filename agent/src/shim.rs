@@ -89,12 +89,14 @@ pub fn run(dir: &Path) -> io::Result<()> {
     let (mut child, mut gate) = spawn(dir)?;
     let mut state = ProcessState::begun(child.id().into(), group.paths());
     files.save(&state)?;
-    let began = open(&mut gate, &secrets).and_then(|()| {
+    let began = Log::begin(&files.log(), child.stdout.take(), child.stderr.take(), events.clone());
+    let began = began.and_then(|()| open(&mut gate, &secrets)).and_then(|()| {
         drop(secrets);
         let mut problem = String::new();
         // Closed by the job's program as it begins.
         gate.read_to_string(&mut problem).map(|_| problem)
     });
+    drop(gate);
     let problem = began.unwrap_or_else(|error| error.to_string());
     if !problem.is_empty() {
         child.wait()?;
@@ -106,7 +108,6 @@ pub fn run(dir: &Path) -> io::Result<()> {
     files.save(&state)?;
 
     let pid = Pid::from_child(&child);
-    Log::begin(&files.log(), child.stdout.take(), child.stderr.take(), events.clone())?;
     take_signals(events.clone())?;
     thread::spawn(move || events.send(Event::Exited(child.wait())));
     let status = follow(&coming, pid, &group)?;

@@ -30,7 +30,7 @@ pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String
     }
     let host = authority.host().to_ascii_lowercase();
     let is_google = host.ends_with(".googleapis.com");
-    let is_named = allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host));
+    let is_named = allowed_hosts.iter().any(|allowed| bare(allowed).eq_ignore_ascii_case(bare(&host)));
     if !is_google && !is_named {
         return Err(format!(
             "{what} points to {host}, which is not googleapis.com: the VM's token would go to a stranger; \
@@ -43,9 +43,13 @@ pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String
     Ok(uri)
 }
 
+/// An IPv6 address without the brackets that it has in a URL.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host == "localhost" || bare(host).parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -54,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_token_goes_to_google_or_to_hosts_that_were_named() {
-        let named = ["127.0.0.1".to_owned(), "example.com".to_owned(), "[::1]".to_owned()];
+        let named = ["127.0.0.1".to_owned(), "example.com".to_owned(), "::1".to_owned()];
         let good = [
             "https://workflowexecutions.googleapis.com/v1/x",
             "https://WORKFLOWEXECUTIONS.googleapis.com/v1/x",

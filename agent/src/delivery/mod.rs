@@ -104,12 +104,12 @@ impl Delivery<'_> {
                         return End::Delivered;
                     }
                     Verdict::Stop(why) => return gave_up(format!("{}: {why}", answered(&answer))),
-                    Verdict::Shrink if progress.shrunk || without_logs(report).is_none() => {
-                        return gave_up(format!("{}, with and without the log texts", answered(&answer)));
+                    Verdict::Shrink if progress.shrunk => {
+                        return gave_up(format!("{}, also without log texts", answered(&answer)));
                     }
                     Verdict::Shrink => {
                         progress.shrunk = true;
-                        (format!("{}; trying once more without the log texts", answered(&answer)), Duration::ZERO)
+                        (format!("{}; trying once more without log texts", answered(&answer)), Duration::ZERO)
                     }
                     Verdict::Retry(advice) => {
                         let delay = retry_after(&answer).map_or(usual, |wanted| wanted.max(usual));
@@ -120,7 +120,11 @@ impl Delivery<'_> {
                         if let Ok(Some(obstacle)) = Obstacle::find(self.metadata, self.auth, OBSTACLE_PATIENCE).await {
                             return gave_up(format!("{}: {obstacle}", answered(&answer)));
                         }
-                        (format!("{}: {advice}", answered(&answer)), usual + SLOW_RETRY)
+                        let delay = usual + SLOW_RETRY;
+                        (
+                            format!("{}: {advice}", answered(&answer)),
+                            retry_after(&answer).map_or(delay, |wanted| wanted.max(delay)),
+                        )
                     }
                 },
                 Err(PostError::Token(TokenError::NoServiceAccount)) => {

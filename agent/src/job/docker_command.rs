@@ -154,6 +154,7 @@ impl Run {
 
 fn variable(text: &str) -> Result<(String, String), Problem> {
     let Some((name, value)) = text.split_once('=') else {
+        checks::variable_name(text)?;
         return Err(Problem::new(format!("{} has no value, and there is nothing to inherit one from", quote(text)))
             .fix(format!("write {text}=value")));
     };

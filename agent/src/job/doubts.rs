@@ -3,7 +3,7 @@
 //! In: a job whose values have all been checked. Out: one sentence for each doubt.
 
 use super::error::quote;
-use super::types::{Container, Job, Work};
+use super::types::{Container, Job, RetryOn, Work};
 
 /// Set for every job by the agent itself.
 const OWN_VARIABLES: [&str; 5] = ["JOB_ID", "JOB_ATTEMPT", "JOB_TASK_INDEX", "JOB_TASK_COUNT", "JOB_RESULT_FILE"];
@@ -33,6 +33,14 @@ pub(super) fn of(job: &Job) -> Vec<String> {
     }
     if job.retry.max_attempts == 1 && !job.retry.on.is_empty() {
         doubts.push("retry.on names causes, but retry.max_attempts is 1: nothing is tried again".to_owned());
+    }
+    for on in &job.retry.on {
+        if let RetryOn::ExitCode(code @ (137 | 139 | 143)) = on {
+            let cause = if *code == 137 { "SIGNAL or OOM_KILLED" } else { "SIGNAL" };
+            doubts.push(format!(
+                "retry.on names EXIT_CODE:{code}, but a job that ends with {code} has the cause {cause}: name that"
+            ));
+        }
     }
     doubts
 }

@@ -138,7 +138,7 @@ impl<'a> Field<'a> {
         T: TryFrom<i64>,
     {
         self.as_number()
-            .and_then(Number::as_i64)
+            .and_then(|number| number.as_i64().or_else(|| i64::try_from(units::whole(number.as_f64()?)?).ok()))
             .filter(|number| range.contains(number))
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| self.expected(&format!("a whole number from {} to {}", range.start(), range.end())))
@@ -162,7 +162,7 @@ impl<'a> Field<'a> {
             Json::String(_) => self.checked(units::parse_size),
             Json::Number(number) => number
                 .as_i64()
-                .map_or_else(|| number.as_f64().and_then(units::whole_bytes), |bytes| u64::try_from(bytes).ok())
+                .map_or_else(|| number.as_f64().and_then(units::whole), |bytes| u64::try_from(bytes).ok())
                 .ok_or_else(|| self.expected("a whole number of bytes")),
             _ => Err(self.expected(r#"a size such as "512m" or "8g""#)),
         }

@@ -215,14 +215,14 @@ mod tests {
     fn doubts_are_told() {
         let spec = json!({
             "container": {"image": "a", "args": ["python train.py"], "env": {"JOB_ID": "x"}},
-            "retry": {"max_attempts": 2}
+            "retry": {"max_attempts": 2.0, "on": ["EXIT_CODE:137"]}
         });
         assert_eq!(
             parse(&spec).unwrap().doubts,
             [
                 "the only argument \"python train.py\" has a space in it and stays one word: if it is a command line, give each word on its own",
                 "the value given for JOB_ID is not used: vmjob sets it itself",
-                "retry.max_attempts is above 1, but retry.on names no cause: nothing is tried again",
+                "retry.on names EXIT_CODE:137, but a job that ends with 137 has the cause SIGNAL or OOM_KILLED: name that",
             ]
         );
         let shell = json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}});

@@ -89,7 +89,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Problem> {
     let bytes = match number.parse::<u64>() {
         Ok(whole) => whole.checked_mul(1 << shift),
         Err(_) => match number.parse::<f64>() {
-            Ok(fraction) => whole_bytes((fraction * f64::from(1_u32 << (shift / 2)).powi(2)).floor()),
+            Ok(fraction) => whole((fraction * f64::from(1_u32 << (shift / 2)).powi(2)).floor()),
             Err(_) => return Err(wrong()),
         },
     };
@@ -98,11 +98,11 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Problem> {
     })
 }
 
-/// A float that is a whole number of bytes, as some JSON writers print them (`1e9`).
-pub(super) fn whole_bytes(bytes: f64) -> Option<u64> {
+/// A float that is a whole number, as some JSON writers print them (`1e9`, `3.0`).
+pub(super) fn whole(number: f64) -> Option<u64> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53: beyond it floats are no longer exact
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in range")]
-    (bytes.fract() == 0.0 && (0.0..=EXACT).contains(&bytes)).then_some(bytes as u64)
+    (number.fract() == 0.0 && (0.0..=EXACT).contains(&number)).then_some(number as u64)
 }
 
 fn split_at_first(text: &str, stop: impl Fn(char) -> bool) -> (&str, &str) {

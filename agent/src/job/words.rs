@@ -47,16 +47,17 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
     // `None` between words: an empty word is one that was written as ''.
     let mut word: Option<Word> = None;
     let mut chars = Chars { text, at: 0 };
-    let end = text.trim_end().len();
+    let mut is_over = false;
     while let Some((at, c)) = chars.next() {
         match c {
             ' ' | '\t' | '\r' | '\n' => {
                 words.extend(word.take().map(|word| word.end(doubts)));
-                if c == '\n' && !words.is_empty() && at < end {
-                    let problem = "this line begins another command";
-                    return Err(error_at(text, text.len() - text[at..].trim_start().len(), problem)
-                        .fix("end the line before with \\ as its very last character, or remove this one"));
-                }
+                is_over |= c == '\n' && !words.is_empty();
+            }
+            '#' if word.is_none() => drop(chars.until(|byte| byte == b'\n')),
+            _ if is_over => {
+                return Err(error_at(text, at, "this line begins another command")
+                    .fix("end the line before with \\ as its very last character, or remove this one"));
             }
             '\\' => match chars.next() {
                 None | Some((_, '\n')) => {}
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn words_are_those_of_a_shell() {
-        let cases: [(&str, &[&str]); 12] = [
+        let cases: [(&str, &[&str]); 13] = [
             ("docker run  alpine\n\n", &["docker", "run", "alpine"]),
             ("\n a \\\n  b\\\r\n c \\", &["a", "b", "c"]),
             (r#"a'b c'"d e"f"#, &["ab cd ef"]),
@@ -172,7 +173,8 @@ mod tests {
             ("\"a\\\nb\"", &["ab"]),
             (r#"5$ $ "$" "a$""#, &["5$", "$", "$", "a$"]),
             (r"\$HOME a\;b \~", &["$HOME", "a;b", "~"]),
-            ("a~ b=~/x {} #no", &["a~", "b=~/x", "{}", "#no"]),
+            ("a~ b=~/x {} a#b", &["a~", "b=~/x", "{}", "a#b"]),
+            ("#!/bin/sh\n# 'c\na '#b' \\#c # d\n\n # e", &["a", "#b", "#c"]),
             ("é'ü'", &["éü"]),
         ];
         for (text, words) in cases {
@@ -201,6 +203,7 @@ mod tests {
             ("a && b", "\"&\" does nothing here"),
             ("a; b", "\";\" does nothing here"),
             ("a 2>&1", "\">\" does nothing here"),
+            ("a # c \\\n b", "line 2, column 2: this line begins another command"),
             ("a \\ \n b", "line 2, column 2: this line begins another command"),
         ];
         for (text, error) in cases {

@@ -7,7 +7,7 @@ mod token;
 mod vm;
 mod watch;
 
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Method, Request, StatusCode};
@@ -55,9 +55,10 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// `host` is `ADDRESS` or `ADDRESS:PORT`, as in `GCE_METADATA_HOST`.
+    /// `host` is `ADDRESS` or `ADDRESS:PORT`, as in `GCE_METADATA_HOST`; an IPv6 address with a port is in brackets.
     pub fn new(http: Http, host: &str) -> Self {
-        Self { http, host: host.to_owned() }
+        let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
+        Self { http, host }
     }
 
     /// The value at `path` below `/computeMetadata/v1/`; `None` if there is none (404, which is final). Everything else

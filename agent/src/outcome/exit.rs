@@ -149,7 +149,7 @@ impl StopReason {
             Self::Timeout => "the job ran into its timeout",
             Self::Cancelled => "the job was cancelled (job-cancel)",
             Self::Preempted => "the VM was preempted",
-            Self::VmShutdown => "the VM was shutting down, or the agent was told to stop (SIGTERM)",
+            Self::VmShutdown => "the VM was shutting down, or the agent was told to stop (SIGTERM, SIGINT)",
         }
     }
 

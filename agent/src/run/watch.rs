@@ -304,14 +304,14 @@ fn memory_facts(attempt: &Attempt, job: &Job) -> String {
     format!("memory limit: {}; peak seen: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
 }
 
-/// When to look at what the job uses: soon at first, for short jobs, and then every ten seconds.
+/// When to look at what the job uses: soon at first, for short jobs, and then every second: a container's last is all that is seen of its end.
 struct Samples {
     at: Instant,
     pause: Duration,
 }
 
 impl Samples {
-    const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
     fn start() -> Self {
         Self { at: Instant::now(), pause: Duration::from_millis(20) }
