@@ -304,23 +304,22 @@ fn memory_facts(attempt: &Attempt, job: &Job) -> String {
     format!("memory limit: {}; peak seen: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
 }
 
-/// When to look at what the job uses: soon at first, for short jobs, and then every second: a container's last is all that is seen of its end.
+/// When to look at what the job uses: the last look is never older than a tenth of the run, or than ten seconds.
 struct Samples {
+    began: Instant,
     at: Instant,
-    pause: Duration,
 }
 
 impl Samples {
-    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
     fn start() -> Self {
-        Self { at: Instant::now(), pause: Duration::from_millis(20) }
+        let now = Instant::now();
+        Self { began: now, at: now }
     }
 
     async fn next(&mut self) {
         sleep_until(self.at).await;
-        self.at = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+        let pause = (self.began.elapsed() / 10).clamp(Duration::from_millis(20), Duration::from_secs(10));
+        self.at = Instant::now() + pause;
     }
 }
 
