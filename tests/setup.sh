@@ -116,6 +116,13 @@ need_busybox() {
 
 # Software of others that tests run against; each test that misses its own is skipped and says so.
 need_parts() {
+    if ! { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import ensurepip' 2>/dev/null && has ip && has sysctl; }; then
+        if may_install; then
+            packages python3 python3-venv iproute2 procps
+        else
+            missing 'parts: python3 with venv, ip and sysctl are needed: sudo apt-get install python3-venv iproute2 procps'
+        fi
+    fi
     if has docker-registry || [ -x "$third_party/docker-registry" ] || fetch docker-registry usr/bin/docker-registry docker-registry; then
         say 'registry: docker-registry is there'
     else
