@@ -4,4 +4,5 @@ mod boots;
 mod confined;
 mod ends;
 mod failures;
+mod unreachable;
 mod user_data;
