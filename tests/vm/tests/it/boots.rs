@@ -28,6 +28,7 @@ async fn boots_as_it_is(mut machine: Machine) {
     machine.bucket.put("startup.sh", startup_script_of("gs://agents/vmjob-agent", &sha256(&agent_binary())));
     machine.boot();
     expect(&machine.report().await, &json!({"cause": "NONE", "logs": {"tail": "hello\n"}}));
+    assert_eq!(machine.shared("apt"), "", "nothing is missing that would have to be installed");
     machine.cut().await;
 
     machine.boot();
@@ -71,6 +72,18 @@ async fn startup_script_on_cos() {
     boots(setup().as_cos().attribute("startup-script", startup_script())).await;
 }
 
+/// The script runner puts it where Google has it put things on Container-Optimized OS.
+#[tokio::test]
+async fn startup_script_url_to_the_agent_itself_on_cos() {
+    boots(Setup::with_job(JOB).as_cos().attribute("startup-script-url", format!("{BUCKET}/vmjob-agent"))).await;
+}
+
+#[tokio::test]
+async fn a_job_without_a_container_on_cos() {
+    let setup = Setup::with_process(JOB).as_cos();
+    boots(setup.attribute("startup-script-url", format!("{BUCKET}/startup.sh"))).await;
+}
+
 #[tokio::test]
 async fn baked_into_the_image() {
     let agent = fs::read(agent_binary()).unwrap();
@@ -105,6 +118,12 @@ async fn on_cos_programs_run_from_one_place_and_the_root_is_read_only() {
         let script = format!("mkdir -p {dir} && cp /bin/true {dir}/program && {dir}/program");
         let output = machine.inside(&["sh", "-c", &script]).await;
         assert_eq!(output.status.success(), runs, "{dir}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for tool in ["python3", "perl", "jq", "awk", "find", "apt-get", "wget"] {
+        // Not by the path of whoever runs the tests.
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let output = machine.inside(&["env", "-i", path, "sh", "-c", &format!("command -v {tool}")]).await;
+        assert!(!output.status.success(), "it has no {tool}");
     }
     let output = machine.inside(&["touch", "/usr/bin/program"]).await;
     assert!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"), "{output:?}");
