@@ -5,7 +5,7 @@ use std::fs;
 use e2e::{agent_binary, expect};
 use packaging::{Scratch, deb};
 use serde_json::json;
-use vm::{Machine, Setup, sha256, startup_script, startup_script_of, unit, user_data};
+use vm::{Machine, Setup, sha256, startup_script, startup_script_of, user_data};
 
 const JOB: &str = "echo x >>/shared/starts; echo hello";
 const BUCKET: &str = "https://storage.googleapis.com/agents";
@@ -86,8 +86,10 @@ async fn a_job_without_a_container_on_cos() {
 
 #[tokio::test]
 async fn baked_into_the_image() {
-    let agent = fs::read(agent_binary()).unwrap();
-    boots(Setup::with_job(JOB).program("usr/bin/vmjob-agent", agent).unit("vmjob-agent.service", unit())).await;
+    let setup = Setup::with_job(JOB).program("agent", fs::read(agent_binary()).unwrap());
+    let Some(mut machine) = Machine::new(setup).await else { return };
+    assert_eq!(machine.run("/agent install").await, 0, "{}", machine.console());
+    boots_as_it_is(machine).await;
 }
 
 #[tokio::test]
