@@ -21,7 +21,7 @@ export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test test-vm test-qemu test-packaging bench chaos fuzz build dist publish lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-vm test-qemu test-packaging bench bench-vm chaos fuzz build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,13 @@ bench: ## measure the agent against real Docker (BENCH_MIB=1024: logs at full si
 	@$(MAKE) --no-print-directory build
 	$(CARGO) build --locked -p bench
 	VMJOB_TESTS_STRICT=1 tests/with-docker $(CARGO) run --locked -p bench -- $(ONLY)
+
+# How often each machine is booted.
+RUNS ?= 5
+bench-vm: ## measure a boot phase by phase, the shell way beside it, and `install --now` (root; RUNS=5; on an idle machine)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker vm shell-way
+	@$(MAKE) --no-print-directory build
+	VMJOB_TESTS_STRICT=1 $(CARGO) run --locked -p vm --example phases -- $(RUNS) target/third-party/shell-way
 
 # How many lives, and of which seed (any, and told, where none is given).
 N ?= 200

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets a machine ready to build and test vmjob, for `make` and CI alike. Safe to run again, quick when all is there.
-#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [qemu] [release] [packaging]     (default: build docker parts)
+#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [shell-way] [qemu] [release] [packaging]     (default: build docker parts)
 # Root on Debian or Ubuntu has what is missing installed; anybody else is told what to do. A part that only some tests
 # need is skipped in plain sight; with CI=true or VMJOB_TESTS_STRICT=1 its absence is an error.
 set -euo pipefail
@@ -177,6 +177,16 @@ need_vm() {
     say "VM: $(systemd-nspawn --version | head -n 1)"
 }
 
+# What a shell script that runs a job has to install first: jq's packages, for `make bench-vm` to compare with.
+need_shell_way() {
+    local dir=$third_party/shell-way
+    if ! compgen -G "$dir/jq_*.deb" >/dev/null; then
+        mkdir -p "$dir"
+        (cd "$dir" && with_lists apt-get download -qq -o APT::Sandbox::User=root jq libjq1 libonig5) || missing 'shell way: no packages of jq'
+    fi
+    say 'shell way: the packages of jq are there'
+}
+
 # What machines with a kernel of their own are booted from, for `make test-qemu`.
 need_qemu() {
     if ! { has qemu-system-x86_64 && has mmdebstrap && has ip && has openssl; }; then
@@ -219,7 +229,7 @@ need_packaging() {
 [ $# -gt 0 ] || set -- build docker parts
 for part; do
     case $part in
-    build | docker | parts | lint | fuzz | vm | qemu | release | packaging) "need_$part" ;;
-    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, qemu, release, packaging" ;;
+    build | docker | parts | lint | fuzz | vm | shell-way | qemu | release | packaging) "need_${part//-/_}" ;;
+    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, shell-way, qemu, release, packaging" ;;
     esac
 done
