@@ -139,6 +139,10 @@ need_lint() {
         may_install || die 'shellcheck is missing: sudo apt-get install shellcheck'
         packages shellcheck
     fi
+    if ! has systemd-analyze; then
+        may_install || die 'systemd-analyze is missing: sudo apt-get install systemd'
+        packages systemd
+    fi
     for component in clippy fmt; do
         cargo $component --version >/dev/null 2>&1 || rustup --quiet component add ${component/#fmt/rustfmt} \
             || die "cargo $component is missing, and rustup could not add it"

@@ -88,7 +88,8 @@ async fn a_job_without_a_container_on_cos() {
 async fn baked_into_the_image() {
     let setup = Setup::with_job(JOB).program("agent", fs::read(agent_binary()).unwrap());
     let Some(mut machine) = Machine::new(setup).await else { return };
-    assert_eq!(machine.run("/agent install").await, 0, "{}", machine.console());
+    let verify = "systemd-analyze verify --recursive-errors=no --man=no /etc/systemd/system/vmjob-agent.service";
+    assert_eq!(machine.run(&format!("/agent install && {verify}")).await, 0, "{}", machine.console());
     boots_as_it_is(machine).await;
 }
 
