@@ -62,6 +62,13 @@ async fn user_data_on_debian() {
     boots(setup().with_cloud_init().attribute("user-data", user_data("debian.yaml"))).await;
 }
 
+/// Both fetch the agent and start it, at about the same time.
+#[tokio::test]
+async fn user_data_and_a_startup_script_at_once() {
+    let setup = setup().with_cloud_init().attribute("user-data", user_data("debian.yaml"));
+    boots(setup.attribute("startup-script", startup_script())).await;
+}
+
 #[tokio::test]
 async fn user_data_on_cos() {
     boots(setup().as_cos().with_cloud_init().attribute("user-data", user_data("cos.yaml"))).await;
