@@ -46,6 +46,21 @@ async fn a_report_that_finds_no_endpoint_is_sent_once_there_is_one() {
     }
 }
 
+/// The endpoint has the report, but the VM goes down before it hears of that: a 429 of the next boot's try says so.
+#[tokio::test]
+async fn a_try_that_a_power_cut_ends_may_have_arrived() {
+    let setup = no_checksum(setup()).attribute("startup-script", startup_script());
+    let Some(mut machine) = machine(setup).await else { return };
+    machine.cloud.script_callback("hang-after".parse().unwrap());
+    machine.boot();
+    expect(&machine.report().await, &json!({"cause": "INVALID_SPEC"}));
+    machine.cut().await;
+    machine.cloud.script_callback("429*2".parse().unwrap());
+    machine.boot();
+    machine.until_said("vmjob: the report: 429").await;
+    assert_eq!(machine.cloud.callback_requests().len(), 2);
+}
+
 /// A server that is silent for a moment is not one that says that there is no service account.
 #[tokio::test]
 async fn a_metadata_server_that_gives_no_token_is_asked_again() {
