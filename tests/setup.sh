@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets a machine ready to build and test vmjob, for `make` and CI alike. Safe to run again, quick when all is there.
-#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [qemu] [release] [packaging]     (default: build docker parts)
+#   tests/setup.sh [build] [docker] [parts] [lint] [fuzz] [vm] [shell-way] [qemu] [release] [packaging]     (default: build docker parts)
 # Root on Debian or Ubuntu has what is missing installed; anybody else is told what to do. A part that only some tests
 # need is skipped in plain sight; with CI=true or VMJOB_TESTS_STRICT=1 its absence is an error.
 set -euo pipefail
@@ -146,6 +146,10 @@ need_lint() {
         may_install || die 'shellcheck is missing: sudo apt-get install shellcheck'
         packages shellcheck
     fi
+    if ! has systemd-analyze; then
+        may_install || die 'systemd-analyze is missing: sudo apt-get install systemd'
+        packages systemd
+    fi
     for component in clippy fmt; do
         cargo $component --version >/dev/null 2>&1 || rustup --quiet component add ${component/#fmt/rustfmt} \
             || die "cargo $component is missing, and rustup could not add it"
@@ -182,6 +186,16 @@ need_vm() {
     fi
     packaging/release/tools.sh "$third_party" nfpm || missing 'VM: no nFPM to make the package with'
     say "VM: $(systemd-nspawn --version | head -n 1)"
+}
+
+# What a shell script that runs a job has to install first: jq's packages, for `make bench-vm` to compare with.
+need_shell_way() {
+    local dir=$third_party/shell-way
+    if ! compgen -G "$dir/jq_*.deb" >/dev/null; then
+        mkdir -p "$dir"
+        (cd "$dir" && with_lists apt-get download -qq -o APT::Sandbox::User=root jq libjq1 libonig5) || missing 'shell way: no packages of jq'
+    fi
+    say 'shell way: the packages of jq are there'
 }
 
 # What machines with a kernel of their own are booted from, for `make test-qemu`.
@@ -226,7 +240,7 @@ need_packaging() {
 [ $# -gt 0 ] || set -- build docker parts
 for part; do
     case $part in
-    build | docker | parts | lint | fuzz | vm | qemu | release | packaging) "need_$part" ;;
-    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, qemu, release, packaging" ;;
+    build | docker | parts | lint | fuzz | vm | shell-way | qemu | release | packaging) "need_${part//-/_}" ;;
+    *) die "no part \"$part\": build, docker, parts, lint, fuzz, vm, shell-way, qemu, release, packaging" ;;
     esac
 done

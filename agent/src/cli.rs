@@ -220,7 +220,7 @@ impl Cli {
                     config.storage_patience = valid("--storage-patience", &text(&mut parser)?, duration)?;
                 }
                 Long("now") => install.now = true,
-                Long("prefix") => install.prefix = Some(text(&mut parser)?.into()),
+                Long("prefix") => install.prefix = Some(valid("--prefix", &text(&mut parser)?, prefix)?),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
                 Value(word) if matches!(command.as_deref(), Some("check" | "shim" | "shim-exec")) && file.is_none() => {
                     file = Some(PathBuf::from(word));
@@ -320,6 +320,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "is no duration: write for example 90s or 5m".into())
 }
 
+/// It becomes part of a line of the unit, where other characters would have to be quoted.
+fn prefix(text: &str) -> Result<PathBuf, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._+-@:,=".contains(&byte);
+    if text.starts_with('/') && text.bytes().all(is_plain) {
+        return Ok(text.into());
+    }
+    Err("is no path for a unit: write an absolute one, of letters, digits and /._+-@:,= only".into())
+}
+
 fn docker_host(text: &str) -> Result<String, String> {
     match text.strip_prefix("unix://") {
         Some(_) => Ok(text.to_owned()),
@@ -416,12 +425,15 @@ mod tests {
             ("--docker-host tcp://h:1", "only unix://"),
             ("--log-format xml", "use text or json"),
             ("--engine-patience soon", "for example 90s"),
+            ("install --prefix opt", "write an absolute one"),
+            ("install --prefix=/opt/%h", "of letters, digits"),
             ("-x", "-x"),
         ];
         for (line, words) in cases {
             let error = parse(line, &[]).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");
         }
+        assert!(prefix("/opt/my jobs").is_err() && prefix("/opt/vmjob-1.0").is_ok());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! boot: what is there already is left alone, and a job that runs goes on.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -10,23 +11,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{durable, service};
 
 const UNIT: &str = "vmjob-agent.service";
 const UNIT_DIR: &str = "/etc/systemd/system";
+/// Where else systemd may have the unit from: a package brings it there. Source: `systemd.unit(5)`.
+const OTHER_UNIT_DIRS: [&str; 4] =
+    ["/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const UNIT_TEXT: &str = include_str!("../../packaging/systemd/vmjob-agent.service");
 /// Where the unit's text expects the binary.
 const USUAL_BINARY: &str = "/usr/bin/vmjob-agent";
 /// On Container-Optimized OS: what is there may be executed, and is there after a reboot.
 /// Source: <https://cloud.google.com/container-optimized-os/docs/concepts/disks-and-filesystem>.
 const COS_BINARY: &str = "/var/lib/google/vmjob/vmjob-agent";
+/// What a restart sends to an agent so that its job goes on.
+const SIGHUP: &str = "1";
 /// A call of `systemctl`: it only has to ask.
 const SYSTEMCTL_DEADLINE: Duration = Duration::from_secs(30);
-/// How soon an agent that was told to hand over has ended.
-const HANDOVER_PATIENCE: Duration = Duration::from_secs(20);
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What to install.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,8 +53,6 @@ pub enum InstallError {
     Read(io::Error),
     #[error("`systemctl {call}` failed: {problem}")]
     Systemctl { call: String, problem: String },
-    #[error("the agent that runs did not hand over within {} s", HANDOVER_PATIENCE.as_secs())]
-    Handover,
 }
 
 /// Installs this program as it is, and says what was done.
@@ -62,9 +63,10 @@ pub fn install(install: &Install) -> Result<String, InstallError> {
     let is_cos = is_cos(Path::new("/"));
     let binary = binary_path(install.prefix.as_deref(), is_cos);
     let own = fs::read("/proc/self/exe").map_err(InstallError::Read)?;
+    let _lock = lock_dir_of(&binary)?;
     let is_new = write_if_changed(&binary, &own, 0o755)?;
     let unit = Path::new(UNIT_DIR).join(UNIT);
-    let had_unit = unit.exists();
+    let had_unit = unit.exists() || OTHER_UNIT_DIRS.iter().any(|dir| Path::new(dir).join(UNIT).exists());
     let is_unit_new = write_if_changed(&unit, unit_text(&binary).as_bytes(), 0o644)?;
     if !service::has_manager() {
         warn!("systemd does not run here: the unit starts with the next boot that systemd makes");
@@ -114,24 +116,22 @@ fn unit_text(binary: &Path) -> String {
 
 /// Starts the unit. A running agent goes on, unless it is another than the installed one: then that takes over from it.
 fn start(changed: bool) -> Result<(), InstallError> {
-    if changed && is_active()? {
-        info!("handing over to the new agent; the job goes on");
-        systemctl(&["kill", "--kill-who=main", "--signal=HUP", UNIT])?;
-        let end = Instant::now() + HANDOVER_PATIENCE;
-        while is_active()? {
-            if Instant::now() > end {
-                return Err(InstallError::Handover);
-            }
-            sleep(LOOK_INTERVAL);
-        }
+    // A restart in one go, so that there is no moment in which an agent has gone and nothing is to start the next. It sends what
+    // the unit says: with ours SIGHUP, which leaves the job running.
+    let verb = if changed && restart_signal()? == SIGHUP { "restart" } else { "start" };
+    if changed && verb == "start" {
+        warn!(
+            "the RestartKillSignal of {UNIT} is not SIGHUP: an agent that runs goes on, as a restart would stop its job"
+        );
     }
     // Without waiting: it may be called from a unit that ours is ordered after.
-    systemctl(&["start", "--no-block", UNIT])
+    systemctl(&[verb, "--no-block", UNIT])
 }
 
-fn is_active() -> Result<bool, InstallError> {
-    let call = ["is-active", "--quiet", UNIT];
-    Ok(run(&call)?.status.success())
+/// The number of the unit's `RestartKillSignal`; empty where systemd knows none (before 244).
+fn restart_signal() -> Result<String, InstallError> {
+    let output = run(&["show", UNIT, "--property=RestartKillSignal", "--value"])?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// What systemd knows of the unit: `LoadState` and `ActiveState` of `systemctl(1)`.
@@ -170,6 +170,14 @@ fn wait(mut child: Child, patience: Duration) -> io::Result<Output> {
         sleep(Duration::from_millis(5));
     }
     child.wait_with_output()
+}
+
+/// Keeps others that install at the same time from the directory, for as long as what is returned lives: two ways of getting in
+/// may be set up, and each runs at every boot.
+fn lock_dir_of(path: &Path) -> Result<File, InstallError> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let lock = fs::create_dir_all(dir).and_then(|()| File::open(dir)).and_then(|dir| dir.lock().map(|()| dir));
+    lock.map_err(|source| InstallError::Write { path: path.display().to_string(), source })
 }
 
 /// Writes the file whole or not at all; false if it was so already.

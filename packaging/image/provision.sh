@@ -77,7 +77,7 @@ if [ -n "$images" ]; then
     export DOCKER_CONFIG
     trap 'rm -rf "$DOCKER_CONFIG" $policy' EXIT
     cd "$(dirname "$images")"
-    while read -r image _; do
+    while read -r image _ || [ -n "$image" ]; do # the last line may lack its end
         case $image in
         '' | '#'*) continue ;;
         *.tar | *.tar.gz | *.tgz) say "loading $image"; timeout 1800 docker load --quiet --input "$image" ;;

@@ -1,4 +1,5 @@
 # An image of Compute Engine for job VMs: Debian with the agent, Docker, and container images that need not be pulled.
+#   packer plugins install github.com/hashicorp/googlecompute     # once; Packer before 1.10 brings it along
 #   packer build -var project=PROJECT -var zone=ZONE -var agent=dist/vmjob-agent_0.1.0-1_amd64.deb packaging/image/vmjob.pkr.hcl
 # The image's family is vmjob, so that `gcloud compute instances create --image-family=vmjob` takes the newest.
 

@@ -16,6 +16,7 @@ STATE_DIR=/var/lib/vmjob
 METADATA=http://${GCE_METADATA_HOST:-169.254.169.254}/computeMetadata/v1
 METADATA_PATIENCE_S=300
 DOWNLOAD_PATIENCE_S=600
+DENIED_PATIENCE_S=240 # IAM takes minutes to spread
 REPORT_PATIENCE_S=3600
 STARTED_AT=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
 
@@ -26,27 +27,22 @@ main() {
     cos) agent=/var/lib/google/vmjob/vmjob-agent ;; # it can be written to, runs programs, and stays
     *) agent=/usr/bin/vmjob-agent ;;
     esac
-    callback=$(attribute callback-url) || [ $? = 1 ] || no_metadata || give_up
+    installer=$agent
+    callback=$(attribute callback-url) || [ $? = 1 ] || no_metadata || carry_on || give_up
     failure=$STATE_DIR/startup-failure-$(checksum - <<<"$callback")
-    if [ -e "$failure" ]; then
+    if [ -e "$failure" ] || [ -e "$failure.delivered" ]; then
         # The workflow may know by now that the job was not run, so nothing may run any more.
         say "an earlier boot reported that the agent could not be started: nothing is run ($failure)"
-        deliver "$failure" "$callback" unanswered
+        deliver "$failure" "$callback"
         exit 0
     fi
-    if find_agent; then
-        if start_agent || is_active; then exit 0; fi
-    elif is_under_way; then
-        say "warning: $problem; the agent that is installed carries on"
-        if is_active || start_agent; then exit 0; fi
-    fi
-    systemctl --quiet disable vmjob-agent.service 2>/dev/null # from here on the report holds: no job may run
-    if ! write_report "$failure"; then
-        failure=/run/${failure##*/} # the disk may be what is full
-        write_report "$failure"
-    fi
-    deliver "$failure" "$callback" ''
-    [ -n "$callback" ] || rm -f "$failure" # nobody was told, so the next boot may try again
+    if find_agent && { start_agent || is_active; }; then exit 0; fi
+    carry_on
+    # From here on the report holds: no job may run, nor may a start that was asked for and failed come true later.
+    systemctl --quiet disable vmjob-agent.service 2>/dev/null
+    systemctl --quiet --no-block stop vmjob-agent.service 2>/dev/null
+    write_report "$failure"
+    deliver "$failure" "$callback"
     give_up
 }
 
@@ -96,9 +92,12 @@ metadata() { # PATH
 
 attribute() { metadata "instance/attributes/$1"; }
 
-# Prints a fresh enough token of the VM's service account. The server caches it, so this asks each time.
+# Prints a fresh enough token of the VM's service account. The server caches it, so this asks each time. Fails as `metadata` does:
+# with 1 where there is no account.
 token() {
-    metadata instance/service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p' | grep .
+    local answer
+    answer=$(metadata instance/service-accounts/default/token) || return
+    sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p' <<<"$answer" | grep . || return 2
 }
 
 # A header with the token, in a form for `curl -H @FILE`: it never stands in a command line.
@@ -119,7 +118,7 @@ guest_attribute() { # KEY FILE
 
 # --- the agent
 
-# Sees that the file $agent is the one that is asked for.
+# Sees that the agent that is asked for is here: as $installer, which may not be in its place yet.
 find_agent() {
     local url sha
     url=$(attribute agent-url) || [ $? = 1 ] || no_metadata || return
@@ -130,26 +129,32 @@ find_agent() {
     if [ -x "$agent" ] && [ "$(checksum "$agent")" = "$sha" ]; then return; fi
     [ -n "$url" ] || problem 'the metadata attribute agent-url is missing' \
         'set it to where the agent is: gs://BUCKET/OBJECT or https://…' false || return
-    if fetch_agent; then return; fi
-    rm -f "$agent.new"
-    return 1
+    fetch_agent
 }
 
 fetch_agent() {
-    local new=$agent.new found disk='see whether the disk is full or read-only'
+    local new=$agent.new.$$ found old disk='see whether the disk is full or read-only'
     mkdir -p "${agent%/*}" || problem "${agent%/*} cannot be made" "$disk" true || return
+    # Two ways in may be here at once, each with a file of its own; what is left of those that were cut short goes.
+    for old in "$agent".new.*; do
+        [ -e "/proc/${old##*.}" ] || rm -f "$old"
+    done
+    # shellcheck disable=SC2064 # it is known now
+    trap "rm -f '$new'" EXIT
     say "fetching $url"
     download "$new" || return
     found=$(checksum "$new")
     [ "$found" = "$sha" ] || problem "the checksum of $url is $found instead of $sha" \
         'set agent-sha256 to the checksum of this very file; if nobody has changed it on purpose, find out who did' \
         false || return
-    { chmod 0755 "$new" && mv -f "$new" "$agent"; } || problem "$agent cannot be written" "$disk" true
+    chmod 0755 "$new" || problem "$new cannot be made executable" "$disk" true || return
+    # It puts itself in its place, and an agent that runs there hands over to it.
+    installer=$new
 }
 
 # Fetches $url.
 download() { # FILE
-    local status again=false try end=$((SECONDS + DOWNLOAD_PATIENCE_S))
+    local status again=false try end=$((SECONDS + DOWNLOAD_PATIENCE_S)) denied_end=$((SECONDS + DENIED_PATIENCE_S))
     for ((try = 1; ; try++)); do
         case $url in
         gs://?*/?*) status=$(fetch_object "$1") ;;
@@ -158,13 +163,19 @@ download() { # FILE
         esac
         case $status in
         200) return 0 ;;
-        400 | 403 | 404 | 410 | account | scheme) break ;; # these stay as they are
+        400 | 404 | 410 | account | scheme) break ;; # these stay as they are
+        403) [ $SECONDS -lt $denied_end ] || break ;;
         esac
-        say "$url: HTTP status $status"
+        case $status in
+        metadata) say 'the metadata server gives no token' ;;
+        000) say "$url: no answer" ;;
+        *) say "$url: HTTP status $status" ;;
+        esac
         [ $SECONDS -lt $end ] || break
         back_off $try
     done
     case $status in
+    metadata) no_metadata || return ;;
     403) fix="grant the VM's service account roles/storage.objectViewer on the bucket; the VM needs the scope cloud-platform" ;;
     404) fix='see whether agent-url names an object that is there' ;;
     account) fix='create the VM with a service account, or put the agent behind an https:// URL' ;;
@@ -184,7 +195,7 @@ download() { # FILE
 # Fetches a Cloud Storage object as the VM's service account.
 fetch_object() { # FILE
     local path=${url#gs://} token
-    token=$(token) || { echo account && return; }
+    token=$(token) || { if [ $? = 1 ]; then echo account; else echo metadata; fi; return; }
     fetch "$1" -H @<(bearer "$token") \
         "https://storage.googleapis.com/storage/v1/b/${path%%/*}/o/$(percent_encode "${path#*/}")?alt=media"
 }
@@ -212,7 +223,7 @@ percent_encode() { # TEXT
 # Returns at once, as the job is the unit's affair: a script that stayed would hold up the boot.
 start_agent() {
     local output
-    output=$("$agent" install --now 2>&1) || problem "$agent install --now failed: $output" 'see the message' true
+    output=$("$installer" install --now 2>&1) || problem "$installer install --now failed: $output" 'see the message' true
 }
 
 is_active() { [[ $(systemctl is-active vmjob-agent.service) =~ ^(active|activating|reloading)$ ]]; }
@@ -224,6 +235,15 @@ is_under_way() {
     [ -e $STATE_DIR/journal.json ] || systemctl --quiet is-enabled vmjob-agent.service 2>/dev/null || is_active
 }
 
+# Leaves the job to the agent that is here, if it has one; does not come back then.
+carry_on() {
+    is_under_way || return
+    say "warning: $problem; the agent that is installed carries on"
+    installer=$agent
+    if is_active || start_agent; then exit 0; fi
+    return 1
+}
+
 # --- the report that there is no agent
 
 # A text as a JSON string. Anything but printable ASCII is dropped.
@@ -231,8 +251,15 @@ json() { # TEXT
     printf '"%s"' "$(LC_ALL=C tr -cd '\t\n -~' <<<"${1:0:2000}" | sed -z 's/\n$//; s/[\\"]/\\&/g; s/\t/\\t/g; s/\n/\\n/g')"
 }
 
-# Writes the report to disk before anything is sent: from here on it is the job's one outcome, also after a reboot.
+# Writes the report to disk before anything is sent: from here on it is the job's one outcome, also after a reboot. Where the
+# disk is what is full, it is kept in memory; that it was delivered takes no room, and is noted on disk all the same.
 write_report() { # FILE
+    write_report_to "$1" && report=$1 && return
+    report=/run/${1##*/}
+    write_report_to "$report"
+}
+
+write_report_to() { # FILE
     local id cause=INVALID_SPEC fault=spec # what the attributes ask for cannot be had
     if [ "$retryable" = true ]; then cause=AGENT_ERROR fault=platform; fi
     id=$(about_vm instance/id)
@@ -258,28 +285,40 @@ END
 }
 
 # Gets the report out, and notes that it is. It waits for that here: nothing else can be done in this VM, and of the boot only
-# what waits for this script is left. With `unanswered` an earlier try may have reached the endpoint.
-deliver() { # FILE URL UNANSWERED
-    local try status wait_s unanswered=$3 end=$((SECONDS + REPORT_PATIENCE_S))
+# what waits for this script is left. A try that may have reached the endpoint leaves a file .unanswered, also for a next boot.
+deliver() { # FAILURE URL
+    local file=${report:-$1} try pace status wait_s unanswered='' end=$((SECONDS + REPORT_PATIENCE_S))
     [ ! -e "$1.delivered" ] || return 0
-    printf 'vmjob-report %s\n' "$(<"$1")"
-    guest_attribute report "$1"
+    [ ! -e "$file.unanswered" ] || unanswered=1
+    printf 'vmjob-report %s\n' "$(<"$file")"
+    guest_attribute report "$file"
     guest_attribute state <(printf EXITED)
     for ((try = 1; SECONDS < end; try++)); do
-        IFS=/ read -r status wait_s < <(post "$1" "$2")
+        pace=$try
+        IFS=/ read -r status wait_s < <(post "$file" "$2")
+        case $status in
+        unanswered) unanswered=1 ;;
+        *) [ -n "$unanswered" ] || rm -f "$file.unanswered" ;;
+        esac
         case $status in
         2??) break ;;
         401) ;; # the next try's token may be another
-        403) say 'the report needs the role roles/workflows.invoker for the service account, and the scope cloud-platform' ;;
+        403)
+            say 'the report needs the role roles/workflows.invoker for the service account, and the scope cloud-platform'
+            pace=6
+            ;;
         404 | 410) say 'the workflow execution is over: nobody waits for the report' && break ;;
         405) say 'the callback endpoint was made for another method: create it with http_callback_method: POST' && break ;;
-        400 | 413 | impossible) break ;;
+        400 | 413) break ;;
         429) [ -z "$unanswered" ] || break ;; # the endpoint holds the earlier one
-        unanswered) unanswered=1 ;;
+        impossible)
+            [ -n "$unanswered" ] || rm -f "$file" # nobody was told, so the next boot may try again
+            return
+            ;;
         esac
         say "the report is not out yet: $status"
         [ $SECONDS -ge $end ] || sleep $((wait_s < end - SECONDS ? wait_s : end - SECONDS))
-        back_off $((status == 403 ? 6 : try))
+        back_off $pace
     done
     say "the report: $status"
     : >"$1.delivered"
@@ -289,19 +328,27 @@ deliver() { # FILE URL UNANSWERED
 # POSTs the report and prints the HTTP status, `unanswered` where the endpoint may have it all the same, and after a slash for
 # how many seconds the endpoint wants to be left alone.
 post() { # FILE URL
-    local token='' answer
+    local token='' answer exit
     if [ -z "$2" ]; then
         say 'there is no callback-url to report to' && echo impossible && return
     elif may_have_token "$2"; then
-        token=$(token) || { say 'the VM has no service account, so it cannot report' && echo impossible && return; }
+        token=$(token)
+        case $? in
+        0) ;;
+        1) say 'the VM has no service account, so it cannot report' && echo impossible && return ;;
+        *) echo 'no token' && return ;;
+        esac
     fi
-    answer=$(curl -sS -D - -o /dev/null --globoff --proto =http,https --connect-timeout 10 --max-time 60 -w '%{http_code}' \
-        -H 'Content-Type: application/json' -H @<([ -z "$token" ] || bearer "$token") --data-binary "@$1" "$2")
-    case $? in
-    0) echo "${answer##*$'\n'}/$(retry_after_s <<<"$answer")" ;;
-    1 | 3 | 4) say "callback-url is no URL: $2" && echo impossible ;;
-    18 | 28 | 52 | 55 | 56) echo unanswered ;;
-    *) echo 'no answer' ;;
+    : >"$1.unanswered" && sync "$1.unanswered"
+    answer=$(curl -sS -D - -o /dev/null --globoff --proto =http,https --connect-timeout 10 --max-time 60 \
+        -w '%{http_code} %{size_upload}' -H 'Content-Type: application/json' -H @<([ -z "$token" ] || bearer "$token") \
+        --data-binary "@$1" "$2")
+    exit=$?
+    case $exit/${answer##*$'\n'} in
+    */[2-5]??' '*) echo "$(cut -c 1-3 <<<"${answer##*$'\n'}")/$(retry_after_s <<<"$answer")" ;;
+    [134]/*) say "callback-url is no URL: $2" && echo impossible ;;
+    */*' 0' | */) echo 'no answer' ;; # nothing of the report was sent
+    *) echo unanswered ;;
     esac
 }
 

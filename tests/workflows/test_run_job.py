@@ -40,13 +40,13 @@ def test_a_job_that_succeeds_is_a_report_and_its_vm_is_deleted(world: NewWorld) 
 
 def test_the_vm_has_what_the_agent_reads_and_no_way_in(world: NewWorld) -> None:
     w = world()
-    w.run(agent={"url": "gs://b/vmjob-agent", "sha256": "ab" * 32})
+    w.run(agent={"url": "gs://b/vmjob-agent"})
     (body,) = w.bodies()
     attributes = w.cloud.compute.history[0].attributes()
     assert attributes["callback-url"].startswith("https://workflowexecutions.googleapis.com/")
     assert attributes["enable-guest-attributes"] == "TRUE"
     assert attributes["startup-script-url"] == attributes["agent-url"] == "gs://b/vmjob-agent"
-    assert attributes["agent-sha256"] == "ab" * 32
+    assert "agent-sha256" not in attributes
     assert "accessConfigs" not in body["networkInterfaces"][0]
     assert body["serviceAccounts"][0]["scopes"] == ["https://www.googleapis.com/auth/cloud-platform"]
     assert body["labels"]["vmjob-execution"] == w.execution.execution_id
@@ -55,8 +55,14 @@ def test_the_vm_has_what_the_agent_reads_and_no_way_in(world: NewWorld) -> None:
 
 def test_the_agent_comes_by_a_startup_script_or_with_the_image(world: NewWorld) -> None:
     w = world()
-    w.run(agent={"url": "gs://b/vmjob-agent", "startup_script": "gs://b/startup.sh"})
-    assert w.cloud.compute.history[0].attributes()["startup-script-url"] == "gs://b/startup.sh"
+    agent = {"url": "gs://b/vmjob-agent", "sha256": "ab" * 32, "startup_script": "gs://b/startup.sh"}
+    w.run(agent=agent)
+    attributes = w.cloud.compute.history[0].attributes()
+    keys = ("startup-script-url", "agent-url", "agent-sha256")
+    assert [attributes[key] for key in keys] == ["gs://b/startup.sh", "gs://b/vmjob-agent", "ab" * 32]
+    w = world()
+    w.run(agent={"startup_script": "gs://b/startup.sh"})
+    assert [w.cloud.compute.history[0].attributes().get(key) for key in keys] == ["gs://b/startup.sh", None, None]
     w = world()
     w.run(baked=True)
     assert set(w.cloud.compute.history[0].attributes()) == {"job-spec", "callback-url", "enable-guest-attributes"}
@@ -140,6 +146,8 @@ def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None
     [
         ({"machinetype": "e2-small"}, "unknown argument `machinetype`"),
         ({"baked": False}, "say where the agent is"),
+        ({"baked": False, "agent": {}}, "say where the agent is"),
+        ({"agent": {"url": "gs://b/a", "sha256": "ab" * 32}}, "there is none: `agent: {startup_script, url, sha256}`"),
         ({"job": "echo hi"}, "begins with `docker run`"),
         ({"timeout": "soon"}, "`soon` is not a duration"),
         ({"timeout": "301d"}, "300 days are the limit"),
@@ -566,7 +574,7 @@ def test_the_largest_report_and_the_largest_job_fit_the_memory(world: NewWorld) 
 def test_what_a_short_job_costs(world: NewWorld) -> None:
     """They are billed: so they are counted, and a change that makes them many more is seen."""
     w = world({"run_s": 20.0})
-    w.run(agent={"url": "gs://b/a", "sha256": "0"})
+    w.run(agent={"startup_script": "gs://b/s", "url": "gs://b/a", "sha256": "0"})
     assert w.execution.steps <= 80
     assert w.execution.api_calls <= 12
     print(f"a job of a minute: {w.execution.steps} steps, {w.execution.api_calls} calls, {w.execution.polls} of them polls")

@@ -1,12 +1,16 @@
 //! From the power button to the job's first instruction, phase by phase: with the startup script, with the agent itself
-//! as the startup script, baked into the image, and as a shell script with `jq` does it. Run it on an idle machine.
+//! as the startup script, baked into the image, and as a shell script with `jq` does it. Run it on an idle machine: `make bench-vm`.
+//! Prints a table, and writes the numbers as JSON to `target/bench-vm.json`.
 //!
 //! `cargo run -p vm --example phases -- [RUNS] [DIRECTORY WITH JQ'S PACKAGES]`
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs};
 
 use e2e::agent_binary;
+use serde_json::json;
 use vm::{Machine, Setup, sha256, startup_script, unit};
 
 const JOB: &str = "cut -d ' ' -f 1 /proc/uptime >>/shared/starts";
@@ -19,6 +23,7 @@ const PHASES: [(&str, &str); 5] = [
     ("unit starts", "Starting vmjob-agent.service"),
     ("unit active", "Started vmjob-agent.service"),
 ];
+const JOB_STARTS: &str = "job starts";
 /// The job of this crate's setup, as a shell script runs and reports it. Its packages are local, where a real one has
 /// to fetch them.
 const SHELL: &str = r#"#!/bin/bash
@@ -41,71 +46,100 @@ until systemctl --quiet is-active vmjob-agent; do sleep 0.002; done
 echo $(($(date +%s%N) - start))
 ";
 
+/// The medians of one way, in seconds since the power button; a phase that the way does not have is not there.
+type Medians = BTreeMap<&'static str, f64>;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = env::args().skip(1);
     let runs: usize = arguments.next().map_or(3, |runs| runs.parse().expect("a number of runs"));
     let agent = fs::read(agent_binary()).expect("the agent can be read");
-    let pinned = || {
-        let setup = Setup::with_job(JOB).attribute("agent-url", URL);
-        setup.attribute("agent-sha256", sha256(&agent_binary())).attribute("startup-script", startup_script())
-    };
-    measure("startup script", runs, &pinned(), &agent).await;
-    let itself = Setup::with_job(JOB).attribute("startup-script-url", URL);
-    measure("the agent as startup script", runs, &itself, &agent).await;
-    let baked = Setup::with_job(JOB).program("usr/bin/vmjob-agent", &*agent).unit("vmjob-agent.service", unit());
-    measure("baked into the image", runs, &baked, &agent).await;
-    install(runs, &agent).await;
+    let job = || Setup::with_job(JOB);
+    let pinned = job().attribute("agent-url", URL).attribute("agent-sha256", sha256(&agent_binary()));
+    let mut ways = vec![
+        ("startup script", pinned.attribute("startup-script", startup_script())),
+        ("agent itself", job().attribute("startup-script-url", URL)),
+        ("baked", job().program("usr/bin/vmjob-agent", &*agent).unit("vmjob-agent.service", unit())),
+    ];
     if let Some(packages) = arguments.next() {
-        let mut shell = Setup::with_job(JOB).attribute("startup-script", SHELL);
+        let mut shell = job().attribute("startup-script", SHELL);
         for package in fs::read_dir(packages).expect("the packages' directory").flatten() {
             let name = format!("debs/{}", package.file_name().display());
             shell = shell.file(&name, fs::read(package.path()).expect("a package"));
         }
-        measure("shell script with jq", runs, &shell, &agent).await;
+        ways.push(("shell way", shell));
     }
+    let mut measured = Vec::new();
+    for (name, setup) in ways {
+        let Some(medians) = measure(runs, &setup, &agent).await else { return };
+        measured.push((name, medians));
+    }
+    let Some(install_s) = install(runs, &agent).await else { return };
+
+    println!("seconds since the power button, median of {runs}");
+    print!("{:22}", "");
+    for (name, _) in &measured {
+        print!("{name:>16}");
+    }
+    for phase in PHASES.iter().map(|(phase, _)| *phase).chain([JOB_STARTS]) {
+        print!("\n{phase:22}");
+        for (_, medians) in &measured {
+            let time = medians.get(phase).map_or_else(|| "-".into(), |time| format!("{time:.2}"));
+            print!("{time:>16}");
+        }
+    }
+    println!("\n\ninstall --now until the unit is active, median of {runs}: {install_s:.3} s");
+    let ways: serde_json::Map<_, _> =
+        measured.into_iter().map(|(name, medians)| (name.into(), json!(medians))).collect();
+    let numbers = json!({"runs": runs, "boot_s": ways, "install_now_s": install_s});
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let path = target.join("bench-vm.json");
+    fs::write(&path, format!("{numbers:#}\n")).expect("the target directory is writable");
+    println!("the numbers as JSON: {}", path.display());
 }
 
-/// Boots it some times, and prints the median of each phase, in seconds since the power button.
-async fn measure(name: &str, runs: usize, setup: &Setup, agent: &[u8]) {
-    let mut phases: Vec<(&str, Vec<f64>)> = PHASES.iter().map(|(phase, _)| (*phase, Vec::new())).collect();
-    phases.push(("job starts", Vec::new()));
+/// Boots a machine some times; nothing where none can be booted.
+async fn measure(runs: usize, setup: &Setup, agent: &[u8]) -> Option<Medians> {
+    let mut phases: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for _ in 0..runs {
-        let Some(mut machine) = Machine::new(setup.clone()).await else { return };
+        let mut machine = Machine::new(setup.clone()).await?;
         machine.bucket.put("vmjob-agent", agent);
         machine.boot();
         machine.until_started().await;
         machine.until_said("Startup finished").await;
         let console = machine.console();
         let on = time_of(&console, "switched on").expect("the script `machine` says so");
-        let times = PHASES.iter().map(|(_, text)| time_of(&console, text));
+        let times = PHASES.iter().map(|(phase, text)| (*phase, time_of(&console, text)));
         let job = machine.shared("starts").lines().next().and_then(|time| time.parse().ok());
-        for ((_, seen), time) in phases.iter_mut().zip(times.chain([job])) {
-            seen.extend(time.map(|time: f64| time - on));
+        for (phase, time) in times.chain([(JOB_STARTS, job)]) {
+            phases.entry(phase).or_default().extend(time.map(|time: f64| time - on));
         }
     }
-    println!("{name} (median of {runs})");
-    for (phase, mut seen) in phases.into_iter().filter(|(_, seen)| seen.len() == runs) {
-        seen.sort_by(f64::total_cmp);
-        println!("  {:6.2} s  {phase}", seen[runs / 2]);
-    }
+    // A phase may come after the console was looked at: then it has no median.
+    let whole = phases.into_iter().filter(|(_, times)| times.len() == runs);
+    Some(whole.map(|(phase, times)| (phase, median(times))).collect())
 }
 
-/// Prints how long the agent takes from its start as a program until its unit is active, each time on a machine that has
-/// just booted and has none.
-async fn install(runs: usize, agent: &[u8]) {
+/// How long the agent takes from its start as a program until its unit is active, each time on a machine that has just booted and
+/// has none.
+async fn install(runs: usize, agent: &[u8]) -> Option<f64> {
     let setup = Setup::with_job("exec sleep 600").program("agent", agent);
-    let mut times: Vec<u64> = Vec::new();
+    let mut times = Vec::new();
     for _ in 0..runs {
-        let Some(mut machine) = Machine::new(setup.clone()).await else { return };
+        let mut machine = Machine::new(setup.clone()).await?;
         machine.boot();
         machine.until_said("Startup finished").await;
         let output = machine.inside(&["bash", "-c", INSTALL]).await;
-        times.push(String::from_utf8_lossy(&output.stdout).trim().parse().expect("nanoseconds"));
+        let nanoseconds = String::from_utf8_lossy(&output.stdout).trim().parse().expect("nanoseconds");
+        times.push(Duration::from_nanos(nanoseconds).as_secs_f64());
     }
-    times.sort_unstable();
-    println!("install --now until the unit is active (median of {runs})");
-    println!("  {:6.3} s", Duration::from_nanos(times[runs / 2]).as_secs_f64());
+    Some(median(times))
+}
+
+/// To the millisecond.
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2] * 1000.0).round() / 1000.0
 }
 
 /// The time at which a text stands on the console: `[12.345678] …`.

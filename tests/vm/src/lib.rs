@@ -17,6 +17,6 @@ mod setup;
 
 pub use bucket::{Bucket, Fetched};
 pub use machine::Machine;
-pub use packaging::{sha256, startup_script, startup_script_of, unit, user_data};
+pub use packaging::{sha256, startup_script, startup_script_of, startup_script_with, unit, user_data};
 pub use relay::Outside;
 pub use setup::{Setup, job, process};

@@ -15,6 +15,16 @@ pub fn startup_script() -> String {
     read("packaging/startup/startup-script.sh")
 }
 
+/// The startup script with other bounds, such as `("DOWNLOAD_PATIENCE_S", 0)`.
+pub fn startup_script_with(bounds: &[(&str, u32)]) -> String {
+    let mut lines: Vec<String> = startup_script().lines().map(str::to_owned).collect();
+    for (name, value) in bounds {
+        let line = lines.iter_mut().find(|line| line.starts_with(&format!("{name}=")));
+        *line.unwrap_or_else(|| panic!("the startup script has no {name}")) = format!("{name}={value}");
+    }
+    lines.join("\n") + "\n"
+}
+
 /// The startup script as `make dist` writes it, which needs no attributes.
 pub fn startup_script_of(agent_url: &str, agent_sha256: &str) -> String {
     let script = startup_script().replace("\nAGENT_URL=\n", &format!("\nAGENT_URL={agent_url}\n"));

@@ -36,7 +36,7 @@ fn a_baked_image_runs_its_first_job_and_an_upgrade_leaves_that_running() {
     let machine = Machine::boot(&root);
     let Some(registry) = Registry::start(&machine) else { return };
     let pulled = registry.push(&machine, "job", &config, &third_party("busybox.tar").unwrap());
-    fs::write(root.join("root/bake/images.txt"), format!("# of this test\n\nbusybox.tar\n{pulled} # a word\n"))
+    fs::write(root.join("root/bake/images.txt"), format!("# of this test\n\nbusybox.tar\n{pulled} # no end of line"))
         .unwrap();
     let name = old.file_name().unwrap().display();
     machine.sh(&format!("cd /root/bake && ./provision.sh --docker --images images.txt {name}"));

@@ -8,8 +8,7 @@ use packaging::{Scratch, dist, repository, sh, sha256, succeed};
 
 /// Another directory, another Cargo home, another target directory.
 #[test]
-fn another_directory_gives_the_same_binary() {
-    let Some(released) = dist("vmjob-agent-x86_64") else { return };
+fn another_directory_gives_the_same_binaries() {
     let scratch = Scratch::new();
     let tree = scratch.join("an other/tree");
     fs::create_dir_all(&tree).unwrap();
@@ -25,12 +24,16 @@ fn another_directory_gives_the_same_binary() {
         home.join("registry").display()
     ));
 
-    let mut build = Command::new(tree.join("packaging/release/cargo.sh"));
-    build.args(["x86_64-unknown-linux-musl", "build", "--quiet", "--release", "-p", "vmjob-agent"]);
-    build.env("CARGO_HOME", &home).env("CARGO_TARGET_DIR", scratch.join("target")).env("CARGO_NET_OFFLINE", "true");
-    succeed(&build, Duration::from_mins(9));
-    let again = fs::read(scratch.join("target/x86_64-unknown-linux-musl/release/vmjob-agent")).unwrap();
-    assert_eq!(sha256(&again), sha256(&fs::read(released).unwrap()));
+    for architecture in ["x86_64", "aarch64"] {
+        let Some(released) = dist(&format!("vmjob-agent-{architecture}")) else { return };
+        let triple = format!("{architecture}-unknown-linux-musl");
+        let mut build = Command::new(tree.join("packaging/release/cargo.sh"));
+        build.args([&triple, "build", "--quiet", "--release", "-p", "vmjob-agent"]);
+        build.env("CARGO_HOME", &home).env("CARGO_TARGET_DIR", scratch.join("target")).env("CARGO_NET_OFFLINE", "true");
+        succeed(&build, Duration::from_mins(9));
+        let again = fs::read(scratch.join(&format!("target/{triple}/release/vmjob-agent"))).unwrap();
+        assert_eq!(sha256(&again), sha256(&fs::read(released).unwrap()), "{architecture}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use e2e::{agent_binary, expect};
 use packaging::{Scratch, deb};
 use serde_json::json;
-use vm::{Machine, Setup, sha256, startup_script, startup_script_of, unit, user_data};
+use vm::{Machine, Setup, sha256, startup_script, startup_script_of, user_data};
 
 const JOB: &str = "echo x >>/shared/starts; echo hello";
 const BUCKET: &str = "https://storage.googleapis.com/agents";
@@ -28,6 +28,7 @@ async fn boots_as_it_is(mut machine: Machine) {
     machine.bucket.put("startup.sh", startup_script_of("gs://agents/vmjob-agent", &sha256(&agent_binary())));
     machine.boot();
     expect(&machine.report().await, &json!({"cause": "NONE", "logs": {"tail": "hello\n"}}));
+    assert_eq!(machine.shared("apt"), "", "nothing is missing that would have to be installed");
     machine.cut().await;
 
     machine.boot();
@@ -61,6 +62,13 @@ async fn user_data_on_debian() {
     boots(setup().with_cloud_init().attribute("user-data", user_data("debian.yaml"))).await;
 }
 
+/// Both fetch the agent and start it, at about the same time.
+#[tokio::test]
+async fn user_data_and_a_startup_script_at_once() {
+    let setup = setup().with_cloud_init().attribute("user-data", user_data("debian.yaml"));
+    boots(setup.attribute("startup-script", startup_script())).await;
+}
+
 #[tokio::test]
 async fn user_data_on_cos() {
     boots(setup().as_cos().with_cloud_init().attribute("user-data", user_data("cos.yaml"))).await;
@@ -71,10 +79,25 @@ async fn startup_script_on_cos() {
     boots(setup().as_cos().attribute("startup-script", startup_script())).await;
 }
 
+/// The script runner puts it where Google has it put things on Container-Optimized OS.
+#[tokio::test]
+async fn startup_script_url_to_the_agent_itself_on_cos() {
+    boots(Setup::with_job(JOB).as_cos().attribute("startup-script-url", format!("{BUCKET}/vmjob-agent"))).await;
+}
+
+#[tokio::test]
+async fn a_job_without_a_container_on_cos() {
+    let setup = Setup::with_process(JOB).as_cos();
+    boots(setup.attribute("startup-script-url", format!("{BUCKET}/startup.sh"))).await;
+}
+
 #[tokio::test]
 async fn baked_into_the_image() {
-    let agent = fs::read(agent_binary()).unwrap();
-    boots(Setup::with_job(JOB).program("usr/bin/vmjob-agent", agent).unit("vmjob-agent.service", unit())).await;
+    let setup = Setup::with_job(JOB).program("agent", fs::read(agent_binary()).unwrap());
+    let Some(mut machine) = Machine::new(setup).await else { return };
+    let verify = "systemd-analyze verify --recursive-errors=no --man=no /etc/systemd/system/vmjob-agent.service";
+    assert_eq!(machine.run(&format!("/agent install && {verify}")).await, 0, "{}", machine.console());
+    boots_as_it_is(machine).await;
 }
 
 #[tokio::test]
@@ -105,6 +128,12 @@ async fn on_cos_programs_run_from_one_place_and_the_root_is_read_only() {
         let script = format!("mkdir -p {dir} && cp /bin/true {dir}/program && {dir}/program");
         let output = machine.inside(&["sh", "-c", &script]).await;
         assert_eq!(output.status.success(), runs, "{dir}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for tool in ["python3", "perl", "jq", "awk", "find", "apt-get", "wget"] {
+        // Not by the path of whoever runs the tests.
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let output = machine.inside(&["env", "-i", path, "sh", "-c", &format!("command -v {tool}")]).await;
+        assert!(!output.status.success(), "it has no {tool}");
     }
     let output = machine.inside(&["touch", "/usr/bin/program"]).await;
     assert!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"), "{output:?}");

@@ -5,20 +5,20 @@ use std::fs;
 use e2e::{agent_binary, expect};
 use fakecloud::Answer;
 use serde_json::{Value, json};
-use vm::{Machine, Setup, sha256, startup_script};
+use vm::{Machine, Setup, sha256, startup_script, startup_script_with};
 
 const JOB: &str = "echo x >>/shared/starts";
 /// Runs the startup script in a machine that is off, as if nothing had been there before.
-const AFRESH: &str = "rm -rf /var/lib/vmjob /usr/bin/vmjob-agent; bash /startup.sh";
+pub(crate) const AFRESH: &str = "rm -rf /var/lib/vmjob /usr/bin/vmjob-agent; bash /startup.sh";
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup::with_job(JOB)
         .attribute("agent-url", "gs://agents/vmjob-agent")
         .attribute("agent-sha256", sha256(&agent_binary()))
         .program("startup.sh", startup_script())
 }
 
-async fn machine(setup: Setup) -> Option<Machine> {
+pub(crate) async fn machine(setup: Setup) -> Option<Machine> {
     let machine = Machine::new(setup).await?;
     machine.bucket.put("vmjob-agent", fs::read(agent_binary()).unwrap());
     Some(machine)
@@ -52,7 +52,8 @@ async fn a_wrong_checksum_is_reported_once_and_nothing_runs() {
 /// Each failure: what is wrong, what the bucket answers, and what the report says.
 #[tokio::test]
 async fn whatever_the_script_lacks_is_reported_with_what_to_do() {
-    let Some(mut machine) = machine(setup()).await else { return };
+    let impatient = startup_script_with(&[("DENIED_PATIENCE_S", 0)]);
+    let Some(mut machine) = machine(setup().program("startup.sh", impatient)).await else { return };
     let cases: [(&str, &str, &[u16], &str, &str); 9] = [
         ("agent-url", "", &[], "agent-url", "gs://"),
         ("agent-url", "http://storage.googleapis.com/agents/vmjob-agent", &[], "https://", "gs://"),
@@ -92,7 +93,7 @@ async fn whatever_the_script_lacks_is_reported_with_what_to_do() {
 /// What has not passed while this VM waited may have by the time that there is another one.
 #[tokio::test]
 async fn what_may_pass_is_reported_as_worth_another_vm() {
-    let impatient = startup_script().replace("\nDOWNLOAD_PATIENCE_S=600\n", "\nDOWNLOAD_PATIENCE_S=0\n");
+    let impatient = startup_script_with(&[("DOWNLOAD_PATIENCE_S", 0)]);
     let Some(mut machine) = machine(setup().program("startup.sh", impatient)).await else { return };
     let elsewhere = "https://storage.googleapis.com:444/agents/vmjob-agent";
     for (url, answer, message) in
@@ -106,12 +107,17 @@ async fn what_may_pass_is_reported_as_worth_another_vm() {
     }
 }
 
-/// What passes is waited for.
+/// What passes is waited for; a role that was granted just now takes minutes to spread.
 #[tokio::test]
 async fn a_bucket_and_a_metadata_server_that_falter_are_asked_again() {
     let stub = "#!/bin/sh\ncase $1 in is-*) exit 3 ;; esac\n";
     let Some(mut machine) = machine(setup().program("usr/local/bin/systemctl", stub)).await else { return };
-    machine.bucket.script([503, 429, 500]);
+    machine.bucket.script([503, 429, 403, 500]);
+    let (cut_short, other) =
+        (machine.path("/usr/bin/vmjob-agent.new.9999999"), machine.path("/usr/bin/vmjob-agent.new.1"));
+    for file in [&cut_short, &other] {
+        fs::write(file, "half").unwrap();
+    }
     for path in
         ["instance/attributes/agent-url", "instance/attributes/callback-url", "instance/service-accounts/default/token"]
     {
@@ -119,12 +125,14 @@ async fn a_bucket_and_a_metadata_server_that_falter_are_asked_again() {
     }
     assert_eq!(machine.run(AFRESH).await, 0, "{}", machine.console());
     let answered: Vec<u16> = machine.bucket.requests().iter().map(|request| request.status).collect();
-    assert_eq!(answered, [503, 429, 500, 200]);
+    assert_eq!(answered, [503, 429, 403, 500, 200]);
     assert_eq!(fs::read(machine.path("/usr/bin/vmjob-agent")).unwrap(), fs::read(agent_binary()).unwrap());
-    assert!(!machine.path("/usr/bin/vmjob-agent.new").exists());
+    let others = fs::read_dir(machine.path("/usr/bin")).unwrap().flatten().map(|entry| entry.path());
+    let others: Vec<_> = others.filter(|path| path.display().to_string().contains("vmjob-agent.")).collect();
+    assert_eq!(others, [other], "a file of a script that runs stays, and no other");
 
     assert_eq!(machine.run("bash /startup.sh").await, 0);
-    assert_eq!(machine.bucket.requests().len(), 4, "what is there is not fetched again");
+    assert_eq!(machine.bucket.requests().len(), 5, "what is there is not fetched again");
     assert!(machine.cloud.callback_requests().is_empty());
 }
 
@@ -175,12 +183,16 @@ async fn an_endpoint_that_wants_to_be_left_alone_is() {
 #[tokio::test]
 async fn a_failure_report_that_a_reboot_interrupts_is_sent_by_the_next_boot() {
     let Some(mut machine) = machine(setup().attribute("agent-sha256", "0".repeat(64))).await else { return };
-    for (first_boot, next_boot_tries) in [("503*50", 1), ("reset-after,503*50", 1)] {
+    // Each answer but the last is waited after, so that no try is interrupted.
+    for (first_boot, next_boot, next_boot_tries) in [
+        ("503+retry-after=60", "429,pass", 2), // no try of the first boot was left unanswered
+        ("reset-after,503+retry-after=60", "429*2,pass", 1), // the endpoint has that of the first boot
+    ] {
         let sent = machine.cloud.callback_requests().len();
         machine.cloud.set_attribute("agent-sha256", "0".repeat(64));
         machine.cloud.script_callback(first_boot.parse().unwrap());
         assert_eq!(
-            machine.run(&format!("{AFRESH} & sleep 4; kill $!; wait; exit 7")).await,
+            machine.run(&format!("({AFRESH}) >/tmp/said 2>&1 & until grep -q 'yet: 503' /tmp/said; do sleep 0.1; done; kill $!; wait; exit 7")).await,
             7,
             "{}",
             machine.console()
@@ -188,6 +200,7 @@ async fn a_failure_report_that_a_reboot_interrupts_is_sent_by_the_next_boot() {
         let interrupted = machine.cloud.callback_requests().len();
         assert!(interrupted > sent, "it has tried");
         machine.cloud.clear_scripts();
+        machine.cloud.script_callback(next_boot.parse().unwrap());
         set_up(&machine);
         assert_eq!(machine.run("bash /startup.sh").await, 0, "{}", machine.console());
         let requests = machine.cloud.callback_requests();
@@ -195,6 +208,7 @@ async fn a_failure_report_that_a_reboot_interrupts_is_sent_by_the_next_boot() {
         assert_eq!(requests[sent].body, requests[interrupted].body, "{first_boot}: the same bytes");
         expect(&machine.report().await, &json!({"cause": "INVALID_SPEC"}));
         machine.cloud.consume_callback();
+        machine.cloud.clear_scripts();
     }
     assert_eq!(machine.bucket.requests().len(), 2);
 }

@@ -4,4 +4,6 @@ mod boots;
 mod confined;
 mod ends;
 mod failures;
+mod handover;
+mod unreachable;
 mod user_data;
