@@ -103,6 +103,9 @@ lint: ## rustfmt, clippy, shellcheck, the unit's exposure, and cargo-deny where 
 	@tests/setup.sh build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@# The fuzz targets, which are a workspace of their own; no libFuzzer is compiled for that.
+	CUSTOM_LIBFUZZER_PATH=/dev/null $(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-lint -- -D warnings
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	git ls-files -z --cached --others --exclude-standard | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME}' | xargs -d '\n' shellcheck
 	@if command -v systemd-analyze >/dev/null; then set -x; systemd-analyze security --offline=true --threshold=30 --no-pager \
 	  packaging/systemd/vmjob-agent.service >target/security.txt; \
