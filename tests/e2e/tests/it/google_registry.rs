@@ -113,6 +113,19 @@ async fn the_vm_s_token_opens_google_s_registry() {
     assert!(given.try_recv().is_err(), "a registry that is not Google's was given a password");
     docker::docker(&["rmi", &image]).await;
 
+    // A metadata server that has no token just now is no reason to ask without one.
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.cloud.script_metadata("instance/service-accounts/default/token", "503,reset".parse().unwrap());
+    let report = vm.run_job("exit 7", json!({"container": {"image": image}})).await;
+    expect(&report, &json!({"exit_code": 7, "image": {"digest": "~sha256:"}}));
+    assert!(
+        vm.logs().contains("there is no token for the registry") && vm.logs().contains("try 3 of 5"),
+        "{}",
+        vm.logs()
+    );
+    while given.try_recv().is_ok() {}
+    docker::docker(&["rmi", &image]).await;
+
     // Each try shows the token that is good then.
     registry.push("busy/train:1").await;
     let Some(vm) = Vm::with_docker().await else { return };
