@@ -14,7 +14,8 @@ use tracing::{info, warn};
 
 use crate::{durable, service};
 
-const UNIT: &str = "vmjob-agent.service";
+/// The agent's own.
+pub const UNIT: &str = "vmjob-agent.service";
 const UNIT_DIR: &str = "/etc/systemd/system";
 const UNIT_TEXT: &str = include_str!("../../packaging/systemd/vmjob-agent.service");
 /// Where the unit's text expects the binary.
@@ -134,9 +135,9 @@ fn is_active() -> Result<bool, InstallError> {
     Ok(run(&call)?.status.success())
 }
 
-/// What systemd knows of the unit: `LoadState` and `ActiveState` of `systemctl(1)`.
-pub fn unit_state() -> Result<(String, String), InstallError> {
-    let output = run(&["show", UNIT, "--property=LoadState,ActiveState"])?;
+/// What systemd knows of a unit: `LoadState` and `ActiveState` of `systemctl(1)`.
+pub fn unit_state(unit: &str) -> Result<(String, String), InstallError> {
+    let output = run(&["show", unit, "--property=LoadState,ActiveState"])?;
     let text = String::from_utf8_lossy(&output.stdout);
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
     Ok((value("LoadState="), value("ActiveState=")))

@@ -29,6 +29,7 @@ const CALL_GRACE: Duration = Duration::from_secs(10);
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
     pub(super) async fn prepare(&mut self) -> Result<(), Cut> {
+        self.unblock_metadata().await;
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
@@ -75,7 +76,7 @@ impl Run<'_> {
     async fn create(&mut self, job: &Job) -> Result<(), Failure> {
         let name = self.container_name();
         let dirs = Dirs { result: self.make_result_dir()?, files: self.files_dir(self.record.attempt.number) };
-        let secrets = self.secret_env()?;
+        let secrets = self.secret_env(job)?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
@@ -269,7 +270,7 @@ impl Run<'_> {
             if !found.exit.error.is_empty() {
                 return Err(Failure::Start(EngineError::Failed(found.exit.error)));
             }
-            let secrets = self.secret_env()?;
+            let secrets = self.secret_env(job)?;
             self.make_result_dir()?;
             self.block_metadata(job).await?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);

@@ -21,9 +21,9 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// ENOSPC, in the words in which it comes from the kernel through Go.
+    /// ENOSPC, in the words in which it comes from the kernel through Go, or a C library.
     pub fn is_disk_full(&self) -> bool {
-        self.message_has(&["no space left on device", "disk quota exceeded"])
+        self.message_has(&["no space left on device", "No space left on device", "disk quota exceeded"])
     }
 
     pub fn is_not_found(&self) -> bool {
