@@ -21,7 +21,7 @@ export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test test-vm test-qemu test-packaging bench chaos fuzz build dist publish lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-vm test-qemu test-engines test-packaging bench chaos fuzz build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,11 @@ test-qemu: ## boot machines with a kernel of their own: power button, power cut,
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker qemu
 	@$(MAKE) --no-print-directory build
 	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm --test qemu
+
+test-engines: ## the end-to-end tests on other engines, of Debian's other suites: ENGINES="docker-28 podman-4" for some of them (root)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker parts
+	@$(MAKE) --no-print-directory build
+	RUST_TEST_THREADS=$(E2E_THREADS) tests/engines/run $(ENGINES)
 
 test-packaging: ## packages, images, releases: on Debian machines, with the tools that take them (root)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker release packaging

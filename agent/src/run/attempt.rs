@@ -333,7 +333,8 @@ impl Run<'_> {
         self.record.attempt.logs_from_file =
             is_file && self.call(async |engine| engine.has_log_file(&found.id).await, failure).await?;
         if !self.record.attempt.logs_from_file && found.status == Status::Created {
-            let output = self.call(async |engine| engine.attach(&found.id).await, failure).await?;
+            // Podman prepares the container for that, and says here what Docker says at the start.
+            let output = self.call(async |engine| engine.attach(&found.id).await, Failure::Start).await?;
             self.logs = None;
             self.logs(job).read_attached(output);
             self.attached = true;

@@ -32,7 +32,8 @@ impl EngineError {
 
     /// Whether the name is taken, or the state of the container does not allow the call.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { status: 409, .. })
+        // Podman answers 500.
+        matches!(self, Self::Refused { status: 409, .. }) || self.message_has(&["that name is already in use"])
     }
 
     /// Whether a start failed over what an engine that crashed in the middle of an earlier start left behind.
