@@ -128,6 +128,27 @@ async fn a_start_that_the_engine_gave_up_with_a_dead_agent_is_asked_for_again() 
     assert_eq!(vm.starts(), 1);
 }
 
+/// Both with 500 and in words of its own: that the name is taken, and that what is to be killed has ended.
+#[tokio::test]
+async fn what_podman_says_of_conflicts_is_understood() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(JOB, json!({}));
+    let taken =
+        Fate::Refuse(500, "creating container storage: the container name is taken: that name is already in use");
+    let gate = Gate::open_but_for_once(vm.dir(), "/containers/create", taken);
+    expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo x >> /shared/starts; sleep 2; exit 7", json!({}));
+    let late = Fate::Refuse(500, "can only kill running containers. 0 is in state exited: container state improper");
+    let gate = Gate::open_but_for(vm.dir(), "/kill", late);
+    let agent = vm.start_through(&gate);
+    vm.until_running().await;
+    vm.cloud.set_attribute("job-cancel", "true");
+    expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
+    assert!(!vm.logs().contains("lost the engine"), "{}", vm.logs());
+}
+
 /// Most paths are bollard's, which leaves the version out whatever was negotiated: an upgrade of it that does otherwise shows here. Ours
 /// have the engine's version, or the newest that bollard knows.
 #[tokio::test]
