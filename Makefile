@@ -21,7 +21,7 @@ export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test test-vm test-qemu test-packaging bench bench-vm chaos fuzz build dist publish lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-vm test-qemu test-engines test-packaging bench bench-vm chaos fuzz build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,11 @@ test-qemu: ## boot machines with a kernel of their own: power button, power cut,
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker qemu
 	@$(MAKE) --no-print-directory build
 	VMJOB_TESTS_STRICT=1 RUST_TEST_THREADS=$(VM_THREADS) $(CARGO) test --locked -p vm --test qemu
+
+test-engines: ## the end-to-end tests on other engines, of Debian's other suites: ENGINES="docker-28 podman-4" for some of them (root)
+	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker parts
+	@$(MAKE) --no-print-directory build
+	RUST_TEST_THREADS=$(E2E_THREADS) tests/engines/run $(ENGINES)
 
 # QEMU's user mode has no openat2, by which files are opened below one directory.
 NOT_EMULATED := --skip storage::tree
@@ -117,6 +122,9 @@ lint: ## rustfmt, clippy, shellcheck, the unit's exposure, and cargo-deny where 
 	@tests/setup.sh build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@# The fuzz targets, which are a workspace of their own; no libFuzzer is compiled for that.
+	CUSTOM_LIBFUZZER_PATH=/dev/null $(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-lint -- -D warnings
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	git ls-files -z --cached --others --exclude-standard | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME}' | xargs -d '\n' shellcheck
 	@if command -v systemd-analyze >/dev/null; then set -x; systemd-analyze security --offline=true --threshold=30 --no-pager \
 	  packaging/systemd/vmjob-agent.service >target/security.txt; \

@@ -7,6 +7,30 @@ use std::{
     path::Path,
 };
 
+use tracing::warn;
+
+/// Keeps room at `reserve` for files to come, so that there is some even when something else has filled the disk.
+pub fn reserve(reserve: &Path, bytes: usize) -> io::Result<()> {
+    if reserve.exists() {
+        return Ok(());
+    }
+    fs::write(reserve, vec![0; bytes])
+}
+
+/// As [`replace`]; on a full disk with the room that was kept at `reserve`.
+///
+/// # Errors
+/// What the file system refused, or that there is no such room any more.
+pub fn replace_by(reserve: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    match replace(path, content, mode) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull && fs::remove_file(reserve).is_ok() => {
+            warn!("the disk is full: {} uses the room that was kept for it", path.display());
+            replace(path, content, mode)
+        }
+        result => result,
+    }
+}
+
 /// Replaces a file: a temporary one in the same directory, synced, renamed over the old one, and the directory synced.
 ///
 /// # Errors

@@ -15,7 +15,8 @@ use tracing::warn;
 
 use crate::{durable, service};
 
-const UNIT: &str = "vmjob-agent.service";
+/// The agent's own.
+pub const UNIT: &str = "vmjob-agent.service";
 const UNIT_DIR: &str = "/etc/systemd/system";
 /// Where else systemd may have the unit from: a package brings it there. Source: `systemd.unit(5)`.
 const OTHER_UNIT_DIRS: [&str; 4] =
@@ -134,9 +135,9 @@ fn restart_signal() -> Result<String, InstallError> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What systemd knows of the unit: `LoadState` and `ActiveState` of `systemctl(1)`.
-pub fn unit_state() -> Result<(String, String), InstallError> {
-    let output = run(&["show", UNIT, "--property=LoadState,ActiveState"])?;
+/// What systemd knows of a unit: `LoadState` and `ActiveState` of `systemctl(1)`.
+pub fn unit_state(unit: &str) -> Result<(String, String), InstallError> {
+    let output = run(&["show", unit, "--property=LoadState,ActiveState"])?;
     let text = String::from_utf8_lossy(&output.stdout);
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
     Ok((value("LoadState="), value("ActiveState=")))

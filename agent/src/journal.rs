@@ -226,24 +226,12 @@ impl Journal {
 
     /// Keeps room for the records to come, so that a job that fills the disk can still be accounted for.
     pub fn reserve(&self) -> io::Result<()> {
-        let path = self.dir.join(RESERVE);
-        if path.exists() {
-            return Ok(());
-        }
-        fs::write(path, vec![0; RESERVE_BYTES])
+        durable::reserve(&self.dir.join(RESERVE), RESERVE_BYTES)
     }
 
     pub fn save(&self, record: &Record) -> io::Result<()> {
         let content = serde_json::to_vec_pretty(record)?;
-        match durable::replace(&self.dir.join(RECORD), &content, 0o600) {
-            Err(error)
-                if error.kind() == io::ErrorKind::StorageFull && fs::remove_file(self.dir.join(RESERVE)).is_ok() =>
-            {
-                warn!("the disk is full: the journal uses the room that was kept for it");
-                durable::replace(&self.dir.join(RECORD), &content, 0o600)
-            }
-            result => result,
-        }
+        durable::replace_by(&self.dir.join(RESERVE), &self.dir.join(RECORD), &content, 0o600)
     }
 
     /// Where [`Journal::save_logs`] writes.

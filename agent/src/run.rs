@@ -199,9 +199,11 @@ async fn take_on(
     };
     match (known, assignment) {
         (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => Ok(Some(TakenOn::carry_on(record))),
-        (_, Ok(Some(mut assignment))) => {
+        (known, Ok(Some(mut assignment))) => {
             let unreadable = assignment.failure.take().or(cannot_run.map(Failure::Agent));
-            let record = assignment.into_record(&boot_id);
+            let mut record = assignment.into_record(&boot_id);
+            // What an earlier job could not have undone is this one's to undo.
+            record.blocked = known.and_then(|known| known.blocked);
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");

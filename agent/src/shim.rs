@@ -9,11 +9,10 @@ mod log;
 mod user;
 
 use std::{
-    fs, io,
+    io,
     io::{BufRead, BufReader, Read, Write},
     net::Shutdown,
     os::unix::{
-        fs::PermissionsExt,
         net::{UnixListener, UnixStream},
         process::ExitStatusExt,
     },
@@ -38,12 +37,12 @@ pub use self::{
 };
 use crate::clock;
 
-/// The number of the user that `text` names, as `process.user` does.
+/// The number of the user that `text` names, as `process.user` does, and the names of the groups that the job will be in.
 ///
 /// # Errors
 /// There is no such user.
-pub fn uid_of(text: Option<&str>) -> io::Result<u32> {
-    user::User::named(text).map(|user| user.uid)
+pub fn uid_and_groups(text: Option<&str>) -> io::Result<(u32, Vec<String>)> {
+    user::User::named(text).map(|user| (user.uid, user.group_names))
 }
 
 /// How long a child that has the output open may go on after the job has ended.
@@ -77,18 +76,20 @@ pub fn run(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let spec = files.spec()?;
-    // Of a shim that never got the job's secrets.
-    let _ = fs::remove_file(files.socket());
-    let listener = UnixListener::bind(files.socket())?;
-    fs::set_permissions(files.socket(), fs::Permissions::from_mode(0o600))?;
+    let failed = |error: io::Error| {
+        // Whoever waits for the job learns why there is none; where not even that can be written down, that the shim is gone.
+        let _ = files.save(&ProcessState::failed(&error));
+        error
+    };
     let (events, coming) = channel();
-    take_commands(listener, events.clone());
+    take_commands(files.listen().map_err(failed)?, events.clone());
+    // Without them another shim may have more luck.
     let secrets = if spec.has_secrets { wait_for_secrets(&coming)? } else { String::new() };
-    let group = Group::enter(&spec.name, spec.has_own_group)?;
+    let group = Group::enter(&spec.name, spec.has_own_group).map_err(failed)?;
 
-    let (mut child, mut gate) = spawn(dir)?;
+    let (mut child, mut gate) = spawn(dir).map_err(failed)?;
     let mut state = ProcessState::begun(child.id().into(), group.paths());
-    files.save(&state)?;
+    files.save(&state).map_err(failed)?;
     let began = Log::begin(&files.log(), child.stdout.take(), child.stderr.take(), events.clone());
     let began = began.and_then(|()| open(&mut gate, &secrets)).and_then(|()| {
         drop(secrets);

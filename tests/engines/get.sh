@@ -7,6 +7,10 @@ shift
 [ $# -gt 0 ] || set -- docker-26 docker-28 podman-4
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
+# Where this machine has its own packages from has the other suites too.
+# shellcheck disable=SC2016 # apt's own placeholder
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | sed -n 1p || true)
+
 die() { printf 'engines: error: %s\n' "$*" >&2; exit 1; }
 
 # Unpacks packages of a suite, by package lists of its own.
@@ -15,7 +19,7 @@ unpack() { # SUITE DIR PACKAGE…
     shift 2
     apt=$(mktemp -d)
     mkdir -p "$apt"/{lists/partial,archives/partial,debs}
-    printf 'deb [signed-by=%s] http://deb.debian.org/debian %s main\n' $keyring "$suite" >"$apt/sources.list"
+    printf 'deb [signed-by=%s] %s %s main\n' $keyring "$mirror" "$suite" >"$apt/sources.list"
     local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$apt/lists"
         -o Dir::Cache="$apt" -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root)
     timeout 300 apt-get "${options[@]}" update
@@ -44,7 +48,7 @@ podman() { # DIR
     chmod +x "$1/bin/podman"
 }
 
-if ! command -v apt-get >/dev/null || [ ! -e "$keyring" ]; then die 'they come from Debian, and this is none'; fi
+if [ -z "$mirror" ] || [ ! -e "$keyring" ]; then die 'they come from Debian, and this is none, or apt has no lists (apt-get update)'; fi
 for engine; do
     dir=$third_party/engines/$engine
     [ ! -e "$dir/.done" ] || continue

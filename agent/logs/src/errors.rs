@@ -254,6 +254,8 @@ impl Trace {
             let Some((length, _)) = second else {
                 // One line that is too long by itself.
                 text.truncate(text.floor_char_boundary(budget));
+                // The place may have been cut off with it.
+                self.cut_at = self.cut_at.filter(|_| kept_from <= text.len());
                 break;
             };
             text.replace_range(kept_from..kept_from + length, "");
@@ -358,6 +360,16 @@ mod tests {
             (Stream::Stdout, &line),
         ]) {
             assert!(window.text.ends_with('é') && window.text.len() > 200, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_of_long_lines_only_is_cut_as_often_as_it_takes() {
+        for length in [200, 221, 222, 223, 660, 666, 900, 1500] {
+            let line = format!("{}\n", "é".repeat(length / 2));
+            let trace = format!("thread 'main' panicked at {line} {line} {line}\t{line}the end\n");
+            let windows = windows(&[(Stream::Stdout, &trace)]);
+            assert!(windows[0].text.starts_with("thread 'main' panicked at é"), "{windows:?}");
         }
     }
 

@@ -15,7 +15,7 @@ const SUBJECT: &str = "clock";
 pub(super) async fn clock(metadata: &Metadata, deadline: Duration) -> Finding {
     match metadata.time(deadline).await {
         Ok(Some(right)) => compare(Timestamp::now(), right),
-        Ok(None) => Finding::ok(SUBJECT, "the metadata server does not tell the time"),
+        Ok(None) => Finding::ok(SUBJECT, "not compared: the metadata server does not tell the time (no Date header)"),
         Err(error) => Finding::warn(SUBJECT, error.to_string(), "compare it with `date -u`"),
     }
 }

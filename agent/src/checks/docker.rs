@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use super::{Finding, disk::free_bytes};
 use crate::{
     job::Gpus,
+    outcome::FIX_GPU_TOOLKIT,
     runtime::{DockerEngine, EngineError, EngineInfo, gpus},
 };
 
@@ -59,7 +60,17 @@ fn findings(info: &EngineInfo, api_version: &str) -> Vec<Finding> {
 pub(super) fn gpus(root: &Path, wanted: &Gpus, engine: &EngineInfo) -> Finding {
     let subject = "GPUs";
     if !gpus::are_ours_to_give(root, engine) {
-        return Finding::ok(subject, "the engine gives them out, with the NVIDIA Container Toolkit");
+        return match (gpus::are_the_engine_s(root, engine), gpus::has_driver(root)) {
+            (true, true) => Finding::ok(subject, "the engine gives them out, with the NVIDIA Container Toolkit"),
+            (true, false) => {
+                Finding::warn(subject, "the NVIDIA driver is not there (no /dev/nvidiactl)", FIX_GPU_TOOLKIT)
+            }
+            (false, _) => Finding::warn(
+                subject,
+                "the engine has no NVIDIA Container Toolkit to give them out with",
+                FIX_GPU_TOOLKIT,
+            ),
+        };
     }
     match gpus::find(root, wanted) {
         Ok(found) => Finding::ok(subject, found.join(", ")),
@@ -88,6 +99,28 @@ fn disk(root: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gpus_are_fine_where_the_engine_knows_them_and_the_driver_is_there() {
+        let root = std::env::temp_dir().join(format!("vmjob-doctor-gpus-{}", std::process::id()));
+        let found = |info: &str| gpus(&root, &Gpus::All, &serde_json::from_str(info).unwrap());
+        let known = [
+            r#"{"Runtimes": {"runc": {}, "nvidia": {}}}"#,
+            r#"{"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]}"#,
+        ];
+        let bare = r#"{"Runtimes": {"runc": {}}, "DiscoveredDevices": [{"Source": "cdi", "ID": "vendor.com/nic=0"}]}"#;
+        assert!(known.iter().chain([&bare]).all(|info| !found(info).is_ok()), "there is no driver");
+        std::fs::create_dir_all(root.join("dev")).unwrap();
+        std::fs::write(root.join("dev/nvidiactl"), "").unwrap();
+        assert!(known.iter().all(|info| found(info).is_ok()));
+        let missing = found(bare);
+        assert!(!missing.is_ok() && missing.fix.contains("nvidia-ctk runtime configure"), "{missing:?}");
+        // An engine that says nothing of it, and the program that it finds as it starts.
+        std::fs::create_dir_all(root.join("usr/bin")).unwrap();
+        std::fs::write(root.join("usr/bin/nvidia-container-runtime-hook"), "").unwrap();
+        assert!(found(bare).is_ok());
+        std::fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn an_engine_that_lacks_something_is_warned_of() {

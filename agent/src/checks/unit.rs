@@ -1,7 +1,10 @@
 //! Whether the agent is started with the VM, and what has become of it.
 
 use super::Finding;
-use crate::{install::unit_state, service::has_manager};
+use crate::{
+    install::{UNIT, unit_state},
+    service::has_manager,
+};
 
 /// Asks systemd, which may take it seconds.
 pub(super) fn unit() -> Finding {
@@ -10,7 +13,7 @@ pub(super) fn unit() -> Finding {
     if !has_manager() {
         return Finding::warn(subject, "systemd does not run here", "run `vmjob-agent run` yourself");
     }
-    match unit_state() {
+    match unit_state(UNIT) {
         Ok((load, _)) if load == "not-found" => Finding::warn(subject, "vmjob-agent is not installed", install),
         Ok((_, active)) if active == "failed" => {
             Finding::fail(subject, "vmjob-agent has failed", "`journalctl -u vmjob-agent` tells why")

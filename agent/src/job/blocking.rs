@@ -2,15 +2,49 @@
 //!
 //! In: a job whose values have all been checked. Out: the place that breaks the promise, and what to write instead.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::error::Problem;
-use super::types::{Container, Job, MetadataServer, MountKind, Process, Work};
+use super::types::{Container, Job, MetadataServer, Mount, MountKind, Process, Work};
 
-/// With these a container can leave its namespaces.
-const STRONG_CAPS: [&str; 3] = ["ALL", "SYS_ADMIN", "SYS_MODULE"];
-/// Where the engine listens: whoever reaches it can start a container on the VM's own network.
-const ENGINE_SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
+/// With these a container can leave its namespaces, or reads and writes what is not its own.
+const STRONG_CAPS: [&str; 8] =
+    ["ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "DAC_READ_SEARCH", "BPF", "PERFMON"];
+/// The VM's memory, and what its file systems are on, by how their names begin below `/dev`.
+const STRONG_DEVICES: [&str; 18] = [
+    "mem", "kmem", "port", "sd", "vd", "xvd", "hd", "nvme", "mmcblk", "pmem", "md", "dm-", "loop", "nbd", "disk",
+    "mapper", "block", "root",
+];
+/// Where the engine and the service manager listen: whoever reaches them can start something on the VM's own network. And the files of
+/// all processes.
+const DOORS: [&str; 9] = [
+    "/run/docker.sock",
+    "/run/containerd",
+    "/run/podman",
+    "/run/crio",
+    "/run/systemd",
+    "/run/dbus",
+    "/run/snapd.socket",
+    "/run/runc",
+    "/proc",
+];
+/// What the VM itself runs, or reads what to run from. To be read by the job, but not written.
+const VM_FILES: [&str; 14] = [
+    "/etc",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/boot",
+    "/root",
+    "/sys",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/var/lib/google",
+    "/var/lib/cloud",
+    "/var/spool/cron",
+];
 
 pub(super) fn check(job: &Job) -> Result<(), (String, Problem)> {
     if job.metadata_server == MetadataServer::Allow {
@@ -43,16 +77,48 @@ fn check_container(container: &Container) -> Result<(), Broken> {
             return broken("cap_add", &format!("a container with {cap}"), "leave it out");
         }
     }
+    for (index, device) in container.devices.iter().enumerate() {
+        let host = resolved(&device.host);
+        let name = host.strip_prefix("/dev").ok().map(|name| name.to_string_lossy().into_owned());
+        if name.is_some_and(|name| name.is_empty() || STRONG_DEVICES.iter().any(|strong| name.starts_with(strong))) {
+            let what = format!("a container with the device {}", device.host);
+            return broken(&format!("devices[{index}]"), &what, "mount a directory of the disk instead");
+        }
+    }
     for (index, mount) in container.mounts.iter().enumerate() {
-        let gives_engine = |source| ENGINE_SOCKETS.iter().any(|socket| Path::new(socket).starts_with(source));
-        if let MountKind::Bind { source, .. } = &mount.kind
-            && gives_engine(source)
-        {
-            let what = "a container that sees the engine's socket";
+        if let Some(what) = way_out(mount) {
             return broken(&format!("mounts[{index}].source"), what, "mount only what the job needs");
         }
     }
     Ok(())
+}
+
+/// What is wrong with a mount, if something is. Links of the VM's are not followed, but for `/var/run`, which every VM has.
+fn way_out(mount: &Mount) -> Option<&'static str> {
+    let MountKind::Bind { source, .. } = &mount.kind else { return None };
+    let source = resolved(source);
+    let meets =
+        |paths: &[&str]| paths.iter().any(|path| source.starts_with(path) || Path::new(path).starts_with(&source));
+    if meets(&DOORS) {
+        return Some("a container that sees the engine's socket, the service manager's, or the VM's processes");
+    }
+    (!mount.read_only && meets(&VM_FILES)).then_some("a container that can write the VM's own files")
+}
+
+/// The path without `.` and `..`, and by the name that `/var/run` has.
+fn resolved(path: &str) -> PathBuf {
+    let mut resolved = PathBuf::from("/");
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => resolved.push(name),
+            Component::ParentDir => _ = resolved.pop(),
+            _ => {}
+        }
+        if resolved == Path::new("/var/run") {
+            resolved = PathBuf::from("/run");
+        }
+    }
+    resolved
 }
 
 fn check_process(process: &Process) -> Result<(), Broken> {
@@ -86,16 +152,40 @@ mod tests {
             refused(json!({ "container": fields }))
         };
         let bind = |source: &str| json!({"mounts": [{"type": "bind", "source": source, "target": "/x"}]});
+        let read = |mut fields: Value| {
+            fields["mounts"][0]["read_only"] = json!(true);
+            fields
+        };
         for (fields, place) in [
             (json!({"network": "host"}), Some("container.network")),
             (json!({"network": "container:x"}), Some("container.network")),
             (json!({"privileged": true}), Some("container.privileged")),
             (json!({"cap_add": ["NET_ADMIN", "cap_sys_admin"]}), Some("container.cap_add")),
+            (json!({"cap_add": ["SYS_RAWIO"]}), Some("container.cap_add")),
+            (json!({"cap_add": ["CAP_DAC_READ_SEARCH"]}), Some("container.cap_add")),
             (bind("/var/run"), Some("container.mounts[0].source")),
             (bind("/run/docker.sock"), Some("container.mounts[0].source")),
+            (bind("/var/run/docker.sock"), Some("container.mounts[0].source")),
+            (bind("/tmp/../run/docker.sock"), Some("container.mounts[0].source")),
+            (bind("/var/./run/../run"), Some("container.mounts[0].source")),
+            (bind("/run/containerd/containerd.sock"), Some("container.mounts[0].source")),
+            (bind("/run/systemd/private"), Some("container.mounts[0].source")),
+            (read(bind("/proc")), Some("container.mounts[0].source")),
+            (read(bind("/")), Some("container.mounts[0].source")),
             (bind("/"), Some("container.mounts[0].source")),
+            (bind("/etc/cron.d"), Some("container.mounts[0].source")),
+            (bind("/var/lib"), Some("container.mounts[0].source")),
+            (bind("/sys/fs/cgroup"), Some("container.mounts[0].source")),
+            (read(bind("/etc/ssl")), None),
+            (read(bind("/sys")), None),
             (bind("/var/runner"), None),
-            (json!({"network": "mine", "cap_add": ["NET_ADMIN"]}), None),
+            (bind("/run/mine"), None),
+            (bind("/mnt/disks/data"), None),
+            (json!({"devices": ["/dev/sda1"]}), Some("container.devices[0]")),
+            (json!({"devices": ["/dev/fuse", "/dev/../dev/mem"]}), Some("container.devices[1]")),
+            (json!({"devices": ["/dev/disk/by-id/google-persistent-disk-0"]}), Some("container.devices[0]")),
+            (json!({"devices": ["/dev/fuse", "/dev/nvidia0", "/dev/net/tun"]}), None),
+            (json!({"network": "mine", "cap_add": ["NET_ADMIN", "SYS_PTRACE"]}), None),
             (json!({}), None),
         ] {
             assert_eq!(container(fields.clone()).as_deref(), place, "{fields}");

@@ -135,10 +135,13 @@ pub(super) fn device(text: &str) -> Result<Device, Problem> {
         .fix(r#"write for example "/dev/fuse" or "/dev/sdb:/dev/data:r""#))
 }
 
-/// `name:address` or `name=address`; the engine knows the first only.
+/// `name:address` or `name=address`, an IPv6 address also in brackets; the engine knows the first only, and no brackets.
 pub(super) fn extra_host(text: &str) -> Result<String, Problem> {
     match text.split_once([':', '=']) {
-        Some((name, address)) if !name.is_empty() && !address.is_empty() => Ok(format!("{name}:{address}")),
+        Some((name, address)) if !name.is_empty() && !address.is_empty() => {
+            let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
+            Ok(format!("{name}:{bare}"))
+        }
         _ => Err(Problem::new(format!("expected a host and its address, found {}", quote(text)))
             .fix(r#"write for example "db:10.0.0.7""#)),
     }

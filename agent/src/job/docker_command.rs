@@ -118,6 +118,10 @@ impl Run {
             }
             "memory" => c.memory = docker_values::size(text, checks::memory)?,
             "mount" => c.mounts.push(docker_mounts::mount(text, &mut self.ignored)?),
+            // Docker attaches the container to each, and which of them leads out is not told by the line.
+            "net" | "network" if c.network.is_some() => {
+                return Err(Problem::new("a job's container is on one network").fix("leave the others out"));
+            }
             "net" | "network" => c.network = Some(network(text)?),
             "pids-limit" => c.pids_limit = docker_values::pids_limit(text)?,
             "privileged" => c.privileged = on,
@@ -162,11 +166,13 @@ fn variable(text: &str) -> Result<(String, String), Problem> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// The name, or `name=NAME`.
 fn network(text: &str) -> Result<String, Problem> {
-    if text.contains(['=', ',']) {
+    let name = text.strip_prefix("name=").unwrap_or(text);
+    if name.contains(['=', ',']) {
         return Err(Problem::new("network options have no counterpart in a job").fix("write the network's name only"));
     }
-    checks::non_empty(text)
+    checks::non_empty(name)
 }
 
 fn restart(text: &str) -> Result<(), Problem> {

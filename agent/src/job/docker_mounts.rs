@@ -6,7 +6,7 @@ use super::checks;
 use super::docker_values::comma_separated;
 use super::error::{Problem, did_you_mean, quote};
 use super::types::{Mount, MountKind};
-use super::units;
+use super::{flags, units};
 
 const MOUNT_KEYS: [&str; 10] =
     ["type", "source", "src", "target", "destination", "dst", "readonly", "ro", "tmpfs-size", "consistency"];
@@ -54,8 +54,7 @@ pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Prob
             None => (field.to_ascii_lowercase(), None),
         };
         match (key.as_str(), value) {
-            ("readonly" | "ro", None | Some("true" | "1")) => read_only = true,
-            ("readonly" | "ro", Some("false" | "0")) => read_only = false,
+            ("readonly" | "ro", value) => read_only = value.map_or(Ok(true), flags::boolean)?,
             ("type", Some(value)) => kind = value.to_ascii_lowercase(),
             ("source" | "src", Some(value)) => source = Some(value.to_owned()),
             ("target" | "destination" | "dst", Some(value)) => {
@@ -148,6 +147,8 @@ mod tests {
             ("-v", "/x", anonymous.clone(), false),
             ("--mount", "type=bind,source=/a,target=/x,readonly", bind("/a", false), true),
             ("--mount", "src=data,dst=/x,ro=false", named("data"), false),
+            ("--mount", "src=data,dst=/x,readonly=TRUE", named("data"), true),
+            ("--mount", "src=data,dst=/x,readonly=t", named("data"), true),
             ("--mount", "destination=/x", anonymous, false),
             ("--mount", "\"type=bind\",\"source=/a,b\",target=/x", bind("/a,b", false), false),
             ("--mount", "type=tmpfs,target=/x,tmpfs-size=64m", MountKind::Tmpfs { size: Some(64 << 20) }, false),
@@ -176,6 +177,7 @@ mod tests {
             ("--mount", "target=/x,tmpfs-mode=1777", r#""tmpfs-mode" has no counterpart"#),
             ("--mount", "target=/x,sorce=a", "did you mean source?"),
             ("--mount", "target", "is not key=value"),
+            ("--mount", "target=/x,readonly=yes", r#"expected true or false, found "yes""#),
             ("--tmpfs", "/x:exec", r#"the mount option "exec""#),
             ("--tmpfs", "/x:size=0", "more than 0"),
         ];

@@ -37,7 +37,7 @@ pub(super) fn ulimit(text: &str) -> Result<(String, Ulimit), Problem> {
     Ok((name.to_owned(), checks::ulimit(limit)?))
 }
 
-/// `all`, `2`, `device=0`, or `"device=0,1"` with the double quotes in the value.
+/// `all`, `2`, `device=0`, or `"device=0,1"` with the double quotes in the value; each also with the capability that there always is.
 /// <https://github.com/docker/cli/blob/master/opts/gpus.go>
 pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
     const EXAMPLES: &str = r#"write all, a count, or '"device=0,1"'"#;
@@ -48,7 +48,10 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
             _ => Err(Problem::new(format!("{} is not a number of GPUs", quote(text))).fix(EXAMPLES)),
         },
     };
-    let fields = comma_separated(text)?;
+    let mut fields = comma_separated(text)?;
+    if fields.len() > 1 {
+        fields.retain(|field| field != "capabilities=gpu");
+    }
     let [field] = &fields[..] else {
         let problem = Problem::new(format!("{} names more than devices or a count", quote(text)));
         return Err(problem.fix(r#"for several devices write '"device=0,1"', with both kinds of quotes"#));
@@ -111,12 +114,24 @@ mod tests {
             ("2", Gpus::Count(2)),
             ("count=2", Gpus::Count(2)),
             ("device=0", devices(&["0"])),
+            ("all,capabilities=gpu", Gpus::All),
+            ("\"capabilities=gpu\",count=2", Gpus::Count(2)),
             (r#""device=0,GPU-1""#, devices(&["0", "GPU-1"])),
         ];
         for (text, gpus_wanted) in good {
             assert_eq!(gpus(text), Ok(gpus_wanted));
         }
-        for text in ["", "0", "some", "device=0,1", "device=", "\"device=0", "all,capabilities=utility", "driver=x"] {
+        for text in [
+            "",
+            "0",
+            "some",
+            "device=0,1",
+            "device=",
+            "\"device=0",
+            "all,capabilities=utility",
+            "capabilities=gpu",
+            "driver=x",
+        ] {
             assert!(gpus(text).is_err(), "{text}");
         }
     }

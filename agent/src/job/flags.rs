@@ -262,18 +262,22 @@ fn take<'a>(
             Some((value, after)) => (value.as_str(), after),
             None => return Err(Problem::new("the flag has no value").at(ATTRIBUTE, shown(flag, is_long))),
         },
-        (value, false) => match value.unwrap_or("true") {
-            // As Go's `strconv.ParseBool`.
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => ("true", after),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => ("false", after),
-            other => {
-                let problem = format!("expected true or false, found {}", quote(other));
-                return Err(Problem::new(problem).at(ATTRIBUTE, shown(flag, is_long)));
-            }
-        },
+        (value, false) => {
+            let on = boolean(value.unwrap_or("true")).map_err(|problem| problem.at(ATTRIBUTE, shown(flag, is_long)))?;
+            (if on { "true" } else { "false" }, after)
+        }
     };
     given.push(Given { flag, is_long, value });
     Ok(after)
+}
+
+/// As Go's `strconv.ParseBool`.
+pub(super) fn boolean(text: &str) -> Result<bool, Problem> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(Problem::new(format!("expected true or false, found {}", quote(other)))),
+    }
 }
 
 fn unknown(shown: &str, meant: Option<String>) -> JobError {

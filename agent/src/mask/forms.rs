@@ -2,6 +2,8 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
+use super::form::Form;
+
 /// A shorter secret would be found all over the log.
 pub(super) const MIN_SECRET_BYTES: usize = 4;
 /// A shorter line of a secret with several says little, and would be found all over the log.
@@ -10,11 +12,14 @@ const MIN_LINE_BYTES: usize = 8;
 const MIN_ENCODED_BYTES: usize = 6;
 /// Where `base64` and PEM break lines.
 const BASE64_LINES: [usize; 2] = [76, 64];
+/// What is escaped in JSON besides what has to be, by Python's `json`, Go's `encoding/json` and PHP's `json_encode`.
+const ESCAPED: [fn(char) -> bool; 3] =
+    [|c| !c.is_ascii(), |c| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}'), |c| !c.is_ascii() || c == '/'];
 /// What is not encoded besides letters and digits: by RFC 3986, Python's `quote`, JavaScript's `encodeURIComponent`, and in forms.
 const UNENCODED: [&str; 4] = ["-._~", "-._~/", "-_.!~*'()", "*-._+"];
 
-pub(super) fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let mut forms = Vec::new();
+pub(super) fn forms(secret: &str) -> Vec<Form> {
+    let (mut forms, mut encoded) = (Vec::new(), Vec::new());
     // Many a secret ends with a newline that somebody's `echo` has left, and is used without.
     for text in [secret, secret.trim()] {
         if text.len() < MIN_SECRET_BYTES {
@@ -23,36 +28,66 @@ pub(super) fn forms(secret: &str) -> Vec<Vec<u8>> {
         forms.push(text.as_bytes().to_vec());
         // As a terminal shows it.
         forms.push(text.replace('\n', "\r\n").into_bytes());
-        forms.push(serde_json::Value::from(text).to_string().trim_matches('"').into());
+        let json = json_string(text);
+        forms.extend(ESCAPED.map(|is_escaped| escaped(&json, is_escaped)));
+        forms.push(json.into_bytes());
         for unencoded in UNENCODED {
             forms.extend(
                 [b"0123456789ABCDEF", b"0123456789abcdef"].map(|digits| percent_encoded(text, unencoded, digits)),
             );
         }
-        forms.extend(base64_forms(text.as_bytes()));
+        encoded.extend(base64_forms(text.as_bytes()));
+        forms.extend(base64_lines(text.as_bytes()));
     }
     forms.extend(
         secret.lines().map(|line| line.trim().as_bytes()).filter(|line| line.len() >= MIN_LINE_BYTES).map(Vec::from),
     );
-    forms
+    let in_lines = encoded.into_iter().map(|bytes| Form { bytes, in_one_piece: false });
+    in_lines.chain(forms.into_iter().map(|bytes| Form { bytes, in_one_piece: true })).collect()
+}
+
+/// What stands between the quotes.
+fn json_string(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+fn escaped(json: &str, is_escaped: fn(char) -> bool) -> Vec<u8> {
+    let escape = |c: char| match c {
+        '/' if is_escaped(c) => vec!["\\/".to_owned()],
+        c if is_escaped(c) => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        c => vec![c.to_string()],
+    };
+    json.chars().flat_map(escape).collect::<String>().into_bytes()
 }
 
 /// The base64 of `secret`, and what is the same in the base64 of any longer text with it inside: that depends on where in a group of
-/// three bytes it begins.
+/// three bytes it begins. Each also without its first letter, which may be the last of a line.
 fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let whole = BASE64_STANDARD.encode(secret);
-    let whole = whole.trim_end_matches('=');
-    let mut forms = vec![whole.to_owned()];
+    let mut forms = vec![whole.trim_end_matches('=').to_owned()];
     for before in 0..3 {
         let text = BASE64_STANDARD.encode([&[0].repeat(before), secret].concat());
         forms.push(text[(before * 8).div_ceil(6)..(before + secret.len()) * 8 / 6].to_owned());
     }
-    for width in BASE64_LINES {
-        forms.extend(whole.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned()));
-    }
+    forms.extend(forms.iter().map(|form| form.chars().skip(1).collect()).collect::<Vec<String>>());
+    with_url_safe(forms)
+}
+
+/// The lines of its base64, should something come between them.
+fn base64_lines(secret: &[u8]) -> Vec<Vec<u8>> {
+    let whole = BASE64_STANDARD.encode(secret);
+    let lines = |width| {
+        whole.trim_end_matches('=').as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned())
+    };
+    with_url_safe(BASE64_LINES.into_iter().flat_map(lines).collect())
+}
+
+fn with_url_safe(mut forms: Vec<String>) -> Vec<Vec<u8>> {
+    forms.retain(|form| form.len() >= MIN_ENCODED_BYTES);
     let url_safe: Vec<String> = forms.iter().map(|form| form.replace('+', "-").replace('/', "_")).collect();
     forms.extend(url_safe);
-    forms.into_iter().filter(|form| form.len() >= MIN_ENCODED_BYTES).map(String::into_bytes).collect()
+    forms.into_iter().map(String::into_bytes).collect()
 }
 
 /// Everything but letters, digits and `unencoded` as `%XX`; a space as `+` where that is among them.

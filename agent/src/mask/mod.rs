@@ -2,13 +2,17 @@
 //! form of a secret, in one pass, whatever the number of forms. A form that is cut by the end of a piece is held back until the next
 //! piece tells what it is. Newlines stay, so that lines keep their numbers.
 
+mod form;
 mod forms;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::forms::forms;
+use self::{
+    form::{Form, Met, Wrap},
+    forms::forms,
+};
 
 const STARS: &[u8] = b"***";
 /// Of a form that the end of a text cuts off, so many bytes are not shown.
@@ -17,14 +21,14 @@ const MIN_CUT_BYTES: usize = 4;
 /// All forms of the secrets. It has no `Debug` and no `Display`.
 pub struct Masker {
     /// In order. None is shorter than two bytes.
-    forms: Vec<Vec<u8>>,
+    forms: Vec<Form>,
     /// For each two bytes, whether a form begins with them: a quick look that nearly all text ends at.
     begins: Vec<u64>,
 }
 
 /// What a text has at some place.
 struct Here {
-    /// The length of the longest form that begins there.
+    /// How much of it the longest form takes that begins there.
     whole: usize,
     /// Whether a longer one begins there, as far as the text goes.
     is_cut: bool,
@@ -32,12 +36,12 @@ struct Here {
 
 impl Masker {
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut forms: Vec<Vec<u8>> = secrets.into_iter().flat_map(forms).collect();
+        let mut forms: Vec<Form> = secrets.into_iter().flat_map(forms).collect();
         forms.sort_unstable();
-        forms.dedup();
+        forms.dedup_by(|form, before| form.bytes == before.bytes);
         let mut begins = vec![0; 1 << 10];
         for form in &forms {
-            let (word, bit) = place_of(form[0], form[1]);
+            let (word, bit) = place_of(form.bytes[0], form.bytes[1]);
             begins[word] |= bit;
         }
         Self { forms, begins }
@@ -60,12 +64,12 @@ impl Masker {
     fn here(&self, text: &[u8]) -> Here {
         let mut here = Here { whole: 0, is_cut: false };
         let start = &text[..text.len().min(2)];
-        let from = self.forms.partition_point(|form| form.as_slice() < start);
-        for form in self.forms[from..].iter().take_while(|form| form.starts_with(start)) {
-            if text.starts_with(form) {
-                here.whole = here.whole.max(form.len());
-            } else if form.starts_with(text) {
-                here.is_cut = true;
+        let from = self.forms.partition_point(|form| form.bytes.as_slice() < start);
+        for form in self.forms[from..].iter().take_while(|form| form.bytes.starts_with(start)) {
+            match form.meet(text) {
+                Met::Whole(bytes) => here.whole = here.whole.max(bytes),
+                Met::Cut(_) => here.is_cut = true,
+                Met::Nothing => {}
             }
         }
         here
@@ -182,10 +186,12 @@ pub struct Masks {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct MaskPlace([CoursePlace; 2]);
 
-/// What is held back is the beginning of a form: of which one, and how long.
+/// What is held back is the beginning of a form: of which one, broken how, and how long.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct CoursePlace {
     form: usize,
+    #[serde(default)]
+    wrap: Wrap,
     held_bytes: usize,
     covered: usize,
     is_starred: bool,
@@ -194,9 +200,11 @@ struct CoursePlace {
 impl Masks {
     /// Masks what `masker` knows; without one, shows nothing but the ends of lines.
     pub fn new(masker: Option<Arc<Masker>>, place: MaskPlace) -> Self {
-        let held = |place: CoursePlace| masker.as_ref()?.forms.get(place.form)?.get(..place.held_bytes);
+        let held = |CoursePlace { form, wrap, held_bytes, .. }| {
+            Some(masker.as_ref()?.forms.get(form)?.beginning(wrap, held_bytes))
+        };
         let courses = place.0.map(|place| Course {
-            held: held(place).unwrap_or_default().to_vec(),
+            held: held(place).unwrap_or_default(),
             covered: place.covered,
             is_starred: place.is_starred,
         });
@@ -237,8 +245,12 @@ impl Masks {
         let forms = self.masker.as_ref().map_or(&[][..], |masker| &masker.forms);
         MaskPlace([0, 1].map(|stream| {
             let Course { held, covered, is_starred } = &self.courses[stream];
-            let form = forms.iter().position(|form| form.starts_with(held)).unwrap_or_default();
-            CoursePlace { form, held_bytes: held.len(), covered: *covered, is_starred: *is_starred }
+            let known = forms.iter().enumerate().find_map(|(index, form)| match form.meet(held) {
+                Met::Cut(wrap) => Some((index, wrap)),
+                _ => None,
+            });
+            let (form, wrap) = known.unwrap_or_default();
+            CoursePlace { form, wrap, held_bytes: held.len(), covered: *covered, is_starred: *is_starred }
         }))
     }
 }

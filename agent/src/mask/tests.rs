@@ -30,6 +30,9 @@ fn every_form_is_masked_wherever_it_is_cut() {
         (serde_json::json!({ "k": SECRET }).to_string(), "{\"k\":\"***\"}".to_owned()),
         ("MIIEvQIBADANBgkqhkiG9w0B".to_owned(), "***".to_owned()),
     ];
+    for json in [r#"p4ss w/rd+\"\u00fc~2?"#, r#"p4ss w\/rd+\"\u00fc~2?"#] {
+        cases.push((json.to_owned(), "***".to_owned()));
+    }
     for encoded in ["p4ss%20w%2Frd%2B%22%C3%BC~2%3F", "p4ss%20w/rd%2b%22%c3%bc~2%3f", "p4ss+w%2Frd%2B%22%C3%BC%7E2%3F"]
     {
         cases.push((encoded.to_owned(), "***".to_owned()));
@@ -54,6 +57,43 @@ fn every_form_is_masked_wherever_it_is_cut() {
             assert_eq!(in_pieces(&masker, log.as_bytes(), size), shown, "{text} in pieces of {size}");
         }
     }
+}
+
+#[test]
+fn what_programs_escape_in_json_is_known() {
+    let masker = Masker::new(["a<b>&c", "😀 smile"]);
+    assert_eq!(masker.mask(r"go: a\u003cb\u003e\u0026c, python: \ud83d\ude00 smile"), "go: ***, python: ***");
+}
+
+/// `env | base64`, of an environment with a private key in it.
+#[test]
+fn a_key_in_base64_is_masked_at_whatever_place_the_lines_are_broken() {
+    let masker = Arc::new(Masker::new([KEY]));
+    for before in 0..80 {
+        let env = format!("{}={KEY}more", "A".repeat(before));
+        let encoded = BASE64_STANDARD.encode(&env);
+        for width in [60, 64, 70, 76, encoded.len()] {
+            let lines: Vec<&str> = encoded.as_bytes().chunks(width).map(|line| str::from_utf8(line).unwrap()).collect();
+            let shown = masker.mask(&lines.join("\n"));
+            let is_shown = |line: &str| shown.split('\n').any(|other| other == line);
+            // Lines before and after the key are, with one letter of it at the most.
+            let at = ((before + 1) * 8).div_ceil(6) + 1;
+            let end = (before + 1 + KEY.len()) * 8 / 6;
+            for (number, line) in lines.iter().enumerate() {
+                let (start, stop) = (number * width, number * width + line.len());
+                assert_eq!(is_shown(line), stop <= at || start >= end, "{before} {width} {line:?} in {shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_that_ends_with_a_form_s_first_letter_is_not_held_back() {
+    let masker = Arc::new(Masker::new([SECRET]));
+    let mut masks = Masks::new(Some(masker), MaskPlace::default());
+    let first = &BASE64_STANDARD.encode(SECRET)[..1];
+    let line = format!("ends with {first}\n");
+    assert_eq!(masks.push(0, line.as_bytes()), line.as_bytes());
 }
 
 #[test]
@@ -105,6 +145,27 @@ fn what_is_too_short_is_left_alone() {
 }
 
 proptest! {
+    /// The secret's letters are hidden, whatever stands around it, and all others are shown; but for one that the secret has to itself
+    /// at the end of a line.
+    #[test]
+    fn base64_in_lines_is_masked_to_the_letter(
+        before in "[a-z]{0,90}", secret in "[A-Z]{12,60}", after in "[a-z]{1,90}",
+        width in 6_usize..100, line_break in 0_usize..3, size in 1_usize..200,
+    ) {
+        let line_break = ["\n", "\r\n", "\\n"][line_break];
+        let masker = Arc::new(Masker::new([secret.as_str()]));
+        let encoded = BASE64_STANDARD.encode(format!("{before}{secret}{after}"));
+        let (start, end) = ((before.len() * 8).div_ceil(6), (before.len() + secret.len()) * 8 / 6);
+        let starts = start + usize::from((start + 1) % width == 0);
+        let lines = encoded.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned());
+        let text = format!("a line{line_break}{}{line_break}another", lines.collect::<Vec<_>>().join(line_break));
+        let shown = masker.mask(&text);
+        prop_assert_eq!(&shown, &in_pieces(&masker, text.as_bytes(), size));
+        let plain = |text: &str| text.replace("***", "").replace("\\n", "").replace(['\r', '\n'], "");
+        prop_assert_eq!(plain(&shown), format!("a line{}{}another", &encoded[..starts], &encoded[end..]));
+        prop_assert_eq!(shown.matches('\n').count(), text.matches('\n').count());
+    }
+
     /// Held against the plain definition: a byte is shown unless some form covers it.
     #[test]
     fn masking_in_pieces_is_masking_at_once(
@@ -113,11 +174,11 @@ proptest! {
         let masker = Arc::new(Masker::new(secrets.iter().map(String::as_str)));
         let mut is_hidden = vec![false; text.len()];
         for at in 0..text.len() {
-            for form in masker.forms.iter().filter(|form| text.as_bytes()[at..].starts_with(form)) {
-                is_hidden[at..at + form.len()].fill(true);
+            for form in masker.forms.iter().filter(|form| text.as_bytes()[at..].starts_with(&form.bytes)) {
+                is_hidden[at..at + form.bytes.len()].fill(true);
             }
             let rest = &text.as_bytes()[at..];
-            if rest.len() >= MIN_CUT_BYTES && masker.forms.iter().any(|form| form.starts_with(rest)) {
+            if rest.len() >= MIN_CUT_BYTES && masker.forms.iter().any(|form| form.bytes.starts_with(rest)) {
                 is_hidden[at..].fill(true);
             }
         }

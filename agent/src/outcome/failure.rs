@@ -6,7 +6,7 @@ use crate::{job::JobError, runtime::EngineError, secrets::SecretError, storage::
 pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
 
 /// Where the engine gives out GPUs itself.
-const FIX_GPU_TOOLKIT: &str = "install the NVIDIA driver and the NVIDIA Container Toolkit (`apt-get install \
+pub const FIX_GPU_TOOLKIT: &str = "install the NVIDIA driver and the NVIDIA Container Toolkit (`apt-get install \
                                nvidia-container-toolkit && nvidia-ctk runtime configure --runtime=docker && \
                                systemctl restart docker`), or use Container-Optimized OS with `cos-extensions install gpu`";
 
@@ -40,7 +40,7 @@ pub enum Failure {
     #[error("failed to pull image {image}: {source}")]
     Pull { image: String, source: EngineError },
     #[error("failed to pull image {image}: {problem}")]
-    PullStalled { image: String, problem: String },
+    PullCutShort { image: String, problem: String },
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("failed to create the container: {0}")]
@@ -77,7 +77,7 @@ impl Failure {
             Self::EngineUnavailable { .. } => Cause::EngineUnavailable,
             Self::ImageNotFound { .. } | Self::ImageMissing { .. } => Cause::ImageNotFound,
             Self::ImageDenied { .. } => Cause::ImageDenied,
-            Self::Pull { .. } | Self::PullStalled { .. } => Cause::ImagePullFailed,
+            Self::Pull { .. } | Self::PullCutShort { .. } => Cause::ImagePullFailed,
             Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
             Self::Create(_) => Cause::CreateFailed,
             Self::StartUnseen => Cause::EngineRestarted,

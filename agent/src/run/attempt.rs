@@ -23,12 +23,15 @@ const CREATE_PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a stop before the start waits for the engine to say how things stand.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// What newer engines note of a start that whoever asked for it did not wait for: an agent that died. It is asked for again.
+const GIVEN_UP: &str = "context canceled";
 /// How long a stop waits for a create or a start that is under way.
 const CALL_GRACE: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
     pub(super) async fn prepare(&mut self) -> Result<(), Cut> {
+        self.unblock_metadata().await;
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
@@ -75,7 +78,7 @@ impl Run<'_> {
     async fn create(&mut self, job: &Job) -> Result<(), Failure> {
         let name = self.container_name();
         let dirs = Dirs { result: self.make_result_dir()?, files: self.files_dir(self.record.attempt.number) };
-        let secrets = self.secret_env()?;
+        let secrets = self.secret_env(job)?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
@@ -266,10 +269,10 @@ impl Run<'_> {
             if self.record.attempt.daemon.is_some() && self.record.attempt.daemon != daemon {
                 return Err(Failure::StartUnseen);
             }
-            if !found.exit.error.is_empty() {
+            if !found.exit.error.is_empty() && found.exit.error != GIVEN_UP {
                 return Err(Failure::Start(EngineError::Failed(found.exit.error)));
             }
-            let secrets = self.secret_env()?;
+            let secrets = self.secret_env(job)?;
             self.make_result_dir()?;
             self.block_metadata(job).await?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
@@ -330,7 +333,8 @@ impl Run<'_> {
         self.record.attempt.logs_from_file =
             is_file && self.call(async |engine| engine.has_log_file(&found.id).await, failure).await?;
         if !self.record.attempt.logs_from_file && found.status == Status::Created {
-            let output = self.call(async |engine| engine.attach(&found.id).await, failure).await?;
+            // Podman prepares the container for that, and says here what Docker says at the start.
+            let output = self.call(async |engine| engine.attach(&found.id).await, Failure::Start).await?;
             self.logs = None;
             self.logs(job).read_attached(output);
             self.attached = true;

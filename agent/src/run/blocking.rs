@@ -25,7 +25,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Once nothing of the job is left. Doing it twice is harmless.
+    /// Once nothing of the job, or of an earlier one, is left. Doing it twice is harmless.
     pub(super) async fn unblock_metadata(&mut self) {
         let Some(blocked) = &self.record.blocked else { return };
         match Blocked::noted(blocked).end().await {

@@ -14,6 +14,7 @@ use super::Run;
 use crate::{
     cli::Config,
     job::Job,
+    journal::Phase,
     logs::LogSummary,
     mask::{MaskPlace, Masker, Masks},
     outcome::{Failure, Outcome},
@@ -80,9 +81,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// For a job that an agent before this one has made: it goes on without its secrets, but nothing more of its log is shown.
+    /// For a job that an agent before this one has made: one that runs goes on without its secrets, but nothing more of its log is
+    /// shown. One that was not started yet needs them, whatever an earlier try to fetch them came to.
     pub(super) async fn fetch_secrets_again(&mut self, job: &Job) {
-        if self.record.attempt.withheld.is_some() {
+        if self.record.attempt.withheld.is_some() && self.record.phase != Phase::Created {
             return;
         }
         let mut notices = self.notices.clone();
@@ -99,19 +101,23 @@ impl Run<'_> {
                 retryable: true,
             }),
         };
-        if let Err(error) = fetched {
-            warn!("{error}; nothing more of the job's log is shown, as its secrets cannot be masked");
-            self.record.attempt.withheld = Some(error.to_string());
-            self.save_if_possible();
-            self.secrets = Secrets::Lost(error);
+        match fetched {
+            Ok(()) => self.record.attempt.withheld = None,
+            Err(error) => {
+                warn!("{error}; nothing more of the job's log is shown, as its secrets cannot be masked");
+                self.record.attempt.withheld = Some(error.to_string());
+                self.save_if_possible();
+                self.secrets = Secrets::Lost(error);
+            }
         }
     }
 
-    /// The job's secrets; an error where they could not be fetched again.
-    pub(super) fn secret_env(&self) -> Result<SecretEnv, Failure> {
+    /// The job's secrets; an error where they could not be fetched again. Without them no job is begun.
+    pub(super) fn secret_env(&self, job: &Job) -> Result<SecretEnv, Failure> {
         match &self.secrets {
             Secrets::Known { env, .. } => Ok(env.clone()),
-            Secrets::Unknown => Ok(SecretEnv::new()),
+            Secrets::Unknown if job.secret_env().is_empty() => Ok(SecretEnv::new()),
+            Secrets::Unknown => Err(Failure::Agent("the job's secrets were not fetched".into())),
             Secrets::Lost(error) => Err(error.clone().into()),
         }
     }

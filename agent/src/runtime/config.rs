@@ -13,7 +13,7 @@ use bollard::models::{
 
 use super::{SecretEnv, process::can_start_units};
 use crate::{
-    job::{Container, Gpus, Job, MountKind, OwnMount, Process},
+    job::{Container, Gpus, Job, MetadataServer, MountKind, OwnMount, Process},
     journal::Record,
     shim::ProcessSpec,
 };
@@ -92,6 +92,7 @@ pub(super) fn process_spec(
         labels: labels(record).into(),
         has_own_group: can_start_units(),
         has_secrets: !process.secret_env.is_empty(),
+        no_new_privileges: job.metadata_server == MetadataServer::Block,
     }
 }
 

@@ -152,8 +152,8 @@ impl DockerEngine {
         match within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options))).await {
             Ok(()) => Ok(true),
             Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(false),
-            // Docker before 20.10.? answers 500 here.
-            Err(EngineError::Refused { message, .. }) if message.contains("is not running") => Ok(false),
+            // Older engines, and Podman, answer 500 here.
+            Err(error) if error.message_has(&["is not running", "can only kill running containers"]) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     journal::Record,
     logs::OutputStream,
     secrets::SecretValue,
-    shim::uid_of,
+    shim::uid_and_groups,
 };
 
 /// The secret part of a job's environment.
@@ -155,8 +155,9 @@ impl Engine {
                 Some(network) => docker.bridge(network).await.map(Some),
             },
             (Self::Processes(_), Work::Process(process)) => {
-                let uid = uid_of(process.user.as_deref()).map_err(|error| EngineError::Failed(error.to_string()))?;
-                Blocked::user(uid).map(Some)
+                let user = uid_and_groups(process.user.as_deref());
+                let (uid, groups) = user.map_err(|error| EngineError::Failed(error.to_string()))?;
+                Blocked::user(uid, &groups).map(Some)
             }
             _ => Ok(None),
         }

@@ -21,9 +21,9 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// ENOSPC, in the words in which it comes from the kernel through Go.
+    /// ENOSPC, in the words in which it comes from the kernel through Go, or a C library.
     pub fn is_disk_full(&self) -> bool {
-        self.message_has(&["no space left on device", "disk quota exceeded"])
+        self.message_has(&["no space left on device", "No space left on device", "disk quota exceeded"])
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -32,7 +32,8 @@ impl EngineError {
 
     /// Whether the name is taken, or the state of the container does not allow the call.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { status: 409, .. })
+        // Podman answers 500.
+        matches!(self, Self::Refused { status: 409, .. }) || self.message_has(&["that name is already in use"])
     }
 
     /// Whether a start failed over what an engine that crashed in the middle of an earlier start left behind.

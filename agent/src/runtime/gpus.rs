@@ -17,6 +17,7 @@ const DRIVER: [(&str, &str); 2] =
 const CONTROL: [&str; 2] = ["/dev/nvidiactl", "/dev/nvidia-uvm"];
 /// Given too where they are.
 const OPTIONAL: [&str; 2] = ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
+const HOOK: [&str; 2] = ["/usr/bin/nvidia-container-runtime-hook", "/usr/local/bin/nvidia-container-runtime-hook"];
 /// NVIDIA, as a PCI device's `vendor` says it.
 const NVIDIA: &str = "0x10de";
 /// The class of display controllers begins so.
@@ -41,6 +42,17 @@ pub struct Missing {
 /// Google's installer puts it.
 pub fn are_ours_to_give(root: &Path, engine: &EngineInfo) -> bool {
     !engine.has_runtime("nvidia") && (is_cos(root) || below(root, DRIVER[0].0).exists())
+}
+
+/// Whether the engine can give GPUs out, as far as can be seen: it says so, or the program of NVIDIA's toolkit is there that it looks
+/// for as it starts (moby `daemon/nvidia_linux.go`).
+pub fn are_the_engine_s(root: &Path, engine: &EngineInfo) -> bool {
+    engine.knows_gpus() || HOOK.iter().any(|hook| below(root, hook).exists())
+}
+
+/// Whether the machine has a GPU with its driver.
+pub fn has_driver(root: &Path) -> bool {
+    below(root, CONTROL[0]).exists()
 }
 
 /// The device nodes for the wish.

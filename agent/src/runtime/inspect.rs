@@ -145,9 +145,24 @@ pub struct EngineInfo {
     pub memory_limit: bool,
     pub live_restore_enabled: bool,
     runtimes: serde_json::Map<String, serde_json::Value>,
+    discovered_devices: Vec<DiscoveredDevice>,
+}
+
+/// A device that the engine knows how to give to a container, by CDI (API 1.50 and up).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DiscoveredDevice {
+    #[serde(rename = "ID")]
+    id: String,
 }
 
 impl EngineInfo {
+    /// Whether it says that it can give out NVIDIA's GPUs: by the runtime of NVIDIA's toolkit, or by CDI.
+    pub fn knows_gpus(&self) -> bool {
+        self.has_runtime("nvidia")
+            || self.discovered_devices.iter().any(|device| device.id.starts_with("nvidia.com/gpu"))
+    }
+
     pub fn has_runtime(&self, name: &str) -> bool {
         self.runtimes.contains_key(name)
     }

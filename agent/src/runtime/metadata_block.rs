@@ -18,6 +18,8 @@ use super::{EngineError, process::can_start_units};
 const ADDRESSES: [(&str, &str); 2] = [("-4", "169.254.169.254"), ("-6", "fd20:ce::254")];
 /// Of our rules, and by default of nobody else's: `ip rule show` tells them by it. Linux asks rules in this order.
 const PRIORITY: u32 = 8471;
+/// Whoever is in one of these reaches an engine, or a disk, as root does. That `sudo` is of no use the shim sees to.
+const STRONG_GROUPS: [&str; 7] = ["docker", "podman", "lxd", "incus", "incus-admin", "libvirt", "disk"];
 const DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -43,10 +45,15 @@ impl Blocked {
     /// All that a user's processes send.
     ///
     /// # Errors
-    /// It is root: the agent has to reach the metadata server itself.
-    pub(super) fn user(uid: u32) -> Result<Self, EngineError> {
+    /// It is root: the agent has to reach the metadata server itself. Or it can have root do things.
+    pub(super) fn user(uid: u32, groups: &[String]) -> Result<Self, EngineError> {
         if uid == 0 {
             return Err(impossible("the process runs as root: name another `process.user`"));
+        }
+        if let Some(group) = groups.iter().find(|group| STRONG_GROUPS.contains(&group.as_str())) {
+            let problem =
+                format!("the process's user is in the group {group:?}, which is as good as root: name another");
+            return Err(impossible(&problem));
         }
         Ok(Self(format!("uidrange {uid}-{uid}")))
     }

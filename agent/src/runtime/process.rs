@@ -12,7 +12,8 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::UnixStream,
+    sync::oneshot::{self, error::TryRecvError},
+    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     clock,
+    install::unit_state,
     outcome::Exit,
     service,
     shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups},
@@ -34,6 +36,8 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Until a shim that was told to kill its job is gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// Between two questions to the service manager about a shim that takes its time.
+const UNIT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The jobs below one directory.
 #[derive(Debug, Clone)]
@@ -64,13 +68,21 @@ impl Processes {
     pub(super) async fn start(&self, name: &str, secrets: &SecretEnv) -> Result<(), EngineError> {
         let files = self.files(name);
         let spec = files.spec().map_err(|error| failed("read what is to run", &error))?;
-        if UnixStream::connect(files.socket()).await.is_err() {
-            launch(&spec, &self.dir.join(name)).await?;
-        }
+        let mut shim = match files.connect().await {
+            Ok(_) => Shim::Found,
+            Err(_) => launch(&spec, &self.dir.join(name)).await?,
+        };
         let end = Instant::now() + START_DEADLINE;
         let mut has_secrets = !spec.has_secrets;
         loop {
+            // Asked before the state is read: a shim writes that down before it goes.
+            let is_gone = shim.is_gone(&files).await;
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
+            if state.is_none() && is_gone {
+                return Err(EngineError::Failed(
+                    "the job's shim ended before it had begun the job; its log says why".into(),
+                ));
+            }
             if state.is_none() && !has_secrets {
                 has_secrets = self.tell(name, &secrets_line(secrets)).await?;
             }
@@ -93,7 +105,7 @@ impl Processes {
             Err(error) => return Err(failed("read what is to run", &error)),
         };
         // Asked before the state is read: a shim writes the end down before it goes.
-        let has_shim = UnixStream::connect(files.socket()).await.is_ok();
+        let has_shim = files.connect().await.is_ok();
         let state = files.state().map_err(|error| failed("read the job's state", &error))?;
         let status = match &state {
             None => Status::Created,
@@ -125,7 +137,7 @@ impl Processes {
     /// Waits for the job's end: the exit code. This call alone has no deadline.
     pub(super) async fn wait(&self, name: &str) -> Result<i64, EngineError> {
         let files = self.files(name);
-        if let Ok(mut shim) = UnixStream::connect(files.socket()).await {
+        if let Ok(mut shim) = files.connect().await {
             // It says nothing unasked, and goes when the job has ended.
             let _ = shim.read(&mut [0]).await;
         }
@@ -143,7 +155,7 @@ impl Processes {
 
     /// Sends the shim a line; false if it does not take it, or is not there.
     async fn tell(&self, name: &str, line: &str) -> Result<bool, EngineError> {
-        let Ok(shim) = UnixStream::connect(self.files(name).socket()).await else { return Ok(false) };
+        let Ok(shim) = self.files(name).connect().await else { return Ok(false) };
         let exchange = async {
             let mut shim = BufReader::new(shim);
             shim.write_all(format!("{line}\n").as_bytes()).await?;
@@ -163,7 +175,7 @@ impl Processes {
         let files = self.files(name);
         if self.kill(name, "SIGKILL").await? {
             let end = Instant::now() + KILL_DEADLINE;
-            while UnixStream::connect(files.socket()).await.is_ok() {
+            while files.connect().await.is_ok() {
                 if Instant::now() > end {
                     return Err(EngineError::Late { call: "remove", deadline: KILL_DEADLINE });
                 }
@@ -195,6 +207,34 @@ impl Processes {
     }
 }
 
+/// A shim that is to begin its job, and how to tell whether it still may.
+enum Shim {
+    /// It was there already, with its socket.
+    Found,
+    /// Ready once it has ended.
+    Child(oneshot::Receiver<()>),
+    /// A unit, which has been started, and when the service manager is to be asked about it.
+    Unit(String, Instant),
+}
+
+impl Shim {
+    async fn is_gone(&mut self, files: &Files) -> bool {
+        match self {
+            Self::Found => files.connect().await.is_err(),
+            Self::Child(end) => end.try_recv() != Err(TryRecvError::Empty),
+            Self::Unit(unit, ask_at) => {
+                if Instant::now() < *ask_at {
+                    return false;
+                }
+                *ask_at = Instant::now() + UNIT_INTERVAL;
+                let unit = unit.clone();
+                let state = spawn_blocking(move || unit_state(&unit)).await;
+                matches!(state, Ok(Ok((_, active))) if active == "inactive" || active == "failed")
+            }
+        }
+    }
+}
+
 /// What tells a shim the job's secrets.
 fn secrets_line(secrets: &SecretEnv) -> String {
     let secrets = secrets.iter().map(|(name, value)| (name.clone(), value.reveal().into())).collect();
@@ -202,7 +242,7 @@ fn secrets_line(secrets: &SecretEnv) -> String {
 }
 
 /// Starts a shim that does not end with the agent: as a unit of its own where systemd is, and not confined as the agent is.
-async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<(), EngineError> {
+async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
     let agent = env::current_exe().map_err(|error| failed("find the agent's own program", &error))?;
     let mut command = if spec.has_own_group {
         let mut command = Command::new("systemd-run");
@@ -228,13 +268,20 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<(), EngineError> {
     command.arg("shim").arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
     let mut child = command.spawn().map_err(|error| failed("start the job's shim", &error))?;
     if !spec.has_own_group {
-        thread::spawn(move || child.wait());
-        return Ok(());
+        let (ended, end) = oneshot::channel();
+        thread::spawn(move || {
+            let _ = child.wait();
+            // Whoever started it may have stopped waiting.
+            let _ = ended.send(());
+        });
+        return Ok(Shim::Child(end));
     }
     let end = Instant::now() + START_DEADLINE;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) if status.success() => {
+                return Ok(Shim::Unit(format!("{}.service", spec.name), Instant::now() + UNIT_INTERVAL));
+            }
             Ok(Some(_)) => {
                 let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
                 let text = String::from_utf8_lossy(&output.stderr);

@@ -1,14 +1,18 @@
 //! Getting the image: pulled with a deadline on every part, retried where that can help, with progress in the log.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use bollard::{auth::DockerCredentials, models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
 use futures_util::StreamExt;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, interval_at, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::{DockerEngine, EngineError};
-use crate::{metadata::Metadata, outcome::Failure, retry::Delays};
+use super::{DockerEngine, EngineError, events::NO_DEADLINE};
+use crate::{
+    metadata::{Metadata, TokenError},
+    outcome::Failure,
+    retry::Delays,
+};
 
 /// A pull in all, tries included.
 const PULL_DEADLINE: Duration = Duration::from_hours(2);
@@ -30,7 +34,7 @@ pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str, patie
     for tried in 1.. {
         let Some(failure) = try_pull(engine, metadata, image, patience, end).await.err() else { break };
         let delay = delays.next().unwrap_or_default();
-        let transient = matches!(failure, Failure::Pull { .. } | Failure::PullStalled { .. });
+        let transient = matches!(failure, Failure::Pull { .. } | Failure::PullCutShort { .. });
         let disk_full = failure.cause() == crate::outcome::Cause::DiskFull;
         if !transient || disk_full || tried == MAX_TRIES || Instant::now() + delay >= end {
             return Err(failure);
@@ -48,19 +52,22 @@ async fn try_pull(
     patience: Duration,
     end: Instant,
 ) -> Result<(), Failure> {
-    let stalled = |problem: String| Failure::PullStalled { image: image.to_owned(), problem };
+    let cut_short = |problem: String| Failure::PullCutShort { image: image.to_owned(), problem };
     let credentials = if registry_wants_token(image) {
-        // A fresh token for each try; without one the registry may still serve a public image.
+        // A fresh token for each try.
         match metadata.access_token().await {
             Ok(token) => Some(DockerCredentials {
                 username: Some("oauth2accesstoken".into()),
                 password: Some(token.secret().to_owned()),
                 ..DockerCredentials::default()
             }),
-            Err(error) => {
+            // The registry may still serve a public image.
+            Err(error @ TokenError::NoServiceAccount) => {
                 warn!("pulling {image} without credentials: {error}");
                 None
             }
+            // Without the token that it wants the registry would only say no.
+            Err(error) => return Err(cut_short(format!("there is no token for the registry: {error}"))),
         }
     } else {
         None
@@ -68,23 +75,33 @@ async fn try_pull(
     let (name, tag) = split(image);
     let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
     let begin_patience = patience * 5 / 2;
-    let docker = engine.docker.clone().with_timeout(begin_patience);
+    // What is late is told here alone, so that it is a pull that is late and no engine.
+    let docker = engine.docker.clone().with_timeout(NO_DEADLINE);
     let mut events = docker.create_image(Some(options), None, credentials);
     let mut progress = Progress::default();
     let mut deadline = Instant::now() + begin_patience;
+    let mut ticks = interval_at(Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
     loop {
-        match timeout_at(deadline.min(end), events.next()).await {
+        let event = tokio::select! {
+            biased;
+            _ = ticks.tick() => {
+                info!("pulling {image}: {progress}");
+                continue;
+            }
+            event = timeout_at(deadline.min(end), events.next()) => event,
+        };
+        match event {
             Ok(Some(Ok(event))) => {
                 // Podman goes on sending events when nothing comes any more.
-                if progress.take(image, event) {
+                if progress.take(event) {
                     deadline = Instant::now() + patience;
                 }
             }
             Ok(Some(Err(error))) => return Err(classify(image, error.into())),
             Ok(None) => return Ok(()),
-            Err(_) if end < deadline => return Err(stalled("it took more than 2 hours".into())),
-            Err(_) if progress.seen => return Err(stalled(format!("no progress for {} s", patience.as_secs()))),
-            Err(_) => return Err(stalled(format!("it did not begin within {} s", begin_patience.as_secs()))),
+            Err(_) if end < deadline => return Err(cut_short("it took more than 2 hours".into())),
+            Err(_) if progress.seen => return Err(cut_short(format!("no progress for {} s", patience.as_secs()))),
+            Err(_) => return Err(cut_short(format!("it did not begin within {} s", begin_patience.as_secs()))),
         }
     }
 }
@@ -124,11 +141,10 @@ fn split(image: &str) -> (&str, &str) {
     }
 }
 
-/// Bytes and layers so far, logged now and then.
+/// Bytes and layers so far.
 #[derive(Default)]
 struct Progress {
     seen: bool,
-    logged_at: Option<Instant>,
     layers: HashMap<String, Layer>,
 }
 
@@ -143,7 +159,7 @@ struct Layer {
 
 impl Progress {
     /// Whether the event tells anything new.
-    fn take(&mut self, image: &str, event: CreateImageInfo) -> bool {
+    fn take(&mut self, event: CreateImageInfo) -> bool {
         let status = event.status.unwrap_or_default();
         let mut is_new = !std::mem::replace(&mut self.seen, true);
         if let Some(id) = event.id.filter(|_| !status.starts_with("Pulling from")) {
@@ -156,14 +172,18 @@ impl Progress {
             }
             layer.status = status;
         }
-        let now = Instant::now();
-        if now - *self.logged_at.get_or_insert(now) >= PROGRESS_INTERVAL {
-            self.logged_at = Some(now);
-            let bytes: i64 = self.layers.values().map(|layer| layer.bytes).sum();
-            let done = self.layers.values().filter(|layer| layer.is_done()).count();
-            info!("pulling {image}: {} MB, {done} of {} layers", bytes / 1_000_000, self.layers.len());
-        }
         is_new
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.seen {
+            return f.write_str("the registry has not answered yet");
+        }
+        let bytes: i64 = self.layers.values().map(|layer| layer.bytes).sum();
+        let done = self.layers.values().filter(|layer| layer.is_done()).count();
+        write!(f, "{} MB, {done} of {} layers", bytes / 1_000_000, self.layers.len())
     }
 }
 

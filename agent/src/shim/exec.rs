@@ -17,6 +17,7 @@ use rustix::{
     io::fcntl_dupfd_cloexec,
     process::{Pid, Signal, getppid, set_parent_process_death_signal, setsid},
     stdio::{dup2_stdin, stdin},
+    thread::set_no_new_privs,
 };
 
 use super::{
@@ -72,6 +73,9 @@ fn prepare(dir: &Path, shim: Option<Pid>, secrets: &str) -> io::Result<Command> 
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() != shim {
         return Err(io::Error::other("the shim is gone"));
+    }
+    if spec.no_new_privileges {
+        set_no_new_privs(true)?;
     }
     let ProcessSpec { command, env, workdir, .. } = spec;
     let secrets: BTreeMap<String, String> =

@@ -4,16 +4,27 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
 
 use crate::durable;
 
 const SPEC: &str = "spec.json";
 const STATE: &str = "state.json";
+const SOCKET: &str = "socket";
+/// Room that is kept for the state, should the job fill the disk.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: usize = 16 * 1024;
 
 /// What is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +43,9 @@ pub struct ProcessSpec {
     /// Whether part of the environment comes through the socket, as it must not be in a file.
     #[serde(default)]
     pub has_secrets: bool,
+    /// Whether no program of it may have more rights than its user, as `sudo` has.
+    #[serde(default)]
+    pub no_new_privileges: bool,
 }
 
 /// What became of it. There once the job's process was made, and before that runs the job's program.
@@ -60,6 +74,11 @@ impl ProcessState {
     pub(super) fn begun(pid: i64, groups: Vec<PathBuf>) -> Self {
         Self { pid, groups, started_at: None, error: None, ended: None }
     }
+
+    /// Of one that was never made.
+    pub(super) fn failed(error: &io::Error) -> Self {
+        Self { error: Some(error.to_string()), ..Self::begun(0, Vec::new()) }
+    }
 }
 
 /// Access to the directory.
@@ -80,11 +99,25 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.spec().is_err() => {}
             made => made?,
         }
+        durable::reserve(&self.dir.join(RESERVE), RESERVE_BYTES)?;
         self.write(SPEC, spec)
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.dir.join("socket")
+    /// The shim's end of its socket, which may be there already. Its address has the directory by a number, as one has 107 bytes at
+    /// most (`unix(7)`), and the directory's path may have more.
+    pub(super) fn listen(&self) -> io::Result<UnixListener> {
+        // Of a shim that never got the job's secrets.
+        let _ = fs::remove_file(self.dir.join(SOCKET));
+        let dir = File::open(&self.dir)?;
+        let listener = UnixListener::bind(address(&dir))?;
+        fs::set_permissions(self.dir.join(SOCKET), fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    }
+
+    /// Connects to the shim; an error if there is none.
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        let dir = File::open(&self.dir)?;
+        UnixStream::connect(address(&dir)).await
     }
 
     pub fn log(&self) -> PathBuf {
@@ -110,7 +143,8 @@ impl Files {
     }
 
     pub(super) fn save(&self, state: &ProcessState) -> io::Result<()> {
-        self.write(STATE, state)
+        let content = serde_json::to_vec_pretty(state)?;
+        durable::replace_by(&self.dir.join(RESERVE), &self.dir.join(STATE), &content, 0o600)
     }
 
     pub fn remove(&self) -> io::Result<()> {
@@ -131,6 +165,11 @@ impl Files {
     fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
         durable::replace(&self.dir.join(name), &serde_json::to_vec_pretty(content)?, 0o600)
     }
+}
+
+/// A path to the socket in a directory, for as long as that is open here.
+fn address(dir: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(super) struct User {
     pub(super) uid: u32,
     gid: u32,
     groups: Vec<u32>,
+    /// As far as they have names.
+    pub(super) group_names: Vec<String>,
     /// Nothing has to be changed.
     is_caller: bool,
 }
@@ -49,11 +51,13 @@ impl User {
         groups.push(gid);
         groups.sort_unstable();
         groups.dedup();
+        let is_ours = |fields: &Vec<&str>| number(fields[2]).is_some_and(|gid| groups.contains(&gid));
+        let group_names = lines(group, 4).filter(is_ours).map(|fields| fields[0].to_owned()).collect();
         let field = |index: usize, default: &str| {
             entry.as_ref().map(|fields| fields[index]).filter(|text| !text.is_empty()).unwrap_or(default).to_owned()
         };
         let (home, shell) = (field(5, "/"), field(6, "/bin/sh"));
-        Ok(Self { name, home, shell, uid, gid, groups, is_caller: false })
+        Ok(Self { name, home, shell, uid, gid, groups, group_names, is_caller: false })
     }
 
     /// Makes the calling thread, which is to be the process's only one, this user's.
@@ -100,6 +104,7 @@ mod tests {
             let user = User::find(text, PASSWD, GROUP).unwrap();
             assert_eq!((user.name.as_str(), user.uid, user.gid, user.home.as_str()), (name, uid, gid, home), "{text}");
             assert_eq!(user.groups, groups, "{text}");
+            assert_eq!(user.group_names.contains(&"docker".to_owned()), groups.contains(&999), "{text}");
         }
     }
 

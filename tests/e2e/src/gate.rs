@@ -22,6 +22,8 @@ pub enum Fate {
     HoldAfter,
     /// Answered with this status and message; the engine never hears of it.
     Refuse(u16, &'static str),
+    /// Answered with this JSON; the engine never hears of it.
+    Answer(&'static str),
 }
 
 /// The gate. Dropping it cuts all connections and shuts it.
@@ -102,8 +104,12 @@ async fn read_head(mut agent: UnixStream) -> Option<(UnixStream, Vec<u8>, String
 }
 
 async fn attend(mut agent: UnixStream, head: Vec<u8>, line: String, fate: Fate, stopped: UnboundedSender<String>) {
-    if let Fate::Refuse(status, message) = fate {
-        let body = json!({"message": message}).to_string();
+    let answer = match fate {
+        Fate::Refuse(status, message) => Some((status, json!({"message": message}).to_string())),
+        Fate::Answer(body) => Some((200, body.to_owned())),
+        _ => None,
+    };
+    if let Some((status, body)) = answer {
         let length = body.len();
         let answer =
             format!("HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");

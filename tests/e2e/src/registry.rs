@@ -19,8 +19,9 @@ const CREDENTIALS: &str = "am9iOnNlY3JldA==";
 #[derive(Debug)]
 pub struct Registry {
     server: Child,
-    /// `HOST:PORT`, with which the names of its images begin.
+    /// `HOST:PORT`, or a name, with which the names of its images begin.
     pub host: String,
+    address: String,
     dir: PathBuf,
 }
 
@@ -28,6 +29,7 @@ pub struct Registry {
 #[derive(Debug)]
 pub struct StoppedRegistry {
     host: String,
+    address: String,
     dir: PathBuf,
 }
 
@@ -36,29 +38,46 @@ impl Registry {
     /// where the software is not there.
     pub async fn start(dir: &Path, wants_password: bool) -> Option<Self> {
         find()?;
-        let dir = dir.join("registry");
-        fs::create_dir_all(&dir).expect("the directory is writable");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         let host = format!("127.0.0.1:{port}");
-        let path = dir.display();
-        let auth = if wants_password {
-            fs::write(dir.join("htpasswd"), HTPASSWD).expect("the directory is writable");
-            format!("auth: {{htpasswd: {{realm: test, path: {path}/htpasswd}}}}")
-        } else {
-            String::new()
-        };
-        let storage = format!("storage: {{filesystem: {{rootdirectory: {path}/data}}}}");
-        let config = format!("version: 0.1\nhttp: {{addr: '{host}'}}\n{storage}\n{auth}\n");
-        fs::write(dir.join("config.yml"), config).expect("the directory is writable");
-        fs::write(dir.join("config.json"), format!(r#"{{"auths": {{"{host}": {{"auth": "{CREDENTIALS}"}}}}}}"#))
-            .expect("the directory is writable");
-        Some(StoppedRegistry { host, dir }.start_again().await)
+        let registry = StoppedRegistry { address: host.clone(), host, dir: make_dir(dir) };
+        registry.configure("", wants_password);
+        Some(registry.start_again().await)
+    }
+
+    /// Starts one for those with a password, by TLS, at an address that `name` leads to; its certificate is one that the engine, which
+    /// is this machine's, is told to trust.
+    pub async fn start_with_tls(dir: &Path, name: &str, address: &str) -> Option<Self> {
+        find()?;
+        let dir = make_dir(dir);
+        let names = format!("subjectAltName=DNS:{name}");
+        let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=registry"];
+        let openssl = Command::new("openssl")
+            .args(request)
+            .args(["-addext", &names, "-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(&dir)
+            .output()
+            .await;
+        assert!(openssl.as_ref().is_ok_and(|output| output.status.success()), "openssl: {openssl:?}");
+        let trusted = Path::new("/etc/docker/certs.d").join(name);
+        fs::create_dir_all(&trusted)
+            .and_then(|()| fs::copy(dir.join("cert.pem"), trusted.join("ca.crt")))
+            .expect("we are root");
+        let registry = StoppedRegistry { host: name.to_owned(), address: format!("{address}:443"), dir };
+        let path = registry.dir.display();
+        registry.configure(&format!(", tls: {{certificate: {path}/cert.pem, key: {path}/key.pem}}"), true);
+        Some(registry.start_again().await)
+    }
+
+    /// From now on it also lets in, and of others only the tests themselves, who has this password.
+    pub async fn let_in(&self, user: &str, password: &str) {
+        let_in(&self.dir, user, password).await;
     }
 
     pub async fn stop(mut self) -> StoppedRegistry {
         self.server.kill().await.expect("the registry can be killed");
-        StoppedRegistry { host: self.host, dir: self.dir }
+        StoppedRegistry { host: self.host, address: self.address, dir: self.dir }
     }
 
     /// Puts an image of its own with the content of the test image there as `NAME`, and takes it from the engine again.
@@ -82,9 +101,43 @@ impl Registry {
     }
 }
 
+async fn let_in(dir: &Path, user: &str, password: &str) {
+    let script = r#"print crypt($ARGV[0], "\$2b\$05\$abcdefghijklmnopqrstuu")"#;
+    let bcrypt = Command::new("perl").args(["-e", script, password]).output().await.expect("perl is there").stdout;
+    let line = format!("{user}:{}\n", String::from_utf8(bcrypt).expect("bcrypt is ASCII"));
+    fs::write(dir.join("htpasswd"), format!("{HTPASSWD}{line}")).expect("the directory is writable");
+}
+
+fn make_dir(dir: &Path) -> PathBuf {
+    let dir = dir.join("registry");
+    fs::create_dir_all(&dir).expect("the directory is writable");
+    dir
+}
+
 impl StoppedRegistry {
+    fn configure(&self, tls: &str, wants_password: bool) {
+        let Self { host, address, dir } = self;
+        let path = dir.display();
+        let auth = if wants_password {
+            fs::write(dir.join("htpasswd"), HTPASSWD).expect("the directory is writable");
+            format!("auth: {{htpasswd: {{realm: test, path: {path}/htpasswd}}}}")
+        } else {
+            String::new()
+        };
+        let storage = format!("storage: {{filesystem: {{rootdirectory: {path}/data}}}}");
+        let config = format!("version: 0.1\nhttp: {{addr: '{address}'{tls}}}\n{storage}\n{auth}\n");
+        fs::write(dir.join("config.yml"), config).expect("the directory is writable");
+        fs::write(dir.join("config.json"), format!(r#"{{"auths": {{"{host}": {{"auth": "{CREDENTIALS}"}}}}}}"#))
+            .expect("the directory is writable");
+    }
+
+    /// As [`Registry::let_in`].
+    pub async fn let_in(&self, user: &str, password: &str) {
+        let_in(&self.dir, user, password).await;
+    }
+
     pub async fn start_again(self) -> Registry {
-        let Self { host, dir } = self;
+        let Self { host, address, dir } = self;
         let server = Command::new(find().expect("it was there before"))
             .arg("serve")
             .arg(dir.join("config.yml"))
@@ -94,8 +147,8 @@ impl StoppedRegistry {
             .kill_on_drop(true)
             .spawn()
             .expect("the registry starts");
-        until("the registry", async || TcpStream::connect(&host).await.ok()).await;
-        Registry { server, host, dir }
+        until("the registry", async || TcpStream::connect(&address).await.ok()).await;
+        Registry { server, host, address, dir }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The pretended VM: its metadata and callback from `fakecloud`, a state directory, and the runs of the agent in it.
 
 use std::cell::Cell;
+use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -178,6 +180,15 @@ impl Vm {
             command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "100ms"]);
         }
         command
+    }
+
+    /// A `PATH` on which a program of this name is a shell script.
+    pub fn path_with(&self, name: &str, script: &str) -> String {
+        let dir = self.dir.join("bin");
+        fs::create_dir_all(&dir).expect("/tmp is writable");
+        fs::write(dir.join(name), format!("#!/bin/sh\n{script}\n")).expect("/tmp is writable");
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        format!("{}:{}", dir.display(), env::var("PATH").unwrap_or_default())
     }
 
     /// From now on the agent finds itself in another boot.

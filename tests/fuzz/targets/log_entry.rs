@@ -29,6 +29,7 @@ fuzz_target!(|line: &[u8]| {
         assert_eq!(text, entry.log.as_bytes());
     }
     if let Ok(log) = str::from_utf8(line) {
+        text.clear();
         let line = json!({"log": log, "stream": "stderr", "attrs": {log: [log]}, "time": "t"}).to_string();
         assert_eq!(decode_entry(line.as_bytes(), &mut text), Some(Stream::Stderr));
         assert_eq!(text, log.as_bytes());

@@ -2,7 +2,7 @@
 //! log up again from its checkpoint, the summary is the same.
 #![no_main]
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use bollard::container::LogOutput;
 use bytes::Bytes;
@@ -40,16 +40,16 @@ fn halved(frames: &[Frame]) -> Vec<Frame> {
 }
 
 fn output(frames: &[Frame]) -> OutputStream {
-    let frames = frames.to_vec().into_iter().map(|Frame { is_stderr, bytes: message }| {
+    let output = |Frame { is_stderr, bytes: message }: Frame| {
         Ok(if is_stderr { LogOutput::StdErr { message } } else { LogOutput::StdOut { message } })
-    });
-    Box::pin(stream::iter(frames))
+    };
+    Box::pin(stream::iter(frames.iter().cloned().map(output).collect::<Vec<_>>()))
 }
 
 async fn at_once(frames: &[Frame], budget: usize) -> LogSummary {
     let mut logs = Logs::resume(Checkpoint::default(), budget, false, None, None);
     logs.read_attached(output(frames));
-    logs.drain(PATIENCE).await;
+    logs.drain(PATIENCE, pending()).await;
     logs.finish()
 }
 
@@ -62,7 +62,7 @@ async fn with_a_crash(frames: &[Frame], at: usize, budget: usize) -> LogSummary 
     let checkpoint = serde_json::to_string(&logs.checkpoint()).expect("a checkpoint can be written");
     let mut logs = Logs::resume(serde_json::from_str(&checkpoint).expect("and read"), budget, false, None, None);
     logs.read_replay(output(&halved(frames)));
-    logs.drain(PATIENCE).await;
+    logs.drain(PATIENCE, pending()).await;
     logs.finish()
 }
 

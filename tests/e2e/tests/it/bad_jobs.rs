@@ -74,7 +74,7 @@ async fn there_is_exactly_one_job() {
 async fn what_the_engine_refuses_is_in_its_own_words() {
     let gone = |path: &str| json!({"container": {"mounts": [{"type": "bind", "source": path, "target": "/x"}]}});
     let cases: [(Value, Value); 4] = [
-        (gone("/no/such/dir"), json!({"cause": "CREATE_FAILED", "message": "~/no/such/dir"})),
+        (gone("/sys/no/such/dir"), json!({"cause": "CREATE_FAILED", "message": "~/sys/no/such/dir"})),
         (
             json!({"container": {"entrypoint": ["/no/such/file"]}}),
             json!({"cause": "START_FAILED", "message": "~/no/such/file"}),

@@ -73,7 +73,10 @@ async fn inspected(container: Value) -> Option<Value> {
     vm.set_job("true", json!({"container": container}));
     let mut gate = Gate::open_but_for(vm.dir(), "/start", Fate::HoldBefore);
     let mut agent = vm.start_through(&gate);
-    gate.stopped().await;
+    tokio::select! {
+        _ = gate.stopped() => {}
+        _ = agent.wait() => panic!("it got no further than {}", vm.logs()),
+    }
     let text = docker::docker(&["inspect", "-f", "{{json .}}", &vm.container(1)]).await;
     agent.kill9().await;
     docker::remove(&vm.container(1)).await;

@@ -1,9 +1,12 @@
 //! What happens at each of the agent's calls to the engine: it crashes, before the engine hears of it or after; the engine
 //! hangs, and the job is to be stopped. The job runs once, and the report tells the truth.
 
+use std::collections::BTreeSet;
+
 use e2e::{Agent, Fate, Gate, Vm, docker, expect};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
 
 const JOB: &str = "echo x >> /shared/starts; echo out; echo err >&2; printf last; exit 7";
 
@@ -104,4 +107,89 @@ async fn a_container_that_is_made_while_the_next_agent_looks_for_it_is_its_own()
     let gate = Gate::open_but_for_once(vm.dir(), "/containers/vmjob-", Fate::Refuse(404, "No such container"));
     expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
     assert_eq!(vm.starts(), 1);
+}
+
+/// Docker from 25 on gives a start up when nobody waits for it any more, and notes that as the container's error.
+#[tokio::test]
+async fn a_start_that_the_engine_gave_up_with_a_dead_agent_is_asked_for_again() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(JOB, json!({}));
+    let mut gate = Gate::open_but_for(vm.dir(), "/start", Fate::HoldBefore);
+    let mut agent = vm.start_through(&gate);
+    gate.stopped().await;
+    agent.kill9().await;
+
+    let mut found: Vec<Value> = serde_json::from_str(&docker::docker(&["inspect", &vm.container(1)]).await).unwrap();
+    let mut found = found.remove(0);
+    e2e::merge(&mut found["State"], json!({"Error": "context canceled", "ExitCode": 127}));
+    let call: &str = format!("/containers/{}/json", found["Id"].as_str().unwrap()).leak();
+    let gate = Gate::open_but_for_once(vm.dir(), call, Fate::Answer(found.to_string().leak()));
+    expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    assert_eq!(vm.starts(), 1);
+}
+
+/// Both with 500 and in words of its own: that the name is taken, and that what is to be killed has ended.
+#[tokio::test]
+async fn what_podman_says_of_conflicts_is_understood() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(JOB, json!({}));
+    let taken =
+        Fate::Refuse(500, "creating container storage: the container name is taken: that name is already in use");
+    let gate = Gate::open_but_for_once(vm.dir(), "/containers/create", taken);
+    expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo x >> /shared/starts; sleep 2; exit 7", json!({}));
+    let late = Fate::Refuse(500, "can only kill running containers. 0 is in state exited: container state improper");
+    let gate = Gate::open_but_for(vm.dir(), "/kill", late);
+    let agent = vm.start_through(&gate);
+    vm.until_running().await;
+    vm.cloud.set_attribute("job-cancel", "true");
+    expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
+    assert!(!vm.logs().contains("lost the engine"), "{}", vm.logs());
+}
+
+/// Most paths are bollard's, which leaves the version out whatever was negotiated: an upgrade of it that does otherwise shows here. Ours
+/// have the engine's version, or the newest that bollard knows.
+#[tokio::test]
+async fn the_paths_of_the_calls_are_those_that_are_known() {
+    const NEWEST_KNOWN: u32 = 53;
+    let Some(vm) = Vm::with_docker().await else { return };
+    let (sender, mut calls) = unbounded_channel();
+    let gate = Gate::open(vm.dir(), move |_, call| {
+        let _ = sender.send(call.to_owned());
+        Fate::Pass
+    });
+    vm.set_job(JOB, json!({}));
+    expect(&vm.finish(vm.start_through(&gate)).await, &json!({"exit_code": 7}));
+    drop(gate);
+    let mut seen = BTreeSet::new();
+    while let Ok(call) = calls.try_recv() {
+        let (path, _) = call.split_once('?').unwrap_or((&call, ""));
+        let part = |part: &str| match part {
+            name if name == vm.container(1) => "NAME".to_owned(),
+            id if id.len() == 64 => "ID".to_owned(),
+            other => other.to_owned(),
+        };
+        seen.insert(path.split('/').map(part).collect::<Vec<_>>().join("/"));
+    }
+    let engine = docker::docker(&["version", "--format", "{{.Server.APIVersion}}"]).await;
+    let minor = engine.strip_prefix("1.").and_then(|minor| minor.parse::<u32>().ok()).expect("an API version");
+    let ours = |call: &str| call.replace('V', &format!("v1.{}", minor.min(NEWEST_KNOWN)));
+    let always = [
+        "GET /version",
+        "GET /V/info",
+        "GET /V/images/vmjob/busybox:test/json",
+        "GET /V/containers/NAME/json",
+        "GET /V/containers/ID/json",
+        "POST /containers/create",
+        "POST /containers/ID/start",
+        "POST /containers/ID/wait",
+        "GET /events",
+        "DELETE /containers/ID",
+    ];
+    // Where the engine keeps no file that can be read.
+    let of_streams = ["POST /containers/ID/attach", "GET /containers/ID/logs"];
+    seen.retain(|call| !of_streams.contains(&call.as_str()));
+    assert_eq!(seen, always.map(ours).into());
 }

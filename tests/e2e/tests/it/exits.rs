@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::{Vm, docker::docker, expect};
+use e2e::{Kind, Vm, docker::docker, expect};
 use serde_json::{Value, json};
 
 /// Takes more memory until there is none.
@@ -10,33 +10,35 @@ const HOG: &str = "x=xxxxxxxx; while :; do x=$x$x; done";
 
 #[tokio::test]
 async fn a_job_that_succeeds_is_reported_whole() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    let job = json!({"id": "train-42", "task_index": 1, "task_count": 3});
-    let script = "echo out; echo oops >&2; sleep 0.5; echo 'error: disk is odd'; printf last";
-    vm.set_job(script, job);
-    let mut agent = vm.start();
-    assert_eq!(agent.wait().await, 0);
-    let report = vm.report().await;
-    expect(
-        &report,
-        &json!({
-            "job": {"id": "train-42", "attempt": 1, "task_index": 1, "task_count": 3},
-            "cause": "NONE", "exit_code": 0, "signal": null, "message": "the job exited with 0", "fix": null,
-            "image": {"ref": e2e::docker::IMAGE, "digest": null},
-            "times": {"pull_started_at": null}, "durations_s": {"pull": null},
-            "logs": {
-                "stdout_bytes": 27, "stdout_lines": 3, "stderr_bytes": 5, "stderr_lines": 1,
-                "tail": "~error: disk is odd\nlast", "errors": [{"text": "error: disk is odd"}], "omitted_bytes": 0,
-            },
-            "result": null, "uploads": [],
-            "vm": {"name": "fake-vm", "id": vm.id(), "zone": "europe-west1-b", "project": "fake-project",
-                   "machine_type": "e2-standard-4"},
-        }),
-    );
-    let run_s = report["durations_s"]["run"].as_f64().unwrap();
-    assert!((0.3..30.0).contains(&run_s), "{run_s}");
-    let forwarded = agent.stdout();
-    assert!(forwarded.contains("oops\n") && forwarded.contains("last"), "the live view: {forwarded}");
+    for vm in Vm::of_each_kind().await {
+        let job = json!({"id": format!("train-{:?}", vm.kind()), "task_index": 1, "task_count": 3});
+        let script = "echo out; echo oops >&2; sleep 0.5; echo 'error: disk is odd'; printf last";
+        vm.set_job(script, job.clone());
+        let mut agent = vm.start();
+        assert_eq!(agent.wait().await, 0);
+        let report = vm.report().await;
+        let image = (vm.kind() == Kind::Docker).then_some(e2e::docker::IMAGE);
+        expect(
+            &report,
+            &json!({
+                "job": {"id": job["id"], "attempt": 1, "task_index": 1, "task_count": 3},
+                "cause": "NONE", "exit_code": 0, "signal": null, "message": "the job exited with 0", "fix": null,
+                "image": {"ref": image, "digest": null},
+                "times": {"pull_started_at": null}, "durations_s": {"pull": null},
+                "logs": {
+                    "stdout_bytes": 27, "stdout_lines": 3, "stderr_bytes": 5, "stderr_lines": 1,
+                    "tail": "~error: disk is odd\nlast", "errors": [{"text": "error: disk is odd"}], "omitted_bytes": 0,
+                },
+                "result": null, "uploads": [],
+                "vm": {"name": "fake-vm", "id": vm.id(), "zone": "europe-west1-b", "project": "fake-project",
+                       "machine_type": "e2-standard-4"},
+            }),
+        );
+        let run_s = report["durations_s"]["run"].as_f64().unwrap();
+        assert!((0.3..30.0).contains(&run_s), "{run_s}");
+        let forwarded = agent.stdout();
+        assert!(forwarded.contains("oops\n") && forwarded.contains("last"), "the live view: {forwarded}");
+    }
 }
 
 #[tokio::test]
@@ -49,8 +51,9 @@ async fn each_exit_has_its_cause() {
         ("/no/such/program", json!({"cause": "EXIT_CODE", "exit_code": 127, "logs": {"tail": "~not found"}})),
     ];
     for (script, expected) in cases {
-        let Some(vm) = Vm::with_docker().await else { return };
-        expect(&vm.run_job(script, json!({})).await, &expected);
+        for vm in Vm::of_each_kind().await {
+            expect(&vm.run_job(script, json!({})).await, &expected);
+        }
     }
 }
 
@@ -108,20 +111,22 @@ async fn the_log_is_counted_to_the_byte() {
         ("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end", logs(1_000_005, 2, json!({"tail": "~x\nend\n"}))),
     ];
     for (script, expected) in cases {
-        let Some(vm) = Vm::with_docker().await else { return };
-        expect(&vm.run_job(script, json!({})).await, &expected);
+        for vm in Vm::of_each_kind().await {
+            expect(&vm.run_job(script, json!({})).await, &expected);
+        }
     }
 }
 
 #[tokio::test]
 async fn the_summary_has_the_size_that_the_job_asks_for() {
     for (bytes, tail_at_most) in [(1, 1), (1000, 1000), (40_960, 40_960)] {
-        let Some(vm) = Vm::with_docker().await else { return };
-        let report = vm.run_job("seq 100000", json!({"logs": {"summary_bytes": bytes}})).await;
-        let shown = report["logs"]["head"].as_str().unwrap().len() + report["logs"]["tail"].as_str().unwrap().len();
-        assert!(shown <= tail_at_most, "{shown} of {bytes}");
-        assert!(bytes == 1 || shown >= bytes / 2, "{shown} of {bytes}");
-        expect(&report, &json!({"logs": {"stdout_bytes": 588_895, "omitted_bytes": 588_895 - shown}}));
+        for vm in Vm::of_each_kind().await {
+            let report = vm.run_job("seq 100000", json!({"logs": {"summary_bytes": bytes}})).await;
+            let shown = report["logs"]["head"].as_str().unwrap().len() + report["logs"]["tail"].as_str().unwrap().len();
+            assert!(shown <= tail_at_most, "{shown} of {bytes}");
+            assert!(bytes == 1 || shown >= bytes / 2, "{shown} of {bytes}");
+            expect(&report, &json!({"logs": {"stdout_bytes": 588_895, "omitted_bytes": 588_895 - shown}}));
+        }
     }
 }
 
@@ -166,27 +171,30 @@ async fn what_the_job_writes_to_its_result_file_comes_back() {
         ("mkdir $JOB_RESULT_FILE", json!({"cause": "NONE", "result": null, "evidence": ["~no file"]})),
     ];
     for (script, expected) in cases {
-        let Some(vm) = Vm::with_docker().await else { return };
-        let secret = vm.dir().join("secret.json");
-        fs::write(&secret, "{\"host\": 1}").unwrap();
-        let script = script.replace("HOST_FILE", secret.to_str().unwrap());
-        expect(&vm.run_job(&script, json!({"container": {"user": "1000:1000"}})).await, &expected);
+        for vm in Vm::of_each_kind().await {
+            let secret = vm.dir().join("secret.json");
+            fs::write(&secret, "{\"host\": 1}").unwrap();
+            let script = script.replace("HOST_FILE", secret.to_str().unwrap());
+            let work = if vm.kind() == Kind::Process { "process" } else { "container" };
+            expect(&vm.run_job(&script, json!({ work: {"user": "1000:1000"} })).await, &expected);
+        }
     }
 }
 
 #[tokio::test]
 async fn a_job_may_be_tried_again_for_the_causes_it_names() {
-    let Some(vm) = Vm::with_docker().await else { return };
     let script = r#"echo x >> /shared/runs; echo run $JOB_ATTEMPT; [ "$JOB_ATTEMPT" = 3 ] || exit 75"#;
     let retry = |on: &str| json!({"retry": {"max_attempts": 3, "on": [on]}});
-    let report = vm.run_job(script, retry("EXIT_CODE:75")).await;
-    expect(
-        &report,
-        &json!({"cause": "NONE", "job": {"attempt": 3}, "evidence": ["~attempt 1: EXIT_CODE", "~attempt 2"]}),
-    );
-    expect(&report, &json!({"logs": {"head": "run 3\n", "stdout_bytes": 6}}));
-    assert_eq!(vm.shared("runs").lines().count(), 3);
-
-    let Some(vm) = Vm::with_docker().await else { return };
-    expect(&vm.run_job(script, retry("EXIT_CODE:3")).await, &json!({"cause": "EXIT_CODE", "job": {"attempt": 1}}));
+    for vm in Vm::of_each_kind().await {
+        let report = vm.run_job(script, retry("EXIT_CODE:75")).await;
+        expect(
+            &report,
+            &json!({"cause": "NONE", "job": {"attempt": 3}, "evidence": ["~attempt 1: EXIT_CODE", "~attempt 2"]}),
+        );
+        expect(&report, &json!({"logs": {"head": "run 3\n", "stdout_bytes": 6}}));
+        assert_eq!(vm.shared("runs").lines().count(), 3);
+    }
+    for vm in Vm::of_each_kind().await {
+        expect(&vm.run_job(script, retry("EXIT_CODE:3")).await, &json!({"cause": "EXIT_CODE", "job": {"attempt": 1}}));
+    }
 }

@@ -6,27 +6,44 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use e2e::{Registry, Vm, docker, expect, skip};
-use serde_json::json;
+use e2e::{Registry, Vm, docker, expect, skip, until};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
 const HOST: &str = "europe-docker.pkg.dev";
+/// Another one, at an address that is none of loopback's: there the engine wants a certificate that it trusts.
+const TLS_HOST: &str = "us-docker.pkg.dev";
+const TLS_ADDRESS: &str = "10.97.0.1";
 
-/// Makes [`HOST`] this machine, for the engine and whoever else lives with it in its namespaces, where that harms nobody.
+/// Makes both hosts this machine, for the engine and whoever else lives with it in its namespaces, where that harms nobody.
 async fn is_us() -> bool {
+    static MADE: OnceCell<bool> = OnceCell::const_new();
+    *MADE.get_or_init(become_them).await
+}
+
+async fn become_them() -> bool {
     let first = fs::read("/proc/1/cmdline").unwrap_or_default();
     if !String::from_utf8_lossy(&first).contains("with-docker") {
         skip("the engine is not the private one of tests/with-docker (VMJOB_DOCKER=private)");
         return false;
     }
     let file = format!("/tmp/vmjob-e2e-hosts.{}", std::process::id());
-    fs::write(&file, format!("127.0.0.1 localhost {HOST}\n")).unwrap();
+    fs::write(&file, format!("127.0.0.1 localhost {HOST}\n{TLS_ADDRESS} {TLS_HOST}\n")).unwrap();
+    let added = Command::new("ip").args(["addr", "add", &format!("{TLS_ADDRESS}/32"), "dev", "lo"]).status().await;
+    assert!(added.unwrap().success());
     let mounted = Command::new("mount").args(["--bind", &file, "/etc/hosts"]).status().await;
     fs::remove_file(&file).unwrap();
+    // An engine that has just looked a name up knows the old file for five seconds more (Go's `net`, `hosts.go`).
+    until("the engine to find the host", async || {
+        let nothing = docker::run(&["pull", "--quiet", &format!("{TLS_HOST}/nothing:1")]).await;
+        (!String::from_utf8_lossy(&nothing.stderr).contains("lookup")).then_some(())
+    })
+    .await;
     mounted.unwrap().success()
 }
 
@@ -113,6 +130,19 @@ async fn the_vm_s_token_opens_google_s_registry() {
     assert!(given.try_recv().is_err(), "a registry that is not Google's was given a password");
     docker::docker(&["rmi", &image]).await;
 
+    // A metadata server that has no token just now is no reason to ask without one.
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.cloud.script_metadata("instance/service-accounts/default/token", "503,reset".parse().unwrap());
+    let report = vm.run_job("exit 7", json!({"container": {"image": image}})).await;
+    expect(&report, &json!({"exit_code": 7, "image": {"digest": "~sha256:"}}));
+    assert!(
+        vm.logs().contains("there is no token for the registry") && vm.logs().contains("try 3 of 5"),
+        "{}",
+        vm.logs()
+    );
+    while given.try_recv().is_ok() {}
+    docker::docker(&["rmi", &image]).await;
+
     // Each try shows the token that is good then.
     registry.push("busy/train:1").await;
     let Some(vm) = Vm::with_docker().await else { return };
@@ -131,4 +161,52 @@ async fn the_vm_s_token_opens_google_s_registry() {
     assert_eq!((decode(&last).await, first == second), (second, false));
     docker::docker(&["rmi", &busy]).await;
     door.abort();
+}
+
+/// The token that the VM has now.
+async fn token(vm: &Vm) -> String {
+    let mut metadata = TcpStream::connect(vm.cloud.metadata_host()).await.unwrap();
+    let path = "/computeMetadata/v1/instance/service-accounts/default/token";
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nMetadata-Flavor: Google\r\nConnection: close\r\n\r\n");
+    metadata.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    metadata.read_to_string(&mut answer).await.unwrap();
+    let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    body["access_token"].as_str().unwrap().to_owned()
+}
+
+/// A whole registry behind the name: TLS, a certificate of its own authority, passwords.
+#[tokio::test]
+async fn a_registry_that_asks_for_passwords_by_tls_takes_the_token_that_is_good_then() {
+    const USER: &str = "oauth2accesstoken";
+    let Some(vm) = Vm::with_docker().await else { return };
+    if !is_us().await {
+        return;
+    }
+    let Some(registry) = Registry::start_with_tls(vm.dir(), TLS_HOST, TLS_ADDRESS).await else { return };
+    let image = registry.push("p/r/train:1").await;
+    let job = json!({"container": {"image": image}});
+    registry.let_in(USER, &token(&vm).await).await;
+    let report = vm.run_job("exit 7", job.clone()).await;
+    expect(&report, &json!({"exit_code": 7, "image": {"ref": image, "digest": "~sha256:"}}));
+    docker::docker(&["rmi", &image]).await;
+
+    // Another VM's token is none of those that are let in.
+    let Some(vm) = Vm::with_docker().await else { return };
+    expect(&vm.run_job("true", job.clone()).await, &json!({"cause": "IMAGE_DENIED", "image": {"digest": null}}));
+    assert!(!vm.logs().contains("try 2 of"), "{}", vm.logs());
+
+    // Between two tries the token expires, and the registry takes the next one only.
+    let Some(vm) = Vm::with_docker().await else { return };
+    registry.let_in(USER, &token(&vm).await).await;
+    let registry = registry.stop().await;
+    vm.set_job("exit 7", job);
+    let agent = vm.start();
+    vm.until_logged("try 2 of 5").await;
+    vm.cloud.revoke_tokens();
+    registry.let_in(USER, &token(&vm).await).await;
+    let _registry = registry.start_again().await;
+    let report = vm.finish(agent).await;
+    expect(&report, &json!({"exit_code": 7, "image": {"ref": image, "digest": "~sha256:"}}));
+    docker::docker(&["rmi", &image]).await;
 }

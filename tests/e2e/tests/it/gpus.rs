@@ -54,10 +54,10 @@ fn start(vm: &Vm, root: &Root, patience: &str) -> Agent {
     vm.spawn(command)
 }
 
-async fn doctor(vm: &Vm, root: &Root) -> String {
+async fn doctor(vm: &Vm, root: &Path) -> String {
     let mut command = tokio::process::Command::new(agent_binary());
     command.args(["doctor", "--metadata-host", &vm.cloud.metadata_host(), "--docker-host", &docker::host()]);
-    let output = command.env("VMJOB_ROOT", &root.0).output().await.unwrap();
+    let output = command.env("VMJOB_ROOT", root).output().await.unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -91,7 +91,7 @@ async fn the_driver_is_waited_for_while_it_is_installed() {
         return;
     }
     expect(&vm.finish(agent).await, &json!({"cause": "NONE", "logs": {"head": "/dev/nvidia0\n"}}));
-    let table = doctor(&vm, &root).await;
+    let table = doctor(&vm, &root.0).await;
     assert!(table.contains("GPUs              ok    /dev/nvidia0, /dev/nvidiactl, /dev/nvidia-uvm"), "{table}");
 }
 
@@ -121,7 +121,7 @@ async fn gpus_that_cannot_be_had_are_reported_with_what_to_do() {
         let report = vm.finish(start(&vm, &root, "1s")).await;
         expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": message, "fix": fix}));
         assert_eq!(vm.starts(), 0);
-        let table = doctor(&vm, &root).await;
+        let table = doctor(&vm, &root.0).await;
         assert!(table.contains("GPUs  ") && table.contains(fix.trim_start_matches('~')), "{table}");
     }
 }
@@ -138,5 +138,7 @@ async fn an_engine_without_the_toolkit_says_so_and_the_report_says_what_to_insta
         let report = vm.run_job("true", json!({"container": {"gpus": wanted}})).await;
         let fix = "~nvidia-container-toolkit";
         expect(&report, &json!({"cause": "START_FAILED", "message": "~gpu", "fix": fix, "exit_code": null}));
+        let table = doctor(&vm, Path::new("/")).await;
+        assert!(table.contains("GPUs              warn  the engine has no NVIDIA Container Toolkit"), "{table}");
     }
 }

@@ -80,12 +80,27 @@ async fn a_pull_can_be_stopped_and_taken_up_again() {
     let Some(vm) = Vm::with_docker().await else { return };
     vm.set_job(IMAGE_ONLY, json!({"container": {"image": image}}));
     let mut agent = vm.start();
-    vm.until_logged("pulling the image").await;
+    vm.until_logged("the registry has not answered yet").await;
     agent.kill9().await;
     let agent = vm.start();
     vm.until_logged("carrying on").await;
     vm.cloud.set_attribute("job-cancel", "true");
     expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": null, "image": {"ref": image}}));
+}
+
+/// It is late, and not the engine that is asked to pull from it.
+#[tokio::test]
+async fn a_pull_that_does_not_begin_is_reported_as_that() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/a:1", silent.local_addr().unwrap());
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(IMAGE_ONLY, json!({"container": {"image": image}}));
+    let mut command = vm.command();
+    command.args(["--pull-patience", "400ms"]);
+    let report = vm.finish(vm.spawn(command)).await;
+    let message = "~it did not begin within 1 s";
+    expect(&report, &json!({"cause": "IMAGE_PULL_FAILED", "message": message, "image": {"digest": null}}));
+    assert!(vm.logs().contains("try 5 of 5"), "{}", vm.logs());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use e2e::{Kind, Vm, docker, expect, skip, until};
+use e2e::{Fate, Gate, Kind, Vm, docker, expect, skip, until};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
@@ -168,19 +168,66 @@ async fn it_outlives_a_killed_agent_and_ends_with_the_job() {
 /// Not ignored: refused, by name.
 #[tokio::test]
 async fn where_it_is_impossible_the_job_is_refused() {
-    for vm in Vm::of_each_kind().await {
-        let cases = if vm.kind() == Kind::Process {
-            vec![(json!({"process": {"user": "root"}}), "INVALID_SPEC", "~process.user")]
+    for kind in Vm::of_each_kind().await.iter().map(Vm::kind) {
+        let cases = if kind == Kind::Process {
+            vec![
+                (json!({"process": {"user": "root"}}), "INVALID_SPEC", "~process.user"),
+                (json!({"process": {"user": "7003:disk"}}), "START_FAILED", "~in the group \"disk\""),
+            ]
         } else {
             vec![(json!({"container": {"network": "host"}}), "INVALID_SPEC", "~container.network")]
         };
         for (mut changes, cause, message) in cases {
             changes["metadata_server"] = json!("block");
+            let Some(vm) = Vm::of_each_kind().await.into_iter().find(|vm| vm.kind() == kind) else { return };
             let report = vm.run_job("echo x >>/shared/starts", changes).await;
             expect(&report, &json!({"cause": cause, "exit_code": null, "message": message}));
             assert_eq!(vm.starts(), 0);
         }
     }
+}
+
+/// Its containers have a way of their own. Not every kernel has such networks, so it is the engine's answer that is another.
+#[tokio::test]
+async fn a_network_that_is_no_bridge_is_refused() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    docker::docker(&["network", "create", &network(5)]).await;
+    let answer = Fate::Answer(r#"{"Id": "0123456789abcdef", "Driver": "macvlan", "Options": {}}"#);
+    let gate = Gate::open_but_for(vm.dir(), "/networks/vmjob-test-5", answer);
+    vm.set_job("echo x >>/shared/starts", job(&vm, 5, "block"));
+    let report = vm.finish(vm.start_through(&gate)).await;
+    docker::docker(&["network", "rm", &network(5)]).await;
+    let message = "~a network of the driver \"macvlan\" bypasses the VM's own";
+    expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": message}));
+    assert_eq!(vm.starts(), 0);
+}
+
+/// What one job could not remove the next one does.
+#[tokio::test]
+async fn rules_that_are_left_end_before_another_job() {
+    if !is_google_there().await {
+        return;
+    }
+    let Some(vm) = Vm::of_each_kind().await.into_iter().find(|vm| vm.kind() == Kind::Process) else { return };
+    let ip =
+        "batch=$(cat); case $batch in *del*) echo no >&2; exit 1;; esac; echo \"$batch\" | PATH=${PATH#*:} ip \"$@\"";
+    let mut changes = job(&vm, 4, "block");
+    changes["process"]["env"] = json!({});
+    vm.set_job("grep NoNewPrivs /proc/self/status", changes);
+    let mut command = vm.command();
+    command.env("PATH", vm.path_with("ip", ip));
+    let report = vm.finish(vm.spawn(command)).await;
+    expect(&report, &json!({"cause": "NONE", "logs": {"tail": "NoNewPrivs:\t1\n"}}));
+    assert!(
+        rules().await.contains("7004") && vm.logs().contains("still blocked for uidrange 7004-7004"),
+        "{}",
+        vm.logs()
+    );
+
+    vm.cloud.remove_attribute("callback-url");
+    vm.set_job("true", json!({}));
+    assert_eq!(vm.start().wait().await, 0);
+    assert!(!rules().await.contains("7004"), "{}", rules().await);
 }
 
 /// The agent finds an `ip` that does not work, or none.

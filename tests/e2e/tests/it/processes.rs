@@ -1,7 +1,12 @@
 //! What is a process's own: jobs without a container. What holds of both kinds is tested where the other is.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
 use e2e::{Kind, Vm, expect};
 use serde_json::json;
+use tokio::process::Command;
 
 async fn vm() -> Option<Vm> {
     Vm::of_each_kind().await.into_iter().find(|vm| vm.kind() == Kind::Process)
@@ -55,4 +60,57 @@ async fn a_shim_that_is_killed_takes_the_job_with_it() {
     vm.kill_job().await;
     expect(&vm.finish(agent).await, &json!({"cause": "CONTAINER_LOST", "exit_code": null, "retryable": true}));
     assert_eq!(vm.starts(), 1);
+}
+
+/// The address of a socket has 107 bytes at most, and a path may have more.
+#[tokio::test]
+async fn a_state_directory_may_lie_deep_and_an_id_be_long() {
+    let Some(vm) = vm().await else { return };
+    let deep = vm.dir().join("d".repeat(200));
+    fs::create_dir(&deep).unwrap();
+    symlink(&deep, vm.state_dir()).unwrap();
+    vm.set_job(
+        "trap 'exit 7' TERM; echo x >>/shared/starts; while :; do sleep 0.1; done",
+        json!({"id": "i".repeat(63), "grace": "20s"}),
+    );
+    let agent = vm.start();
+    vm.until_running().await;
+    vm.cloud.set_attribute("job-cancel", "true");
+    expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": 7}));
+}
+
+/// Something keeps the shim from even beginning: its lock cannot be had.
+#[tokio::test]
+async fn a_shim_that_ends_at_once_is_not_waited_for() {
+    let Some(vm) = vm().await else { return };
+    let sabotage = format!("mkdir {}/{}/lock; true", vm.state_dir().display(), vm.container(1));
+    vm.set_job("echo x >>/shared/starts", json!({"process": {"user": "nobody"}, "metadata_server": "block"}));
+    let mut command = vm.command();
+    command.env("PATH", vm.path_with("ip", &sabotage));
+    let began = Instant::now();
+    let report = vm.finish(vm.spawn(command)).await;
+    expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": "~shim ended before"}));
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
+    assert!(vm.starts() == 0 && vm.logs().contains("Is a directory"), "{}", vm.logs());
+}
+
+/// Room is kept for how it ended.
+#[tokio::test]
+async fn the_exit_of_a_job_that_fills_the_disk_is_known() {
+    let Some(vm) = vm().await else { return };
+    fs::create_dir(vm.state_dir()).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(vm.state_dir()).status().await;
+    if !mount.unwrap().success() {
+        return e2e::skip("nothing can be mounted here");
+    }
+    let script = "dd if=/dev/zero of=\"${JOB_RESULT_FILE%/*}/all\" bs=4k 2>/shared/dd; exit 5";
+    let report = vm.run_job(script, json!({})).await;
+    let unmounted = Command::new("umount").arg("--lazy").arg(vm.state_dir()).status().await;
+    assert!(unmounted.unwrap().success());
+    assert!(vm.shared("dd").contains("No space left"), "{}", vm.shared("dd"));
+    // Of which there was a warning.
+    let warning = "~state directory: only 1 MiB are free";
+    expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 5, "evidence": [warning]}));
+    assert!(vm.logs().contains("WARN state directory: only 1 MiB"), "{}", vm.logs());
 }

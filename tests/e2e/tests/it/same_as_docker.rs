@@ -138,6 +138,7 @@ async fn every_flag_of_docker_run_is_known() {
 /// | `Config.StopTimeout` | it is the agent that stops the job, with `grace` |
 /// | labels `vmjob.*`, variables `JOB_*`, the bind to `/run/vmjob` | how the job and its container know each other |
 /// | `max-size` and `max-file` of a json-file log | a log without bounds fills the disk |
+/// | a capability of GPUs that is asked for twice | it means nothing to an engine |
 /// | the order of variables, limits and capabilities, and how the latter are spelled | it means nothing to an engine |
 fn essence(container: &Value) -> BTreeMap<String, Value> {
     let mut fields = BTreeMap::new();
@@ -172,6 +173,11 @@ fn essence(container: &Value) -> BTreeMap<String, Value> {
         capabilities.sort();
         fields.insert(name.into(), capabilities.into());
     }
+    let mut requests = list(fields.remove("HostConfig.DeviceRequests"));
+    for alternative in requests.iter_mut().flat_map(|request| request["Capabilities"].as_array_mut().unwrap()) {
+        alternative.as_array_mut().unwrap().dedup();
+    }
+    fields.insert("HostConfig.DeviceRequests".into(), requests.into());
     let log = fields.get_mut("HostConfig.LogConfig").unwrap();
     if log["Type"] == "json-file" {
         for (option, default) in [("max-size", "50m"), ("max-file", "5")] {

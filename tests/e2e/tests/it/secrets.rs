@@ -1,6 +1,7 @@
 //! Secrets: the job gets them, and nobody else sees them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const TELLS: &str = r#"
     printf %s "$PASSWORD" >/shared/password; printf %s "$KEY" >/shared/key
     echo "plain: $PASSWORD"; echo "err: $PASSWORD" >&2; echo "$KEY"; echo "Error: cannot log in with $PASSWORD"
     printf %s "$PASSWORD" | base64; printf %s "user:$PASSWORD" | base64; printf %s "u:$PASSWORD, x" | base64 | tr +/ -_
-    printf %s "$KEY" | base64; printf %s "$KEY" | base64 -w 0; echo
+    printf %s "$KEY" | base64; printf %s "$KEY" | base64 -w 0; echo; env | grep -A 5 ^KEY= | base64 -w 45 | head -n 4
     echo "url: pa55%20w%2"Frd%2"B%22%"C3%BC~2%3"F%3E"
     head -c 16379 /dev/zero | tr '\0' x; echo "$PASSWORD"
     printf 'cut: %s' "${PASSWORD%rd*}"; sleep 0.3; echo "${PASSWORD#*w/}"
@@ -136,7 +137,7 @@ async fn the_job_gets_its_secrets_and_nobody_else_sees_them() {
         assert_eq!(report["logs"]["errors"][0]["text"], "Error: cannot log in with ***");
         let lines = report["logs"]["stdout_lines"].as_u64().unwrap();
         let wrapped = BASE64_STANDARD.encode(KEY).len().div_ceil(76) as u64;
-        assert_eq!(lines, 1 + 6 + 1 + 3 + wrapped + 1 + 1 + 1 + 1, "{report:#}");
+        assert_eq!(lines, 1 + 6 + 1 + 3 + wrapped + 1 + 4 + 1 + 1 + 1, "{report:#}");
     }
 }
 
@@ -193,6 +194,40 @@ async fn a_restarted_agent_that_gets_no_secrets_withholds_the_log() {
         assert!(report["evidence"].to_string().contains("withheld"), "{report:#}");
         assert_hidden("the report", report.to_string().as_bytes());
         assert_hidden_everywhere(&vm);
+    }
+}
+
+/// A process has its secrets from its start only: one that an agent could not fetch them for is not begun by the next one either,
+/// unless that gets them.
+#[tokio::test]
+async fn no_process_is_begun_without_its_secrets() {
+    for has_permission in [true, false] {
+        let Some(vm) = Vm::of_each_kind().await.into_iter().find(|vm| vm.kind() == Kind::Process) else { return };
+        let vm = with_secrets(vm);
+        fs::set_permissions(vm.dir().join("shared"), fs::Permissions::from_mode(0o777)).unwrap();
+        let mut job = secret_env(&vm);
+        e2e::merge(&mut job, json!({"process": {"user": "nobody"}, "metadata_server": "block"}));
+        vm.set_job("echo x >>/shared/starts; echo \"has $PASSWORD\"", job);
+        // Held up between its making and its start.
+        let mut command = vm.command();
+        command.env("PATH", vm.path_with("ip", "sleep 60"));
+        let mut agent = vm.spawn(command);
+        until("the note of what is blocked", async || vm.journal()["blocked"].is_string().then_some(())).await;
+        agent.kill9().await;
+        let mut journal = vm.journal();
+        assert_eq!(journal["phase"], "CREATED");
+        journal["attempt"]["withheld"] = json!("the API was away");
+        fs::write(vm.journal_file(), journal.to_string()).unwrap();
+        vm.cloud.set_secret_permission(has_permission);
+        let mut command = vm.command();
+        command.env("PATH", vm.path_with("ip", "cat >/dev/null"));
+        let report = vm.finish(vm.spawn(command)).await;
+        if has_permission {
+            expect(&report, &json!({"cause": "NONE", "logs": {"tail": "has ***\n"}}));
+        } else {
+            expect(&report, &json!({"cause": "SECRET_FAILED", "exit_code": null}));
+        }
+        assert_eq!(vm.starts(), usize::from(has_permission));
     }
 }
 

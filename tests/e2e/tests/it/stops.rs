@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use e2e::{Agent, Vm, expect};
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Does not listen to TERM: process 1 of a container ignores what it has no handler for.
-const DEAF: &str = "echo up | tee /shared/starts; sleep 100";
+const DEAF: &str = "trap '' TERM; echo up | tee /shared/starts; sleep 100";
 const LISTENS: &str = "trap 'echo bye; exit 7' TERM; echo up | tee /shared/starts; while :; do sleep 0.1; done";
 
 type Stop = fn(&Vm, &Agent);
@@ -42,30 +42,35 @@ const STOPS: [(&str, Stop); 5] = [
     ("PREEMPTED", preempt_and_terminate),
 ];
 
-async fn stopped(script: &str, changes: Value, stop: Stop) -> Option<Value> {
-    let vm = Vm::with_docker().await?;
-    vm.set_job(script, changes);
-    let agent = vm.start();
-    vm.until_started().await;
-    stop(&vm, &agent);
-    Some(vm.finish(agent).await)
+/// The reports of a job of each kind, stopped while it runs.
+async fn stopped(script: &str, changes: Value, stop: Stop) -> Vec<Value> {
+    let stop = async |vm: Vm| {
+        vm.set_job(script, changes.clone());
+        let agent = vm.start();
+        vm.until_started().await;
+        stop(&vm, &agent);
+        vm.finish(agent).await
+    };
+    join_all(Vm::of_each_kind().await.into_iter().map(stop)).await
 }
 
 #[tokio::test]
 async fn a_stop_gives_the_job_its_grace_and_has_its_cause() {
     for (cause, stop) in STOPS {
-        let Some(report) = stopped(LISTENS, json!({"grace": "20s"}), stop).await else { return };
-        expect(&report, &json!({"cause": cause, "exit_code": 7, "signal": null, "logs": {"tail": "up\nbye\n"}}));
+        for report in stopped(LISTENS, json!({"grace": "20s"}), stop).await {
+            expect(&report, &json!({"cause": cause, "exit_code": 7, "signal": null, "logs": {"tail": "up\nbye\n"}}));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_job_that_does_not_listen_is_killed() {
     for (cause, stop) in STOPS {
-        let Some(report) = stopped(DEAF, json!({"grace": "1s"}), stop).await else { return };
-        expect(&report, &json!({"cause": cause, "exit_code": 137, "signal": 9, "logs": {"tail": "up\n"}}));
-        let run_s = report["durations_s"]["run"].as_f64().unwrap();
-        assert!((1.0..20.0).contains(&run_s), "{cause}: {run_s}");
+        for report in stopped(DEAF, json!({"grace": "1s"}), stop).await {
+            expect(&report, &json!({"cause": cause, "exit_code": 137, "signal": 9, "logs": {"tail": "up\n"}}));
+            let run_s = report["durations_s"]["run"].as_f64().unwrap();
+            assert!((1.0..20.0).contains(&run_s), "{cause}: {run_s}");
+        }
     }
 }
 
@@ -77,20 +82,22 @@ async fn a_timeout_stops_the_job() {
         (DEAF, "0s", json!({"exit_code": 137, "signal": 9})),
     ];
     for (script, grace, expected) in cases {
-        let Some(vm) = Vm::with_docker().await else { return };
-        let report = vm.run_job(script, json!({"timeout": "2s", "grace": grace})).await;
-        expect(&report, &json!({"cause": "TIMEOUT", "message": "~timeout", "fix": "~timeout"}));
-        expect(&report, &expected);
-        let run_s = report["durations_s"]["run"].as_f64().unwrap();
-        assert!((2.0..20.0).contains(&run_s), "{run_s}");
+        for vm in Vm::of_each_kind().await {
+            let report = vm.run_job(script, json!({"timeout": "2s", "grace": grace})).await;
+            expect(&report, &json!({"cause": "TIMEOUT", "message": "~timeout", "fix": "~timeout"}));
+            expect(&report, &expected);
+            let run_s = report["durations_s"]["run"].as_f64().unwrap();
+            assert!((2.0..20.0).contains(&run_s), "{run_s}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_success_after_a_stop_is_still_the_stop() {
     let script = "trap 'exit 0' TERM; echo up > /shared/starts; while :; do sleep 0.1; done";
-    let Some(report) = stopped(script, json!({"grace": "20s"}), cancel).await else { return };
-    expect(&report, &json!({"cause": "CANCELLED", "state": "CANCELLED", "exit_code": 0}));
+    for report in stopped(script, json!({"grace": "20s"}), cancel).await {
+        expect(&report, &json!({"cause": "CANCELLED", "state": "CANCELLED", "exit_code": 0}));
+    }
 }
 
 #[tokio::test]
@@ -112,14 +119,11 @@ async fn the_first_reason_wins() {
 /// Whatever the grace, what is left of a Spot VM's 30 seconds is for the report.
 #[tokio::test]
 async fn a_long_grace_leaves_time_for_the_report() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(DEAF, json!({"grace": "1h"}));
-    let agent = vm.start();
-    vm.until_started().await;
-    let notice = Instant::now();
-    preempt(&vm, &agent);
-    expect(&vm.finish(agent).await, &json!({"cause": "PREEMPTED", "exit_code": 137}));
-    assert!(notice.elapsed() < Duration::from_secs(28), "{:?}", notice.elapsed());
+    let began = Instant::now();
+    for report in stopped(DEAF, json!({"grace": "1h"}), preempt).await {
+        expect(&report, &json!({"cause": "PREEMPTED", "exit_code": 137}));
+    }
+    assert!(began.elapsed() < Duration::from_secs(28), "{:?}", began.elapsed());
 }
 
 /// Before there is a container, while the engine is being waited for.
