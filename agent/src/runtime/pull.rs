@@ -16,7 +16,8 @@ use crate::{
 
 /// A pull in all, tries included.
 const PULL_DEADLINE: Duration = Duration::from_hours(2);
-const MAX_TRIES: usize = 5;
+/// At least, before a pull is given up.
+const MIN_TRIES: usize = 5;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whether the image's registry is one of Google's, which takes the VM's token; no other host is ever sent it.
@@ -27,19 +28,25 @@ pub fn registry_wants_token(image: &str) -> bool {
 }
 
 /// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not. A try may
-/// stand still for `patience`, and two and a half times as long until the registry's first answer.
+/// stand still for `patience`, and two and a half times as long until the registry's first answer. A registry that is away for no
+/// longer than `patience` costs nothing.
 pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str, patience: Duration) -> Result<(), Failure> {
-    let end = Instant::now() + PULL_DEADLINE;
+    let (end, try_until) = (Instant::now() + PULL_DEADLINE, Instant::now() + patience);
     let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
     for tried in 1.. {
         let Some(failure) = try_pull(engine, metadata, image, patience, end).await.err() else { break };
-        let delay = delays.next().unwrap_or_default();
+        let now = Instant::now();
+        let mut delay = delays.next().unwrap_or_default();
+        if now < try_until {
+            delay = delay.min(try_until - now);
+        }
         let transient = matches!(failure, Failure::Pull { .. } | Failure::PullCutShort { .. });
         let disk_full = failure.cause() == crate::outcome::Cause::DiskFull;
-        if !transient || disk_full || tried == MAX_TRIES || Instant::now() + delay >= end {
+        let is_enough = tried >= MIN_TRIES && now >= try_until;
+        if !transient || disk_full || is_enough || now + delay >= end {
             return Err(failure);
         }
-        warn!("{failure}; try {} of {MAX_TRIES} in {:.1} s", tried + 1, delay.as_secs_f32());
+        warn!("{failure}; try {} in {:.1} s", tried + 1, delay.as_secs_f32());
         sleep(delay).await;
     }
     Ok(())

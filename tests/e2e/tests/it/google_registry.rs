@@ -136,7 +136,7 @@ async fn the_vm_s_token_opens_google_s_registry() {
     let report = vm.run_job("exit 7", json!({"container": {"image": image}})).await;
     expect(&report, &json!({"exit_code": 7, "image": {"digest": "~sha256:"}}));
     assert!(
-        vm.logs().contains("there is no token for the registry") && vm.logs().contains("try 3 of 5"),
+        vm.logs().contains("there is no token for the registry") && vm.logs().contains("try 3 in"),
         "{}",
         vm.logs()
     );
@@ -156,7 +156,7 @@ async fn the_vm_s_token_opens_google_s_registry() {
     while let Ok(password) = given.try_recv() {
         last = password;
     }
-    assert!(vm.logs().contains("try 2 of 5"), "{}", vm.logs());
+    assert!(vm.logs().contains("try 2 in"), "{}", vm.logs());
     let second = format!("oauth2accesstoken:{}", vm.tokens()[0]);
     assert_eq!((decode(&last).await, first == second), (second, false));
     docker::docker(&["rmi", &busy]).await;
@@ -194,7 +194,7 @@ async fn a_registry_that_asks_for_passwords_by_tls_takes_the_token_that_is_good_
     // Another VM's token is none of those that are let in.
     let Some(vm) = Vm::with_docker().await else { return };
     expect(&vm.run_job("true", job.clone()).await, &json!({"cause": "IMAGE_DENIED", "image": {"digest": null}}));
-    assert!(!vm.logs().contains("try 2 of"), "{}", vm.logs());
+    assert!(!vm.logs().contains("try 2 in"), "{}", vm.logs());
 
     // Between two tries the token expires, and the registry takes the next one only.
     let Some(vm) = Vm::with_docker().await else { return };
@@ -202,7 +202,7 @@ async fn a_registry_that_asks_for_passwords_by_tls_takes_the_token_that_is_good_
     let registry = registry.stop().await;
     vm.set_job("exit 7", job);
     let agent = vm.start();
-    vm.until_logged("try 2 of 5").await;
+    vm.until_logged("try 2 in").await;
     vm.cloud.revoke_tokens();
     registry.let_in(USER, &token(&vm).await).await;
     let _registry = registry.start_again().await;

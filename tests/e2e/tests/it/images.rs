@@ -1,5 +1,7 @@
 //! Getting the image, from a real registry.
 
+use std::time::{Duration, Instant};
+
 use e2e::{Registry, Vm, docker, expect};
 use serde_json::json;
 
@@ -56,7 +58,7 @@ async fn an_image_that_cannot_be_had_is_reported_as_what_it_is() {
             &json!({"cause": cause, "exit_code": null, "message": message, "image": {"ref": image, "digest": null}}),
         );
         assert!(report["fix"].is_string(), "{report:#}");
-        assert!(!vm.logs().contains("try 2 of"), "what cannot help is not tried: {}", vm.logs());
+        assert!(!vm.logs().contains("try 2 in"), "what cannot help is not tried: {}", vm.logs());
         assert_eq!(vm.shared("ran"), "");
     }
 }
@@ -64,12 +66,17 @@ async fn an_image_that_cannot_be_had_is_reported_as_what_it_is() {
 #[tokio::test]
 async fn a_registry_that_is_down_is_tried_again_and_then_reported() {
     let Some(vm) = Vm::with_docker().await else { return };
-    let report = run_image(&vm, "127.0.0.1:1/a:1", "missing").await;
+    vm.set_job(IMAGE_ONLY, json!({"container": {"image": "127.0.0.1:1/a:1"}}));
+    let mut command = vm.command();
+    command.args(["--pull-patience", "3s"]);
+    let began = Instant::now();
+    let report = vm.finish(vm.spawn(command)).await;
     expect(
         &report,
         &json!({"cause": "IMAGE_PULL_FAILED", "message": "~connection refused", "image": {"digest": null}}),
     );
-    assert!(vm.logs().contains("try 2 of"), "{}", vm.logs());
+    assert!(vm.logs().contains("try 5 in"), "{}", vm.logs());
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 /// A registry that takes the connection and never answers.
@@ -100,7 +107,7 @@ async fn a_pull_that_does_not_begin_is_reported_as_that() {
     let report = vm.finish(vm.spawn(command)).await;
     let message = "~it did not begin within 1 s";
     expect(&report, &json!({"cause": "IMAGE_PULL_FAILED", "message": message, "image": {"digest": null}}));
-    assert!(vm.logs().contains("try 5 of 5"), "{}", vm.logs());
+    assert!(vm.logs().contains("try 5 in"), "{}", vm.logs());
 }
 
 #[tokio::test]
@@ -111,7 +118,7 @@ async fn a_registry_that_comes_back_costs_nothing() {
     let registry = registry.stop().await;
     vm.set_job(IMAGE_ONLY, json!({"container": {"image": image}}));
     let agent = vm.start();
-    vm.until_logged("try 2 of").await;
+    vm.until_logged("try 2 in").await;
     let registry = registry.start_again().await;
     expect(&vm.finish(agent).await, &json!({"cause": "NONE", "image": {"digest": "~sha256:"}}));
     docker::docker(&["rmi", &image]).await;
