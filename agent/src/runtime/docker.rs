@@ -139,7 +139,11 @@ impl DockerEngine {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
         let patient = self.docker.clone().with_timeout(NO_DEADLINE);
         match Box::pin(patient.wait_container(container, Some(options))).next().await {
-            Some(Ok(answer)) => Ok(answer.status_code),
+            // Podman gives a container that was removed meanwhile an exit code of 0, and an error.
+            Some(Ok(answer)) => match answer.error.and_then(|error| error.message) {
+                Some(message) if !message.is_empty() => Err(EngineError::Refused { status: 404, message }),
+                _ => Ok(answer.status_code),
+            },
             Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
             Some(Err(error)) => Err(error.into()),
             None => Err(EngineError::Unreachable("the wait ended without an answer".into())),

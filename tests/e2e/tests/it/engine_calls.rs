@@ -149,6 +149,26 @@ async fn what_podman_says_of_conflicts_is_understood() {
     assert!(!vm.logs().contains("lost the engine"), "{}", vm.logs());
 }
 
+/// Podman's answer to a wait for a container that is removed: the 0 in it is nobody's exit code.
+#[tokio::test]
+async fn a_wait_that_ends_with_an_error_is_no_exit() {
+    const ANSWER: &str = r#"{"StatusCode": 0, "Error": {"Message": "container has already been removed"}}"#;
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo x >> /shared/starts; sleep 100", json!({}));
+    let gate = Gate::open(vm.dir(), |_, call| match call {
+        call if call.contains("/wait") => Fate::Answer(ANSWER),
+        // Which tell how it ended.
+        call if call.contains("/events") => Fate::Refuse(404, "there are none"),
+        _ => Fate::Pass,
+    });
+    let agent = vm.start_through(&gate);
+    vm.until_running().await;
+    docker::remove(&vm.container(1)).await;
+    let report = vm.finish(agent).await;
+    // A removal kills first, and the agent may have seen that.
+    assert!(report["cause"] == "CONTAINER_LOST" || report["exit_code"] == 137, "{report:#}");
+}
+
 /// Most paths are bollard's, which leaves the version out whatever was negotiated: an upgrade of it that does otherwise shows here. Ours
 /// have the engine's version, or the newest that bollard knows.
 #[tokio::test]
