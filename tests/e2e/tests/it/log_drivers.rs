@@ -99,7 +99,12 @@ async fn what_was_rotated_away_unread_is_not_forgotten() {
     vm.set_job(script, json!({"container": {"log_options": options}}));
     let mut agent = vm.start();
     vm.until_running().await;
-    e2e::until("a place in the log", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
+    let place = e2e::until("a place in the log", async || {
+        let checkpoint = std::fs::read(vm.state_dir().join("logs.json")).ok()?;
+        Some(serde_json::from_slice::<Value>(&checkpoint).unwrap()["place"].clone())
+    })
+    .await;
+    assert!(place["file"]["born"].is_u64(), "an inode alone may be another file's by now: {place}");
     agent.kill9().await;
     std::fs::write(vm.dir().join("shared/go"), "").unwrap();
     vm.until_shared("done").await;
@@ -111,6 +116,26 @@ async fn what_was_rotated_away_unread_is_not_forgotten() {
     let count = |name: &str| report["logs"][name].as_u64().unwrap();
     let shown: usize = ["head", "tail"].iter().map(|part| report["logs"][part].as_str().unwrap().len()).sum();
     assert!(count("omitted_bytes") > count("stdout_bytes").saturating_sub(shown as u64), "{:#}", report["logs"]);
+}
+
+/// Of one file, which the engine empties whenever it is full, what went unread is counted, and the end is there.
+#[tokio::test]
+async fn a_log_of_one_file_is_read_on_when_it_is_begun_anew() {
+    let options = json!({"max-size": "20k", "max-file": "1"});
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script = "seq 1000 1250; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; seq 100000; sleep 1; echo the end";
+    vm.set_job(script, json!({"container": {"log_options": options}}));
+    let agent = vm.start();
+    vm.until_running().await;
+    e2e::until("a place in the log", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
+    std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+    let report = vm.finish(agent).await;
+    let evidence = "~part of the log could not be read";
+    expect(
+        &report,
+        &json!({"cause": "NONE", "evidence": [evidence], "logs": {"head": "~1000\n1001\n", "tail": "~100000\nthe end\n"}}),
+    );
+    assert!(report["logs"]["omitted_bytes"].as_u64().unwrap() > 0);
 }
 
 /// A terminal is one stream.
