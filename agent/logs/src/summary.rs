@@ -80,6 +80,11 @@ impl Summary {
         self.lost_bytes += bytes;
     }
 
+    /// How many bytes were gone before they could be read.
+    pub fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
+    }
+
     /// Of a stream `raw` bytes came, of which `shown` are pushed: secrets are longer than what stands in their place, or shorter.
     pub fn count_masked(&mut self, stream: Stream, raw: usize, shown: usize) {
         let bytes = &mut self.channels[stream as usize].bytes;

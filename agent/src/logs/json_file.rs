@@ -195,7 +195,7 @@ impl JsonFile {
         Ok(has_read)
     }
 
-    /// Where it keeps one file (`max-file` of 1), Docker before 23 empties it and writes on: what was not read by then is gone.
+    /// Somebody may have emptied the file to make room, and an engine does where it cannot rename it: what was not read by then is gone.
     fn look_whether_begun_anew(&mut self) -> io::Result<()> {
         let (length, read) = (self.file.metadata()?.len(), self.place.offset + self.entries.pending_bytes());
         if length < read || mark(&self.file, self.place.offset) != self.place.mark {
@@ -226,7 +226,7 @@ impl JsonFile {
             self.rotations += 1;
             self.is_between = true;
         } else if event.mask.contains(EventMask::CREATE) && event.name.as_deref() == newest {
-            // Where one file is kept it is not renamed: it is removed, and another is made.
+            // Where one file is kept, Docker from 23 on does not rename it: it is removed, and another is made.
             self.rotations += u64::from(!std::mem::take(&mut self.is_between));
         }
     }
@@ -327,7 +327,12 @@ mod tests {
         fn write(&mut self, count: u32) {
             for _ in 0..count {
                 self.lines += 1;
-                writeln!(self.file, r#"{{"log":"line {0}\n","stream":"stdout","time":"2026-11-24T04:23:55.{0:09}Z"}}"#, self.lines).unwrap();
+                writeln!(
+                    self.file,
+                    r#"{{"log":"line {0}\n","stream":"stdout","time":"2026-11-24T04:23:55.{0:09}Z"}}"#,
+                    self.lines
+                )
+                .unwrap();
             }
         }
 
@@ -431,7 +436,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_one_file_is_kept_what_went_unread_is_counted() {
-        // As Docker before 23 does it, and since.
+        // Emptied, or removed, as Docker has done it from 23 on.
         for empties in [true, false] {
             let mut engine = Engine::new("one");
             engine.write(3);

@@ -264,6 +264,16 @@ impl Logs {
         self.intake.outlets.spool.as_ref().map(Spool::parts).unwrap_or_default()
     }
 
+    /// Whether part of it was gone before it could be read, as far as is known by now.
+    pub fn has_lost(&self) -> bool {
+        self.broke_off() || self.lost_bytes() > 0 || self.intake.outlets.summary.lost_bytes() > 0
+    }
+
+    /// Whether the end of what was read is not the end of the log.
+    fn broke_off(&self) -> bool {
+        matches!(self.source, Source::Missing) && self.broke_off
+    }
+
     /// What was gone before this reader came to it.
     fn lost_bytes(&self) -> u64 {
         match &self.source {
@@ -276,7 +286,7 @@ impl Logs {
     pub fn finish(mut self) -> LogSummary {
         self.end();
         let lost_bytes = self.lost_bytes();
-        let lost_some = matches!(self.source, Source::Missing) && self.broke_off;
+        let lost_some = self.broke_off();
         let Outlets { mut summary, forward, .. } = self.intake.outlets;
         if let Some(forward) = forward {
             forward.finish();

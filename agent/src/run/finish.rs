@@ -121,6 +121,8 @@ impl Run<'_> {
         self.logs = None;
         self.secrets = Secrets::default();
         self.log_upload = None;
+        let log_parts =
+            self.destination(job).map(|parts| (parts, std::mem::take(&mut self.record.attempt.logs_composed)));
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
@@ -129,6 +131,9 @@ impl Run<'_> {
         self.record.phase = Phase::Claimed;
         // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();
+        if let Some((parts, composed)) = log_parts {
+            self.remove_log_parts(&parts, &composed).await;
+        }
         self.remove_containers().await;
         let _ = std::fs::remove_dir_all(self.files_dir(number));
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -239,6 +244,12 @@ impl Run<'_> {
 
     /// Delivered: nothing of the job stays but its record. Doing it twice is harmless.
     pub(super) async fn clean_up(&mut self) {
+        // First, as the workflow may be deleting the VM by now.
+        if let Ok(job) = self.job()
+            && let Some(parts) = self.destination(&job)
+        {
+            self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;
+        }
         self.remove_containers().await;
         for attempt in 1..=self.record.attempt.number {
             let _ = std::fs::remove_dir_all(self.result_dir(attempt));

@@ -118,24 +118,35 @@ async fn what_was_rotated_away_unread_is_not_forgotten() {
     assert!(count("omitted_bytes") > count("stdout_bytes").saturating_sub(shown as u64), "{:#}", report["logs"]);
 }
 
-/// Of one file, which the engine empties whenever it is full, what went unread is counted, and the end is there.
+/// Where the engine keeps one file, what went unread is counted; and where somebody has emptied it to make room, too.
 #[tokio::test]
-async fn a_log_of_one_file_is_read_on_when_it_is_begun_anew() {
-    let options = json!({"max-size": "20k", "max-file": "1"});
-    let Some(vm) = Vm::with_docker().await else { return };
-    let script = "seq 1000 1250; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; seq 100000; sleep 1; echo the end";
-    vm.set_job(script, json!({"container": {"log_options": options}}));
-    let agent = vm.start();
-    vm.until_running().await;
-    e2e::until("a place in the log", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
-    std::fs::write(vm.dir().join("shared/go"), "").unwrap();
-    let report = vm.finish(agent).await;
-    let evidence = "~part of the log could not be read";
-    expect(
-        &report,
-        &json!({"cause": "NONE", "evidence": [evidence], "logs": {"head": "~1000\n1001\n", "tail": "~100000\nthe end\n"}}),
-    );
-    assert!(report["logs"]["omitted_bytes"].as_u64().unwrap() > 0);
+async fn a_log_that_is_begun_anew_is_read_on() {
+    for is_emptied in [true, false] {
+        let options = if is_emptied { json!({}) } else { json!({"max-size": "20k", "max-file": "1"}) };
+        let Some(vm) = Vm::with_docker().await else { return };
+        let flood = if is_emptied { "" } else { "seq 100000; sleep 1;" };
+        let script = format!(
+            "seq 1000 1250; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; {flood} echo the end"
+        );
+        vm.set_job(&script, json!({"container": {"log_options": options}}));
+        let agent = vm.start();
+        vm.until_running().await;
+        e2e::until("a checkpoint with all of it", async || {
+            let checkpoint = std::fs::read(vm.state_dir().join("logs.json")).ok()?;
+            let checkpoint: Value = serde_json::from_slice(&checkpoint).unwrap();
+            (checkpoint["summary"]["channels"][0]["lines"] == 251).then_some(())
+        })
+        .await;
+        if is_emptied {
+            let log = vm.journal()["attempt"]["log_path"].as_str().unwrap().to_owned();
+            std::fs::File::options().write(true).open(log).unwrap().set_len(0).unwrap();
+        }
+        std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.finish(agent).await;
+        let logs = json!({"head": "~1000\n1001\n", "tail": "~\nthe end\n"});
+        expect(&report, &json!({"cause": "NONE", "evidence": ["~part of the log could not be read"], "logs": logs}));
+        assert!(report["logs"]["omitted_bytes"].as_u64().unwrap() > 0);
+    }
 }
 
 /// A terminal is one stream.
