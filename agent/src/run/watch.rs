@@ -178,8 +178,8 @@ impl Run<'_> {
         let meter = self.record.attempt.main_pid.and_then(Meter::of);
         let mut samples = Samples::start();
         self.upload_parts(job);
-        // With parts for a bucket, each makes one: they say themselves when it is time.
-        let has_parts = job.logs.upload.is_some();
+        // With parts for a bucket, each makes one: from the second on they say themselves when it is time.
+        let (has_parts, mut is_first) = (job.logs.upload.is_some(), true);
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         checkpoints.reset_after(FIRST_CHECKPOINT);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
@@ -247,8 +247,8 @@ impl Run<'_> {
                 () = samples.next(), if meter.is_some() => if let Some(meter) = &meter {
                     meter.sample(&mut self.record.attempt.usage);
                 },
-                _ = checkpoints.tick(), if unsaved_logs => if !has_parts || logs.is_checkpoint_due() {
-                    unsaved_logs = false;
+                _ = checkpoints.tick(), if unsaved_logs => if !has_parts || is_first || logs.is_checkpoint_due() {
+                    (unsaved_logs, is_first) = (false, false);
                     self.save_logs();
                 },
                 _ = engine_checks.tick() => match engine.inspect(id).await? {
