@@ -70,13 +70,13 @@ impl Attached {
 
     /// When it came, up to now: without times of its own, what the engine gives a time from now on has not come yet.
     pub(super) fn times(&self) -> Times {
-        let mut times = self.times;
-        if !self.has_times
-            && let Some(now) = now().filter(|_| times.first.is_some())
-        {
-            times.note(now);
+        let Times { first, last, .. } = self.times;
+        match (last, now()) {
+            (Some(last), Some(now)) if !self.has_times => {
+                Times { first, last: Some(last.max(now)), is_unsure: now - last < nanoseconds(SILENCE) }
+            }
+            _ => self.times,
         }
-        times
     }
 
     /// What the engine no longer had, at least.

@@ -3,11 +3,15 @@
 use std::{
     io::{Read, Write},
     path::Path,
+    thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
@@ -24,14 +28,17 @@ use crate::{
     storage::{Entry, Tree},
 };
 
-/// The largest result a job may leave, in bytes.
+/// The largest result a job may leave, in bytes; and what it may take in the report, where numbers can be longer than they were written.
 const MAX_RESULT_BYTES: u64 = 16 * 1024;
+const MAX_WRITTEN_RESULT_BYTES: usize = 24 * 1024;
 /// Before the next attempt, so that one that fails at once does not spin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the end waits for the guest attributes.
 const GUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after its agent died a create may still be under way in the engine.
 const UNSEEN_CREATE_PAUSE: Duration = Duration::from_secs(3);
+/// How long the report waits for the reader of stdout.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long tidying up waits for the engine.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -161,9 +168,13 @@ impl Run<'_> {
         if text.len() as u64 > MAX_RESULT_BYTES {
             return Err(format!("the result is larger than {MAX_RESULT_BYTES} bytes and was dropped"));
         }
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| format!("the result is no JSON and was dropped: {error}"))
+        let result: Value =
+            serde_json::from_slice(&text).map_err(|error| format!("the result is no JSON and was dropped: {error}"))?;
+        let written = result.to_string().len();
+        if written > MAX_WRITTEN_RESULT_BYTES {
+            return Err(format!("the result takes {written} bytes with its numbers written out, and was dropped"));
+        }
+        Ok(Some(result))
     }
 
     /// Exited → Delivered. `None` if the VM's time ran out first: the next run goes on.
@@ -172,7 +183,7 @@ impl Run<'_> {
             return Some(End::GaveUp("the journal holds no report".into()));
         };
         if self.record.delivery.tries == 0 {
-            announce(&report);
+            announce(&report).await;
         }
         let job = self.job().ok();
         let auth = job.as_ref().map_or(CallbackAuth::AccessToken, |job| job.callback.auth.clone());
@@ -300,10 +311,18 @@ impl Run<'_> {
     }
 }
 
-/// The report as one line on stdout, for the serial console and journald.
-fn announce(report: &str) {
-    let mut stdout = std::io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{REPORT_MARK}{report}").and_then(|()| stdout.flush()) {
-        warn!("failed to write the report to stdout: {error}");
+/// The report as one line on stdout, for the serial console and journald. By a thread, as both may stand still, and then the report is to go
+/// out nevertheless.
+async fn announce(report: &str) {
+    let line = format!("{REPORT_MARK}{report}\n");
+    let (done, written) = oneshot::channel();
+    thread::spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        let _ = done.send(stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()));
+    });
+    match timeout(ANNOUNCE_PATIENCE, written).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => warn!("failed to write the report to stdout: {error}"),
+        Ok(Err(_)) | Err(_) => warn!("nobody reads stdout: the report is sent before it is there"),
     }
 }
