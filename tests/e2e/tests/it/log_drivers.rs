@@ -10,7 +10,12 @@ const TALKS: &str = "echo up > /shared/starts; for i in $(seq 30); do echo line 
 
 /// With what the job says kept in a bucket.
 fn with_driver(driver: &str) -> Value {
-    json!({"container": {"log_driver": driver}, "logs": {"upload": "gs://b/logs/"}})
+    let options = match driver {
+        // As a driver of a cloud, which the engine cannot read back; nobody has to listen.
+        "gelf" => json!({"gelf-address": "udp://127.0.0.1:12201", "cache-disabled": "true"}),
+        _ => json!({}),
+    };
+    json!({"container": {"log_driver": driver, "log_options": options}, "logs": {"upload": "gs://b/logs/"}})
 }
 
 /// Whatever is read where, it is to the byte what [`TALKS`] says.
@@ -31,7 +36,7 @@ fn talked() -> Value {
 
 #[tokio::test]
 async fn any_driver_gives_every_byte() {
-    for driver in ["json-file", "local", "none"] {
+    for driver in ["json-file", "local", "none", "gelf"] {
         let Some(vm) = Vm::with_docker().await else { return };
         expect(&vm.run_job(TALKS, with_driver(driver)).await, &talked());
         check_said(&vm);
@@ -40,7 +45,7 @@ async fn any_driver_gives_every_byte() {
 
 #[tokio::test]
 async fn a_job_that_is_over_at_once_has_its_log_too() {
-    for driver in ["json-file", "local", "none"] {
+    for driver in ["json-file", "local", "none", "gelf"] {
         let Some(vm) = Vm::with_docker().await else { return };
         let report = vm.run_job("echo out; echo err >&2", with_driver(driver)).await;
         expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 4, "stderr_bytes": 4}}));
@@ -81,16 +86,26 @@ async fn a_long_log_is_read_back_whole() {
     );
 }
 
-/// Nobody keeps the log of `none`: what was said while no agent was attached is gone, the outcome is not.
+/// Nobody gives out the log of these again: what was said while no agent was attached is gone, the outcome is not, nor what was seen.
 #[tokio::test]
 async fn a_log_that_nobody_keeps_does_not_cost_the_report() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(TALKS, with_driver("none"));
-    let mut agent = vm.start();
-    vm.until_running().await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    agent.kill9().await;
-    expect(&vm.run().await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    for driver in ["none", "gelf"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let script =
+            "echo first; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; echo more; exit 7";
+        vm.set_job(script, with_driver(driver));
+        let mut agent = vm.start();
+        vm.until_running().await;
+        until_read(&vm, 1).await;
+        agent.kill9().await;
+        std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.run().await;
+        expect(
+            &report,
+            &json!({"cause": "EXIT_CODE", "exit_code": 7, "logs": {"tail": "first\n"}, "evidence": ["~part of the log could not be read"],
+                    "uploads": [{"from": "stdout", "bytes": 6, "error": "~gone before it could be read"}]}),
+        );
+    }
 }
 
 /// The engine keeps all the files there will be, so none may be missed, however fast it renames them.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Agent, Vm, expect, files, until, until_within};
+use e2e::{Vm, expect, files, until, until_within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -101,8 +101,8 @@ async fn a_restart_leaves_no_gap_and_no_repeat() {
 const WAITS: &str = "echo x >>/shared/starts; while [ ! -e /shared/on ]; do sleep 0.1; done; \
     head -c 30000000 /dev/urandom | base64 | tee /shared/out; while [ ! -e /shared/go ]; do sleep 0.1; done";
 
-/// A job that has run for hours: `count` parts were sent by now. Returns the agent that goes on with it, and what they say.
-async fn with_parts(vm: &Vm, count: u32) -> (Agent, Vec<u8>) {
+/// A job that has run for hours, with no agent just now: `count` parts were sent, which are given to `put`. Returns what they say.
+pub(crate) async fn with_parts(vm: &Vm, count: u32, mut put: impl FnMut(&str, Vec<u8>)) -> Vec<u8> {
     vm.set_job(WAITS, upload());
     let mut agent = vm.start();
     vm.until_running().await;
@@ -113,7 +113,7 @@ async fn with_parts(vm: &Vm, count: u32) -> (Agent, Vec<u8>) {
     for number in 1..=count {
         let line = format!("part {number}\n");
         let name = format!("logs/{}/1/parts/{claim}-stdout-part-{number:06}-{}", vm.id(), line.len());
-        vm.cloud.put_object("b", &name, gzip(&["-c"], line.as_bytes()));
+        put(&name, gzip(&["-c"], line.as_bytes()));
         said.extend(line.into_bytes());
     }
     let file = vm.state_dir().join("logs.json");
@@ -121,9 +121,8 @@ async fn with_parts(vm: &Vm, count: u32) -> (Agent, Vec<u8>) {
     checkpoint["parts"] = json!({"ended": count, "bytes": [said.len(), 0]});
     checkpoint["summary"]["channels"][0]["bytes"] = said.len().into();
     fs::write(file, checkpoint.to_string()).unwrap();
-    let agent = vm.start();
     fs::write(vm.dir().join("shared/on"), "").unwrap();
-    (agent, said)
+    said
 }
 
 /// What a VM that vanishes had said is there; and while the job runs, of many parts few are made.
@@ -131,7 +130,8 @@ async fn with_parts(vm: &Vm, count: u32) -> (Agent, Vec<u8>) {
 async fn parts_are_there_while_the_job_runs_and_few_are_made_of_many() {
     for vm in Vm::of_each_kind().await {
         vm.cloud.set_page_size(50);
-        let (agent, before) = with_parts(&vm, 200).await;
+        let before = with_parts(&vm, 200, |name, part| vm.cloud.put_object("b", name, part)).await;
+        let agent = vm.start();
         let few = until_within(Duration::from_mins(1), "few parts", async || {
             let parts = parts(&vm);
             let bytes = |name: &String| name.rsplit('-').next()?.parse::<u64>().ok();
@@ -165,7 +165,8 @@ async fn what_was_put_together_and_broken_off_is_put_together_once() {
     // The first answer is lost; and of what is needless some is removed.
     vm.cloud.script_storage("/compose", "reset-after".parse().unwrap());
     vm.cloud.script_storage("DELETE /storage", "pass*5,hang*100".parse().unwrap());
-    let (mut agent, before) = with_parts(&vm, 70).await;
+    let before = with_parts(&vm, 70, |name, part| vm.cloud.put_object("b", name, part)).await;
+    let mut agent = vm.start();
     until_within(Duration::from_mins(1), "a removal that hangs", async || {
         let requests = vm.cloud.storage_requests();
         (requests.iter().filter(|request| request.method == "DELETE").count() > 5).then_some(())
