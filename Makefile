@@ -65,7 +65,7 @@ test-packaging: ## packages, images, releases: on Debian machines, with the tool
 	@$(MAKE) --no-print-directory build dist
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) test --locked -p packaging
 
-bench: ## measure the agent against real Docker (BENCH_MIB=1024: logs at full size; ONLY=steady MINUTES=20: memory in a steady flood)
+bench: ## measure the agent against real Docker (BENCH_MIB=1024: logs at full size, BENCH_MIB_LARGE=10240: memory at that; ONLY=steady MINUTES=20: memory in a steady flood)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
 	@$(MAKE) --no-print-directory build
 	$(CARGO) build --locked -p bench
