@@ -3,9 +3,8 @@
 use std::{
     io::{self, Write},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{SyncSender, sync_channel},
+        Mutex,
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
@@ -17,8 +16,7 @@ use crate::cli::LogFormat;
 
 /// Starts logging what `filter` lets pass.
 pub fn init(format: LogFormat, filter: Targets) {
-    let stderr = OnceLock::new();
-    let to_stderr = fmt::layer().with_writer(move || stderr.get_or_init(Stderr::start).clone()).with_target(false);
+    let to_stderr = fmt::layer().with_writer(Mutex::new(Stderr(None))).with_target(false);
     let layer = match format {
         LogFormat::Text => to_stderr.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
         LogFormat::Json => to_stderr.json().flatten_event(true).boxed(),
@@ -30,36 +28,42 @@ pub fn init(format: LogFormat, filter: Targets) {
 const PATIENCE: Duration = Duration::from_secs(1);
 const MAX_QUEUED_LINES: usize = 64;
 
-/// Stderr, written to by a thread: a journal that stands still costs lines, and never the report.
-#[derive(Clone)]
-struct Stderr {
-    lines: SyncSender<(Vec<u8>, SyncSender<()>)>,
-    is_stuck: Arc<AtomicBool>,
+/// Stderr, written to by a thread, which begins with the first line: a journal that stands still costs lines, and never the report.
+struct Stderr(Option<Queue>);
+
+struct Queue {
+    lines: SyncSender<Vec<u8>>,
+    /// For each line once it is written.
+    written: Receiver<()>,
+    waiting: usize,
+    is_stuck: bool,
 }
 
-impl Stderr {
+impl Queue {
     fn start() -> Self {
-        let (lines, queue) = sync_channel::<(Vec<u8>, SyncSender<()>)>(MAX_QUEUED_LINES);
-        let is_stuck = Arc::new(AtomicBool::new(false));
-        let goes_on = Arc::clone(&is_stuck);
+        let (lines, queue) = sync_channel::<Vec<u8>>(MAX_QUEUED_LINES);
+        let (done, written) = sync_channel(2 * MAX_QUEUED_LINES);
         thread::spawn(move || {
-            for (line, written) in queue {
+            for line in queue {
                 let _ = io::stderr().write_all(&line);
-                goes_on.store(false, Ordering::Relaxed);
-                let _ = written.try_send(());
+                let _ = done.try_send(());
             }
         });
-        Self { lines, is_stuck }
+        Self { lines, written, waiting: 0, is_stuck: false }
     }
 }
 
 impl Write for Stderr {
     /// Returns when the line is written, so that none is missing at the end of the process; or soon, where nobody reads.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let (written, wait) = sync_channel(1);
-        let is_queued = self.lines.try_send((line.to_vec(), written)).is_ok();
-        if is_queued && !self.is_stuck.load(Ordering::Relaxed) && wait.recv_timeout(PATIENCE).is_err() {
-            self.is_stuck.store(true, Ordering::Relaxed);
+        let Queue { lines, written, waiting, is_stuck } = self.0.get_or_insert_with(Queue::start);
+        *waiting += usize::from(lines.try_send(line.to_vec()).is_ok());
+        while *waiting > 0 {
+            *is_stuck = written.recv_timeout(if *is_stuck { Duration::ZERO } else { PATIENCE }).is_err();
+            if *is_stuck {
+                break;
+            }
+            *waiting -= 1;
         }
         Ok(line.len())
     }

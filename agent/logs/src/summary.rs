@@ -117,6 +117,9 @@ impl Summary {
     // Within its caller it would be built for size.
     #[inline(never)]
     pub fn push(&mut self, stream: Stream, block: &[u8]) {
+        if block.is_empty() {
+            return;
+        }
         self.show(stream, block);
         self.blocks += 1;
         let channel = &mut self.channels[stream as usize];

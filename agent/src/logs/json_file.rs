@@ -68,6 +68,8 @@ pub(super) struct JsonFile {
     /// What was read from `place` on.
     entries: Entries,
     writes: EventStream<[u8; 4096]>,
+    /// Whether the next write is to wake the reader. Each that is watched costs its writer, so only one is at a time.
+    is_armed: bool,
     renames: EventStream<[u8; 4096]>,
     /// When to look again after the end was reached.
     resume_at: Instant,
@@ -86,9 +88,9 @@ pub(super) struct JsonFile {
 impl JsonFile {
     /// Opens the log at `place`, which may have been rotated meanwhile, or else at the oldest file there is.
     pub(super) fn follow(path: PathBuf, place: Option<Place>) -> io::Result<Self> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
+        let directory = directory(&path);
         // Apart, as a reader that pauses wants to hear of renames alone.
-        let writes = watch(directory, WatchMask::MODIFY)?;
+        let writes = watch(directory, WatchMask::MODIFY | WatchMask::ONESHOT)?;
         // The kernel makes one of two events that follow one another and are the same: removals come between.
         let renames = watch(directory, WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE)?;
 
@@ -113,6 +115,7 @@ impl JsonFile {
             place,
             entries: Entries::default(),
             writes,
+            is_armed: true,
             renames,
             resume_at: Instant::now(),
             is_between: false,
@@ -157,10 +160,16 @@ impl JsonFile {
             if self.next_file().await? {
                 continue;
             }
+            if !std::mem::replace(&mut self.is_armed, true) {
+                // What was written just before is seen by another look.
+                self.writes.watches().add(directory(&self.path), WatchMask::MODIFY | WatchMask::ONESHOT)?;
+                continue;
+            }
             tokio::select! {
                 Some(event) = self.renames.next() => self.note(&event?),
                 Some(event) = self.writes.next() => {
                     event?;
+                    self.is_armed = false;
                     self.resume_at = Instant::now() + BREATHER;
                 }
                 else => {}
@@ -272,6 +281,10 @@ impl JsonFile {
         }
         Err(io::Error::other("the next file of the log cannot be found"))
     }
+}
+
+fn directory(log: &Path) -> &Path {
+    log.parent().unwrap_or(Path::new("/"))
 }
 
 fn watch(directory: &Path, what: WatchMask) -> io::Result<EventStream<[u8; 4096]>> {

@@ -318,11 +318,12 @@ async fn announce(report: &str) {
     let (done, written) = oneshot::channel();
     thread::spawn(move || {
         let mut stdout = std::io::stdout().lock();
-        let _ = done.send(stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()));
+        if let Err(error) = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+            warn!("failed to write the report to stdout: {error}");
+        }
+        let _ = done.send(());
     });
-    match timeout(ANNOUNCE_PATIENCE, written).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => warn!("failed to write the report to stdout: {error}"),
-        Ok(Err(_)) | Err(_) => warn!("nobody reads stdout: the report is sent before it is there"),
+    if timeout(ANNOUNCE_PATIENCE, written).await.is_err() {
+        warn!("nobody reads stdout: the report is sent before it is there");
     }
 }

@@ -88,16 +88,11 @@ impl LogParts<'_> {
         let (mut parts, _) = sorted(self.parts().await?);
         let bytes = parts.iter().map(|part| part.bytes).sum();
         while parts.len() > MAX_SOURCES {
-            let mut pool = Pool::new();
             let mut fewer = Vec::new();
             for group in parts.chunks(MAX_SOURCES) {
-                fewer.extend(pool.add(self.put_together(group)).await.transpose()?);
+                fewer.push(self.put_together(group).await?);
             }
-            while let Some(part) = pool.next().await {
-                fewer.push(part?);
-            }
-            drop(pool);
-            (parts, _) = sorted(fewer);
+            parts = fewer;
         }
         if !parts.is_empty() {
             self.storage.compose(parts.iter().map(|part| part.name.as_str()), to, TRAITS).await?;

@@ -8,7 +8,7 @@ use std::{
     process::{ChildStderr, ChildStdout},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
@@ -40,7 +40,7 @@ enum Message {
     /// A stream has ended.
     End,
     /// Answered when all before it is in the log.
-    Ask(Sender<()>),
+    Ask(SyncSender<()>),
 }
 
 /// What has come of a stream and is not a whole line yet.
@@ -60,7 +60,7 @@ impl Unfinished {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = send(&self.messages, *stream, std::mem::take(&mut pending));
         }
-        let (answer, answered) = channel();
+        let (answer, answered) = sync_channel(1);
         if self.messages.send(Message::Ask(answer)).is_ok() {
             let _ = answered.recv_timeout(KEEP_PATIENCE);
         }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_was_begun_to_be_said_is_kept_though_the_stream_does_not_end() {
         let path = std::env::temp_dir().join(format!("vmjob-shim-rest-{}", std::process::id()));
-        let (events, coming) = channel();
+        let (events, coming) = std::sync::mpsc::channel();
         let mut child = std::process::Command::new("sh")
             .args(["-c", "printf 'line\\nlast' >&2; printf x; exec sleep 1000"])
             .stdout(std::process::Stdio::piped())
