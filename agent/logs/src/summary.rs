@@ -73,12 +73,13 @@ impl Ends {
     fn insert(&mut self, at: u64, text: &[u8]) {
         let place = |length: usize, from: u64| usize::try_from(from).ok().filter(|from| *from <= length);
         if let Some(at) = place(self.head.len(), at) {
-            self.head.splice(at..at, text.iter().copied());
+            self.head = [&self.head[..at], text, &self.head[at..]].concat();
             self.head.truncate(self.head_budget);
         }
         let length = self.tail.len();
         if let Some(behind) = place(length, self.bytes - at.min(self.bytes)) {
-            self.tail.splice(length - behind..length - behind, text.iter().copied());
+            let (before, after) = self.tail.split_at(length - behind);
+            self.tail = [before, text, after].concat();
         }
         self.bytes += text.len() as u64;
     }

@@ -47,10 +47,15 @@ impl Part {
 }
 
 /// In order, without those that are in others; and the names of these.
-fn sorted(mut parts: Vec<Part>) -> (Vec<Part>, Vec<String>) {
-    parts.sort_by_key(|part| (part.first, Reverse(part.last), Reverse(part.level)));
-    let (mut kept, mut needless): (Vec<Part>, _) = (Vec::new(), Vec::new());
+fn sorted(parts: Vec<Part>) -> (Vec<Part>, Vec<String>) {
+    let key = |part: &Part| (part.first, Reverse(part.last), Reverse(part.level));
+    let mut in_order: Vec<Part> = Vec::new();
     for part in parts {
+        // They come nearly in order, so little is moved.
+        in_order.insert(in_order.partition_point(|other| key(other) <= key(&part)), part);
+    }
+    let (mut kept, mut needless): (Vec<Part>, _) = (Vec::new(), Vec::new());
+    for part in in_order {
         if kept.last().is_some_and(|before| part.last <= before.last) {
             needless.push(part.name);
         } else {
@@ -58,6 +63,10 @@ fn sorted(mut parts: Vec<Part>) -> (Vec<Part>, Vec<String>) {
         }
     }
     (kept, needless)
+}
+
+fn names(parts: &[Part]) -> Vec<&str> {
+    parts.iter().map(|part| part.name.as_str()).collect()
 }
 
 /// As many of one level as make one of the next.
@@ -95,7 +104,7 @@ impl LogParts<'_> {
             parts = fewer;
         }
         if !parts.is_empty() {
-            self.storage.compose(parts.iter().map(|part| part.name.as_str()), to, TRAITS).await?;
+            self.storage.compose(&names(&parts), to, TRAITS).await?;
         }
         Ok(bytes)
     }
@@ -115,8 +124,7 @@ impl LogParts<'_> {
         let (first, last) = (begin.first, end.last);
         let bytes = group.iter().map(|part| part.bytes).sum();
         let name = format!("{}parts-{level}-{first:06}-{last:06}-{bytes}", self.name_prefix());
-        let names = group.iter().map(|part| part.name.as_str());
-        self.storage.compose(names, &self.prefix.sibling(&name), TRAITS).await?;
+        self.storage.compose(&names(group), &self.prefix.sibling(&name), TRAITS).await?;
         Ok(Part { first, last, level, bytes, name })
     }
 

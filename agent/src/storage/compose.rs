@@ -11,14 +11,9 @@ pub const MAX_SOURCES: usize = 32;
 
 impl Storage {
     /// Makes `to` of the objects `sources` of its bucket, in their order: at most [`MAX_SOURCES`]. Doing it again is harmless.
-    pub async fn compose(
-        &self,
-        sources: impl Iterator<Item = &str>,
-        to: &Location,
-        traits: Traits<'_>,
-    ) -> Result<(), StorageError> {
+    pub async fn compose(&self, sources: &[&str], to: &Location, traits: Traits<'_>) -> Result<(), StorageError> {
         let doing = format!("compose {to}");
-        let sources: Vec<Value> = sources.map(|name| json!({"name": name})).collect();
+        let sources: Vec<Value> = sources.iter().map(|name| json!({"name": name})).collect();
         let traits = json!({"contentType": traits.content_type, "contentEncoding": traits.content_encoding});
         let body = json!({"sourceObjects": sources, "destination": traits});
         self.call(&doing, Method::POST, &format!("{}/compose", to.object_path()), &body).await.map(drop)
