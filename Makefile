@@ -75,7 +75,7 @@ test-packaging: ## packages, images, releases: on Debian machines, with the tool
 	packaging/release/cargo.sh aarch64-unknown-linux-musl test --lib -p vmjob-agent -p vmjob-logs -- $(NOT_EMULATED)
 	VMJOB_DOCKER=$(TEST_DOCKER) BUCKET=$(TEST_BUCKET) tests/with-docker $(CARGO) test --locked -p packaging
 
-bench: ## measure the agent against real Docker (BENCH_MIB=1024: logs at full size; ONLY=steady MINUTES=20: memory in a steady flood)
+bench: ## measure the agent against real Docker (BENCH_MIB=1024: logs at full size, BENCH_MIB_LARGE=10240: memory at that; ONLY=steady MINUTES=20: memory in a steady flood)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
 	@$(MAKE) --no-print-directory build
 	$(CARGO) build --locked -p bench

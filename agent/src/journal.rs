@@ -107,8 +107,6 @@ pub struct Attempt {
     pub outputs_begun: bool,
     /// The streams whose log is one object, and whose parts are no longer needed.
     pub logs_composed: Vec<String>,
-    /// Bytes of stdout and of stderr that are not in it.
-    pub logs_missing: [u64; 2],
 }
 
 /// The record. Everything that a restarted agent needs, and no secrets.

@@ -7,6 +7,7 @@ mod engine_away;
 mod finish;
 mod gpus;
 mod inputs;
+mod log_parts;
 mod log_upload;
 mod output;
 mod outputs;

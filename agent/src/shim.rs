@@ -29,7 +29,10 @@ use signal_hook::{
     low_level::pipe,
 };
 
-use self::{cgroup::Group, log::Log};
+use self::{
+    cgroup::Group,
+    log::{Log, Unfinished},
+};
 pub use self::{
     cgroup::end_groups,
     exec::exec,
@@ -91,14 +94,19 @@ pub fn run(dir: &Path) -> io::Result<()> {
     let mut state = ProcessState::begun(child.id().into(), group.paths());
     files.save(&state).map_err(failed)?;
     let began = Log::begin(&files.log(), child.stdout.take(), child.stderr.take(), events.clone());
-    let began = began.and_then(|()| open(&mut gate, &secrets)).and_then(|()| {
+    let began = began.and_then(|unfinished| {
+        open(&mut gate, &secrets)?;
         drop(secrets);
         let mut problem = String::new();
         // Closed by the job's program as it begins.
-        gate.read_to_string(&mut problem).map(|_| problem)
+        gate.read_to_string(&mut problem)?;
+        if problem.is_empty() { Ok(unfinished) } else { Err(io::Error::other(problem)) }
     });
     drop(gate);
-    let problem = began.unwrap_or_else(|error| error.to_string());
+    let (unfinished, problem) = match began {
+        Ok(unfinished) => (Some(unfinished), String::new()),
+        Err(error) => (None, error.to_string()),
+    };
     if !problem.is_empty() {
         child.wait()?;
         state.ended = Some(Ended { code: 127, finished_at: clock::now(), oom_killed: false });
@@ -111,13 +119,15 @@ pub fn run(dir: &Path) -> io::Result<()> {
     let pid = Pid::from_child(&child);
     take_signals(events.clone())?;
     thread::spawn(move || events.send(Event::Exited(child.wait())));
-    let status = follow(&coming, pid, &group)?;
+    let (status, finished_at) = follow(&coming, pid, &group)?;
 
     // What is left of the job, and of its session where there is no control group.
     let _ = kill_process_group(pid, Signal::KILL);
     group.kill_others(KILL_PATIENCE);
+    // Whoever else has the output open cannot be waited for.
+    unfinished.inspect(Unfinished::keep);
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
-    state.ended = Some(Ended { code: code.into(), finished_at: clock::now(), oom_killed: group.oom_kills() > 0 });
+    state.ended = Some(Ended { code: code.into(), finished_at, oom_killed: group.oom_kills() > 0 });
     files.save(&state)
 }
 
@@ -154,18 +164,22 @@ fn wait_for_secrets(coming: &Receiver<Event>) -> io::Result<String> {
     }
 }
 
-/// Does what is asked until the job has ended, and its output too, or nearly.
-fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<ExitStatus> {
+/// Does what is asked until the job has ended, and its output too, or nearly. Returns how it ended, and when.
+fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<(ExitStatus, String)> {
     let mut ended: Option<(ExitStatus, Instant)> = None;
+    let mut finished_at = String::new();
     let mut is_drained = false;
     loop {
         let patience = match ended {
-            Some((status, at)) if is_drained || at.elapsed() >= DRAIN_PATIENCE => return Ok(status),
+            Some((status, at)) if is_drained || at.elapsed() >= DRAIN_PATIENCE => return Ok((status, finished_at)),
             Some((_, at)) => DRAIN_PATIENCE.saturating_sub(at.elapsed()),
             None => Duration::MAX,
         };
         match coming.recv_timeout(patience) {
-            Ok(Event::Exited(status)) => ended = Some((status?, Instant::now())),
+            Ok(Event::Exited(status)) => {
+                finished_at = clock::now();
+                ended = Some((status?, Instant::now()));
+            }
             Ok(Event::Drained) => is_drained = true,
             Ok(Event::Told) => _ = kill_process(pid, Signal::TERM),
             Ok(Event::Signal(name, mut client)) => {

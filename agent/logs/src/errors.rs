@@ -326,6 +326,14 @@ mod tests {
             ("terminate called after throwing an instance of 'std::runtime_error'\n  what():  boom\n", "what():  boom"),
             ("main.sh: line 3: 77 Segmentation fault      (core dumped) ./x\n", "Segmentation fault"),
             ("é error: no such thing\n", "é error: no such thing"),
+            ("time=2026-11-24T04:23:55Z level=error msg=\"no disk\"\n", "msg=\"no disk\""),
+            ("{\"level\":\"error\",\"msg\":\"no disk\"}\n", "no disk"),
+            ("{\"severity\": \"error\", \"message\": \"no disk\"}\n", "no disk"),
+            ("{\"level\":\"fatal\",\"msg\":\"no disk\"}\n", "no disk"),
+            ("npm ERR! code ELIFECYCLE\n", "ELIFECYCLE"),
+            ("npm error code ENOENT\n", "ENOENT"),
+            ("make[1]: *** [Makefile:2: all] Error 1\n", "[Makefile:2: all] Error 1"),
+            ("make: *** No rule to make target 'x'.  Stop.\n", "make target 'x'"),
         ];
         for (failure, words) in cases {
             let noise = "all is well\n".repeat(5000);

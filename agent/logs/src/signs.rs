@@ -29,7 +29,7 @@ const fn line(weight: u8, text: &'static str) -> Sign {
     Sign { text: text.as_bytes(), weight, goes_on: GoesOn::No }
 }
 
-pub(crate) static SIGNS: [Sign; 44] = [
+pub(crate) static SIGNS: [Sign; 53] = [
     trace(GoesOn::AndOne, "Traceback (most recent call last)"),
     trace(GoesOn::AndOne, "panicked at"),
     trace(GoesOn::AndOne, "panic: "),
@@ -58,6 +58,8 @@ pub(crate) static SIGNS: [Sign; 44] = [
     line(3, "\"FATAL"),
     line(3, "CRITICAL"),
     line(3, "Assertion "),
+    line(3, ":\"fatal\""),
+    line(3, ": \"fatal\""),
     line(2, "Error: "),
     line(2, "error: "),
     line(2, "ERROR:"),
@@ -66,6 +68,13 @@ pub(crate) static SIGNS: [Sign; 44] = [
     line(2, "\"ERROR"),
     line(2, "Exception: "),
     line(2, "error["),
+    line(2, "level=error"),
+    line(2, ":\"error\""),
+    line(2, ": \"error\""),
+    line(2, "npm ERR!"),
+    line(2, "npm error"),
+    line(2, ": *** ["),
+    line(2, ": *** No rule"),
     line(2, "Killed"),
     line(2, "Aborted"),
     line(2, "Bus error"),

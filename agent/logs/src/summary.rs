@@ -20,6 +20,9 @@ pub struct Summary {
     errors: Errors,
     /// How much was gone before it could be read.
     lost_bytes: u64,
+    /// How many blocks came.
+    #[serde(default)]
+    blocks: u64,
 }
 
 /// One of the two streams.
@@ -35,6 +38,11 @@ struct Channel {
     line: Vec<u8>,
     /// Whether its beginning was passed on already.
     is_long: bool,
+    /// Which block was the stream's last, and how much was shown by then.
+    #[serde(default)]
+    last_block: u64,
+    #[serde(default)]
+    shown_by_then: u64,
 }
 
 /// Both ends of what is shown.
@@ -60,6 +68,21 @@ impl Ends {
             self.tail.drain(..self.tail.len() - self.tail_budget);
         }
     }
+
+    /// Puts in a text that comes after the first `at` bytes.
+    fn insert(&mut self, at: u64, text: &[u8]) {
+        let place = |length: usize, from: u64| usize::try_from(from).ok().filter(|from| *from <= length);
+        if let Some(at) = place(self.head.len(), at) {
+            self.head = [&self.head[..at], text, &self.head[at..]].concat();
+            self.head.truncate(self.head_budget);
+        }
+        let length = self.tail.len();
+        if let Some(behind) = place(length, self.bytes - at.min(self.bytes)) {
+            let (before, after) = self.tail.split_at(length - behind);
+            self.tail = [before, text, after].concat();
+        }
+        self.bytes += text.len() as u64;
+    }
 }
 
 impl Summary {
@@ -80,6 +103,11 @@ impl Summary {
         self.lost_bytes += bytes;
     }
 
+    /// How many bytes were gone before they could be read.
+    pub fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
+    }
+
     /// Of a stream `raw` bytes came, of which `shown` are pushed: secrets are longer than what stands in their place, or shorter.
     pub fn count_masked(&mut self, stream: Stream, raw: usize, shown: usize) {
         let bytes = &mut self.channels[stream as usize].bytes;
@@ -89,7 +117,18 @@ impl Summary {
 
     // Within its caller it would be built for size.
     #[inline(never)]
-    pub fn push(&mut self, stream: Stream, mut block: &[u8]) {
+    pub fn push(&mut self, stream: Stream, block: &[u8]) {
+        if block.is_empty() {
+            return;
+        }
+        self.show(stream, block);
+        self.blocks += 1;
+        let channel = &mut self.channels[stream as usize];
+        (channel.last_block, channel.shown_by_then) = (self.blocks, self.ends.bytes);
+    }
+
+    #[inline]
+    fn show(&mut self, stream: Stream, mut block: &[u8]) {
         let channel = &mut self.channels[stream as usize];
         channel.bytes = channel.bytes.wrapping_add(block.len() as u64);
         if channel.screen.is_plain(block) {
@@ -154,15 +193,22 @@ impl Summary {
 
     /// The summary of a log that has ended. `lost_some`: part of it was gone before it could be read.
     pub fn finish(mut self, lost_some: bool) -> LogSummary {
-        let mut open: Vec<(u64, Stream)> = [Stream::Stdout, Stream::Stderr]
-            .into_iter()
-            .filter_map(|stream| Some((self.channels[stream as usize].open?, stream)))
-            .collect();
-        open.sort_by_key(|(number, _)| *number);
-        for (number, stream) in open {
-            let line = &self.channels[stream as usize].line;
-            self.errors.look_at(stream, number, line);
-            self.ends.push(line);
+        let [stdout, stderr] = [Stream::Stdout, Stream::Stderr];
+        let is_last = |summary: &Self, stream| summary.channels[stream as usize].last_block == summary.blocks;
+        let order = if is_last(&self, stdout) { [stderr, stdout] } else { [stdout, stderr] };
+        // Where it was begun others may have come since: what was written last is last.
+        for stream in order {
+            let Channel { open: Some(number), line, shown_by_then, .. } = &mut self.channels[stream as usize] else {
+                continue;
+            };
+            let (mut line, number, at) = (std::mem::take(line), *number, *shown_by_then);
+            self.errors.look_at(stream, number, &line);
+            if is_last(&self, stream) {
+                self.ends.push(&line);
+            } else if !line.is_empty() {
+                line.push(b'\n');
+                self.ends.insert(at, &line);
+            }
         }
         let Ends { bytes, head, tail, tail_budget, .. } = self.ends;
         let head = Text::beginning(&head, head.len());
@@ -298,6 +344,32 @@ mod tests {
         assert!(summary.head.text.starts_with("line 0\n") && summary.tail.text.ends_with("line 9999\n"));
         assert_eq!((summary.head.text.len(), summary.tail.text.len()), (100, 200));
         assert_eq!(summary.omitted_bytes, summary.stdout_bytes - 300);
+    }
+
+    #[test]
+    fn what_was_written_last_is_last() {
+        let (out, err) = (Stream::Stdout, Stream::Stderr);
+        let trace = "Traceback (most recent call last):\n  File \"a\"\nKeyError: 1";
+        let long = "x".repeat(99) + "\n";
+        let filler: Vec<(Stream, &[u8])> = std::iter::repeat_n((err, long.as_bytes()), 100).collect();
+        for (pieces, tail) in [
+            (vec![(out, "one\nLoading… "), (err, trace), (err, "\n")], format!("one\nLoading… \n{trace}\n")),
+            (vec![(out, "one\nLoading… "), (err, trace)], format!("one\nLoading… \n{trace}")),
+            (vec![(err, "a"), (out, "b\n"), (err, "c")], "b\nac".to_owned()),
+            (vec![(out, "a"), (err, "b"), (out, "c")], "b\nac".to_owned()),
+            (vec![(out, "10%"), (err, "warn\n"), (out, "\r20%")], "warn\n20%".to_owned()),
+        ] {
+            let pieces: Vec<(Stream, &[u8])> = pieces.into_iter().map(|(of, text)| (of, text.as_bytes())).collect();
+            let summary = summary_of(4096, &pieces);
+            assert_eq!((&summary.tail.text, &summary.head.text), (&tail, &tail));
+            assert_eq!(summary.omitted_bytes, 0);
+            // And however much came before, or between.
+            let summary = summary_of(4096, &[&filler[..], &pieces].concat());
+            assert!(summary.tail.text.ends_with(&format!("x\n{tail}")), "{}", summary.tail.text);
+            let summary = summary_of(4096, &[&pieces[..1], &filler].concat());
+            assert!(summary.tail.text.ends_with("x\n"), "{}", summary.tail.text);
+            assert!(summary.omitted_bytes > 5000);
+        }
     }
 
     #[test]

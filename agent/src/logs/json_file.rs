@@ -18,12 +18,38 @@ use tracing::warn;
 use vmjob_logs::{Entries, Take};
 
 use super::rotated::{FileId, find, id_at, oldest, rotated};
+use crate::crc::Crc32c;
 
 /// Where reading goes on: the next entry of this file begins at this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     file: FileId,
     offset: u64,
+    /// What stands before it: see [`mark`]. None in a checkpoint of an older agent.
+    #[serde(default)]
+    mark: Option<u32>,
+}
+
+impl Place {
+    /// Whether it is in this file, or in an earlier one that was emptied, or whose inode this one has.
+    fn is_in(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|file| file.len() >= self.offset)
+            && self.mark.is_none_or(|before| mark(file, self.offset) == Some(before))
+    }
+}
+
+/// An entry ends with its time, to the nanosecond: so much before a place tells it from the same place in another file.
+const MARK_BYTES: u64 = 48;
+
+/// A checksum of what stands before `offset`; none where the file is shorter.
+fn mark(file: &File, offset: u64) -> Option<u32> {
+    let mut before = [0; 48];
+    let length = offset.min(MARK_BYTES);
+    let before = &mut before[..usize::try_from(length).ok()?];
+    file.read_exact_at(before, offset - length).ok()?;
+    let mut crc = Crc32c::default();
+    crc.update(before);
+    Some(crc.value())
 }
 
 /// How many reads may follow one another before the rest of the agent has its turn: a millisecond or two.
@@ -42,30 +68,40 @@ pub(super) struct JsonFile {
     /// What was read from `place` on.
     entries: Entries,
     writes: EventStream<[u8; 4096]>,
+    /// Whether the next write is to wake the reader. Each that is watched costs its writer, so only one is at a time.
+    is_armed: bool,
     renames: EventStream<[u8; 4096]>,
     /// When to look again after the end was reached.
     resume_at: Instant,
+    /// Whether the file being read has been renamed, and the next one is not there yet.
+    is_between: bool,
     /// How many rotations have been seen, and how many when this file was begun: what comes between is counted where files
     /// go before they are read.
     rotations: u64,
     begun_after: u64,
     /// How much of the log was rotated away unread, in bytes of its files.
     lost_file_bytes: u64,
+    /// How long a file of this log has been, at least.
+    longest: u64,
 }
 
 impl JsonFile {
     /// Opens the log at `place`, which may have been rotated meanwhile, or else at the oldest file there is.
     pub(super) fn follow(path: PathBuf, place: Option<Place>) -> io::Result<Self> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
+        let directory = directory(&path);
         // Apart, as a reader that pauses wants to hear of renames alone.
-        let writes = watch(directory, WatchMask::MODIFY)?;
-        let renames = watch(directory, WatchMask::CREATE | WatchMask::MOVED_TO)?;
+        let writes = watch(directory, WatchMask::MODIFY | WatchMask::ONESHOT)?;
+        // The kernel makes one of two events that follow one another and are the same: removals come between.
+        let renames = watch(directory, WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE)?;
 
-        let found = place.and_then(|place| Some((find(&path, place.file)?, place)));
+        let found = place.and_then(|place| Some((look_up(&path, &place)?, place)));
         let lost = place.filter(|_| found.is_none());
-        let index = found.map_or_else(|| oldest(&path), |(index, _)| index);
+        let index = found.as_ref().map_or_else(|| oldest(&path), |((index, _), _)| *index);
         let (file, place) = match found {
-            Some((_, place)) => (File::open(rotated(&path, index))?, place),
+            Some(((_, file), place)) => {
+                let mark = mark(&file, place.offset);
+                (file, Place { mark, ..place })
+            }
             None => open_at(&path, index)?,
         };
         // How many files came and went while nobody looked, nobody knows; the rest of the one that was read is gone.
@@ -79,11 +115,14 @@ impl JsonFile {
             place,
             entries: Entries::default(),
             writes,
+            is_armed: true,
             renames,
             resume_at: Instant::now(),
+            is_between: false,
             rotations,
             begun_after,
             lost_file_bytes,
+            longest: 0,
         })
     }
 
@@ -121,10 +160,16 @@ impl JsonFile {
             if self.next_file().await? {
                 continue;
             }
+            if !std::mem::replace(&mut self.is_armed, true) {
+                // What was written just before is seen by another look.
+                self.writes.watches().add(directory(&self.path), WatchMask::MODIFY | WatchMask::ONESHOT)?;
+                continue;
+            }
             tokio::select! {
                 Some(event) = self.renames.next() => self.note(&event?),
                 Some(event) = self.writes.next() => {
                     event?;
+                    self.is_armed = false;
                     self.resume_at = Instant::now() + BREATHER;
                 }
                 else => {}
@@ -134,6 +179,7 @@ impl JsonFile {
 
     /// Reads on and hands over the entries that are complete; false at the end of the file.
     fn read_some(&mut self, take: &mut Take) -> io::Result<bool> {
+        self.look_whether_begun_anew()?;
         let mut has_read = false;
         for _ in 0..READS_A_TURN {
             let offset = self.place.offset + self.entries.pending_bytes();
@@ -150,6 +196,7 @@ impl JsonFile {
                 break;
             }
         }
+        self.place.mark = mark(&self.file, self.place.offset);
         let skipped = self.entries.take_skipped();
         if skipped > 0 {
             warn!("skipped {skipped} bytes of the engine's log that are no entry");
@@ -157,8 +204,21 @@ impl JsonFile {
         Ok(has_read)
     }
 
+    /// Somebody may have emptied the file to make room, and an engine does where it cannot rename it: what was not read by then is gone.
+    fn look_whether_begun_anew(&mut self) -> io::Result<()> {
+        let (length, read) = (self.file.metadata()?.len(), self.place.offset + self.entries.pending_bytes());
+        if length < read || mark(&self.file, self.place.offset) != self.place.mark {
+            // It was as long as the others have been, or nobody knows.
+            self.lost_file_bytes += self.longest.saturating_sub(self.place.offset).max(1);
+            (self.place.offset, self.place.mark) = (0, mark(&self.file, 0));
+            self.entries.clear();
+        }
+        self.longest = self.longest.max(length);
+        Ok(())
+    }
+
     fn is_newest(&self) -> bool {
-        id_at(&self.path).is_none_or(|file| file == self.place.file)
+        id_at(&self.path).is_none_or(|file| file.is(self.place.file))
     }
 
     /// Notes what has changed by now.
@@ -170,9 +230,13 @@ impl JsonFile {
     }
 
     fn note(&mut self, event: &Event<OsString>) {
-        let first = rotated(&self.path, 1);
+        let (newest, first) = (self.path.file_name(), rotated(&self.path, 1));
         if event.mask.contains(EventMask::MOVED_TO) && event.name.as_deref() == first.file_name() {
             self.rotations += 1;
+            self.is_between = true;
+        } else if event.mask.contains(EventMask::CREATE) && event.name.as_deref() == newest {
+            // Where one file is kept, Docker from 23 on does not rename it: it is removed, and another is made.
+            self.rotations += u64::from(!std::mem::take(&mut self.is_between));
         }
     }
 
@@ -219,6 +283,10 @@ impl JsonFile {
     }
 }
 
+fn directory(log: &Path) -> &Path {
+    log.parent().unwrap_or(Path::new("/"))
+}
+
 fn watch(directory: &Path, what: WatchMask) -> io::Result<EventStream<[u8; 4096]>> {
     let inotify = Inotify::init()?;
     inotify.watches().add(directory, what | WatchMask::ONLYDIR)?;
@@ -227,8 +295,21 @@ fn watch(directory: &Path, what: WatchMask) -> io::Result<EventStream<[u8; 4096]
 
 fn open_at(path: &Path, index: u32) -> io::Result<(File, Place)> {
     let file = File::open(rotated(path, index))?;
-    let place = Place { file: FileId::from(&file.metadata()?), offset: 0 };
+    let place = Place { file: FileId::of(&file)?, offset: 0, mark: mark(&file, 0) };
     Ok((file, place))
+}
+
+/// The file that `place` is in, and how often it was rotated, if it is still there.
+fn look_up(path: &Path, place: &Place) -> Option<(u32, File)> {
+    loop {
+        let index = find(path, place.file)?;
+        // Renamed between the look and the opening, it is looked for again.
+        if let Ok(file) = File::open(rotated(path, index))
+            && FileId::of(&file).is_ok_and(|id| id.is(place.file))
+        {
+            return place.is_in(&file).then_some((index, file));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -259,8 +340,21 @@ mod tests {
         fn write(&mut self, count: u32) {
             for _ in 0..count {
                 self.lines += 1;
-                writeln!(self.file, r#"{{"log":"line {}\n","stream":"stdout","time":"t"}}"#, self.lines).unwrap();
+                writeln!(
+                    self.file,
+                    r#"{{"log":"line {0}\n","stream":"stdout","time":"2026-11-24T04:23:55.{0:09}Z"}}"#,
+                    self.lines
+                )
+                .unwrap();
             }
+        }
+
+        /// As with one file: empties it, or removes it and makes another.
+        fn begin_anew(&mut self, empties: bool) {
+            if !empties {
+                fs::remove_file(self.path()).unwrap();
+            }
+            self.file = File::create(self.path()).unwrap();
         }
 
         /// Moves every file on by one and forgets those from `max_files` on.
@@ -351,6 +445,57 @@ mod tests {
         assert_eq!(read_all(&mut log).await, lines(41..=60));
         let lost = lines(11..=40).len() as u64;
         assert!(log.lost_bytes().abs_diff(lost) < lost / 10, "{} of {lost}", log.lost_bytes());
+    }
+
+    #[tokio::test]
+    async fn where_one_file_is_kept_what_went_unread_is_counted() {
+        // Emptied, or removed, as Docker has done it from 23 on.
+        for empties in [true, false] {
+            let mut engine = Engine::new("one");
+            engine.write(3);
+            let mut log = JsonFile::follow(engine.path(), None).unwrap();
+            assert_eq!(read_all(&mut log).await, lines(1..=3));
+            engine.write(10);
+            for _ in 0..3 {
+                engine.begin_anew(empties);
+                // More than was read of the first, so its length tells nothing.
+                engine.write(10);
+            }
+            // What was removed is still there for who has it open.
+            let read = if empties { lines(34..=43) } else { lines(4..=13) + &lines(34..=43) };
+            assert_eq!(read_all(&mut log).await, read);
+            let lost = if empties { 1..=lines(4..=33).len() } else { lines(21..=33).len()..=lines(4..=33).len() };
+            assert!(lost.contains(&usize::try_from(log.lost_bytes()).unwrap()), "{} of {lost:?}", log.lost_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_in_a_file_that_is_gone_is_not_taken_for_one_in_another() {
+        for (more, offset) in [(1, 1000), (10, 1), (10, 1000)] {
+            let mut engine = Engine::new("place");
+            engine.write(3);
+            let mut log = JsonFile::follow(engine.path(), None).unwrap();
+            read_all(&mut log).await;
+            let place = log.place();
+            drop(log);
+            engine.begin_anew(true);
+            engine.write(more);
+            // An inode that was used again, and a file system that keeps no time of birth.
+            let old = serde_json::to_value(place).unwrap();
+            let mut old: Place = serde_json::from_value(serde_json::json!({
+                "file": {"inode": old["file"]["inode"], "born": null}, "offset": old["offset"], "mark": old["mark"],
+            }))
+            .unwrap();
+            if offset > 1 {
+                // What an older agent wrote.
+                (old.offset, old.mark) = (offset, None);
+            }
+            for place in [place, old] {
+                let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+                assert_eq!(read_all(&mut log).await, lines(4..=3 + more), "{place:?}");
+                assert!(log.lost_bytes() > 0);
+            }
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use vmjob_logs::{Stream, Summary};
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
-    stream::Attached,
+    stream::{Attached, Times},
 };
 pub use self::{
     spool::{Parts, Spool},
@@ -97,6 +97,9 @@ pub struct Checkpoint {
     masks: MaskPlace,
     #[serde(default)]
     parts: Parts,
+    /// When it came, where there is no place.
+    #[serde(default)]
+    times: Times,
 }
 
 impl Checkpoint {
@@ -116,6 +119,7 @@ pub struct Logs {
     source: Source,
     /// Where the engine's file is to be read on from.
     place: Option<Place>,
+    times: Times,
     intake: Intake,
     /// Whether a source broke off.
     broke_off: bool,
@@ -131,11 +135,11 @@ impl Logs {
         masks: Option<Masks>,
         spool: Option<Spool>,
     ) -> Self {
-        let Checkpoint { mut summary, place, .. } = checkpoint;
+        let Checkpoint { mut summary, place, times, .. } = checkpoint;
         summary.set_budget(summary_bytes);
         let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
         let intake = Intake { outlets: Outlets { summary, spool, forward: forward.then(Forward::start) }, masks };
-        Self { source: Source::Missing, place, intake, broke_off: false }
+        Self { source: Source::Missing, place, times, intake, broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
@@ -148,13 +152,21 @@ impl Logs {
 
     /// Reads an attached stream from its beginning.
     pub fn read_attached(&mut self, output: OutputStream) {
-        self.source = Source::Attached(Attached::new(output, 0, 0));
+        self.source = Source::Attached(Attached::new(output));
     }
 
-    /// Reads a replay of the whole log and takes only what has not been seen.
-    pub fn read_replay(&mut self, output: OutputStream) {
-        let (stdout, stderr) = self.intake.outlets.summary.bytes_seen();
-        self.source = Source::Attached(Attached::new(output, stdout, stderr));
+    /// Reads a replay of the log, as far as the engine still has it, and takes only what has not been seen. `has_times`: whether each
+    /// entry begins with its time.
+    pub fn read_replay(&mut self, output: OutputStream, has_times: bool) {
+        self.leave_source();
+        self.source = Source::Attached(Attached::replay(output, has_times, self.bytes_seen(), self.times));
+    }
+
+    /// What is known of the log no longer depends on where it was read.
+    fn leave_source(&mut self) {
+        let Checkpoint { summary, place, times, .. } = self.checkpoint();
+        (self.intake.outlets.summary, self.place, self.times) = (summary, place, times);
+        self.source = Source::Missing;
     }
 
     /// Whether a source has to be found, for the first time or because the last one broke off.
@@ -210,20 +222,24 @@ impl Logs {
     fn after(&mut self, taken: Result<(), Option<String>>) {
         match taken {
             Ok(()) => {}
-            Err(None) => self.source = Source::Ended,
+            Err(None) => {
+                self.leave_source();
+                self.source = Source::Ended;
+            }
             Err(Some(problem)) => self.give_up(&problem),
         }
     }
 
     pub fn checkpoint(&self) -> Checkpoint {
-        let place = match &self.source {
-            Source::File(file) => Some(file.place()),
-            _ => self.place,
+        let (place, times) = match &self.source {
+            Source::File(file) => (Some(file.place()), self.times),
+            Source::Attached(attached) => (self.place, attached.times()),
+            Source::Missing | Source::Ended => (self.place, self.times),
         };
         let mut summary = self.intake.outlets.summary.clone();
         summary.add_lost(self.lost_bytes());
         let masks = self.intake.masks.as_ref().map(Masks::place).unwrap_or_default();
-        Checkpoint { summary, place, masks, parts: self.parts() }
+        Checkpoint { summary, place, masks, parts: self.parts(), times }
     }
 
     /// Nothing more will come: what was held back is taken.
@@ -264,11 +280,22 @@ impl Logs {
         self.intake.outlets.spool.as_ref().map(Spool::parts).unwrap_or_default()
     }
 
+    /// Whether part of it was gone before it could be read, as far as is known by now.
+    pub fn has_lost(&self) -> bool {
+        self.broke_off() || self.lost_bytes() > 0 || self.intake.outlets.summary.lost_bytes() > 0
+    }
+
+    /// Whether the end of what was read is not the end of the log.
+    fn broke_off(&self) -> bool {
+        matches!(self.source, Source::Missing) && self.broke_off
+    }
+
     /// What was gone before this reader came to it.
     fn lost_bytes(&self) -> u64 {
         match &self.source {
             Source::File(file) => file.lost_bytes(),
-            _ => 0,
+            Source::Attached(attached) => attached.lost_bytes(),
+            Source::Missing | Source::Ended => 0,
         }
     }
 
@@ -276,7 +303,7 @@ impl Logs {
     pub fn finish(mut self) -> LogSummary {
         self.end();
         let lost_bytes = self.lost_bytes();
-        let lost_some = matches!(self.source, Source::Missing) && self.broke_off;
+        let lost_some = self.broke_off();
         let Outlets { mut summary, forward, .. } = self.intake.outlets;
         if let Some(forward) = forward {
             forward.finish();
@@ -287,9 +314,7 @@ impl Logs {
 
     fn give_up(&mut self, problem: &str) {
         warn!("{problem}; unless it can be read again the report will hold the log up to here");
-        let Checkpoint { summary, place, .. } = self.checkpoint();
-        (self.intake.outlets.summary, self.place) = (summary, place);
-        self.source = Source::Missing;
+        self.leave_source();
         self.broke_off = true;
     }
 }

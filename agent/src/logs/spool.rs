@@ -359,6 +359,7 @@ mod tests {
         let mut spool = stage.resume(spool.parts());
         put(&mut spool, "three\n");
         put(&mut spool, "four\n");
+        end(&mut spool);
         for (stem, bytes) in [("stdout-000001-4.gz", 9), ("stdout-000003-6.cut", 3)] {
             File::options().write(true).open(stage.parts().join(stem)).unwrap().set_len(bytes).unwrap();
         }

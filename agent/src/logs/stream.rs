@@ -1,9 +1,12 @@
 //! An attached or replayed output stream, as pieces of the job's bytes.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use bollard::container::LogOutput;
 use futures_util::{Stream as FuturesStream, StreamExt};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
 use vmjob_logs::{Stream, Take};
 
 use crate::http::chain;
@@ -11,16 +14,74 @@ use crate::http::chain;
 /// What bollard gives for attach and for logs.
 pub type OutputStream = Pin<Box<dyn FuturesStream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
-/// A stream, and how much of each of the job's streams is still to be passed over because it was seen before.
+/// A job's first output is here before the engine has given it a time, or not much later.
+const LATENESS: Duration = Duration::from_millis(50);
+/// After so long a silence nothing is on its way from the engine.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// When output came, in nanoseconds since 1970: by the engine's clock where it says so, else by the agent's, which is the same VM's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Times {
+    first: Option<i64>,
+    last: Option<i64>,
+    /// Whether more up to the last may have been on its way.
+    #[serde(default)]
+    is_unsure: bool,
+}
+
+impl Times {
+    fn note(&mut self, at: i64) {
+        self.first = self.first.or(Some(at));
+        self.last = self.last.max(Some(at));
+    }
+}
+
+/// What of a replay was seen before.
+enum Seen {
+    /// So many bytes of stdout and of stderr, from the log's beginning.
+    Bytes([u64; 2]),
+    /// What came up to this time: the engine no longer has the beginning.
+    Until(i64),
+}
+
+/// A stream, and what of it is to be passed over.
 pub(super) struct Attached {
     output: OutputStream,
-    skip_stdout: u64,
-    skip_stderr: u64,
+    /// Whether each piece begins with its time.
+    has_times: bool,
+    seen: Seen,
+    times: Times,
+    /// Whether a piece of it has come.
+    has_begun: bool,
+    lost_bytes: u64,
 }
 
 impl Attached {
-    pub(super) fn new(output: OutputStream, skip_stdout: u64, skip_stderr: u64) -> Self {
-        Self { output, skip_stdout, skip_stderr }
+    /// What comes from now on.
+    pub(super) fn new(output: OutputStream) -> Self {
+        Self::replay(output, false, [0, 0], Times::default())
+    }
+
+    /// The log from its beginning, or from where the engine has it; `seen_bytes` of it, at these `times`, have come before. With `has_times`
+    /// each of its pieces is an entry of the log that begins with its time.
+    pub(super) fn replay(output: OutputStream, has_times: bool, seen_bytes: [u64; 2], times: Times) -> Self {
+        Self { output, has_times, seen: Seen::Bytes(seen_bytes), times, has_begun: false, lost_bytes: 0 }
+    }
+
+    /// When it came, up to now: without times of its own, what the engine gives a time from now on has not come yet.
+    pub(super) fn times(&self) -> Times {
+        let Times { first, last, .. } = self.times;
+        match (last, now()) {
+            (Some(last), Some(now)) if !self.has_times => {
+                Times { first, last: Some(last.max(now)), is_unsure: now - last < nanoseconds(SILENCE) }
+            }
+            _ => self.times,
+        }
+    }
+
+    /// What the engine no longer had, at least.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
     }
 
     /// Waits for one piece. An error is the end, with what is wrong if it was no proper one; a proper one says nothing about
@@ -29,18 +90,153 @@ impl Attached {
         let piece = match self.output.next().await {
             Some(Ok(piece)) => piece,
             Some(Err(error)) => return Err(Some(format!("the log stream broke off: {}", chain(&error)))),
-            None => return Err(None),
+            None => {
+                return Err(match self.seen {
+                    Seen::Bytes([0, 0]) | Seen::Until(_) => None,
+                    Seen::Bytes([stdout, stderr]) => Some(format!(
+                        "the engine's log ends {} bytes before what was seen of it: it no longer has all",
+                        stdout + stderr
+                    )),
+                });
+            }
         };
-        let (stream, skip) = match &piece {
-            LogOutput::StdErr { .. } => (Stream::Stderr, &mut self.skip_stderr),
-            _ => (Stream::Stdout, &mut self.skip_stdout),
+        let stream = match &piece {
+            LogOutput::StdErr { .. } => Stream::Stderr,
+            _ => Stream::Stdout,
         };
-        let bytes = piece.as_ref();
-        let seen = usize::try_from(*skip).unwrap_or(usize::MAX).min(bytes.len());
-        *skip -= seen as u64;
-        if seen < bytes.len() {
-            take(stream, &bytes[seen..]);
+        let (at, text) = if self.has_times { split_time(piece.as_ref()) } else { (None, piece.as_ref()) };
+        let unseen = self.pass_over(stream, at, text);
+        if !unseen.is_empty() {
+            take(stream, unseen);
         }
+        self.has_begun = true;
         Ok(())
+    }
+
+    /// What of a piece was not seen before.
+    fn pass_over<'a>(&mut self, stream: Stream, at: Option<i64>, text: &'a [u8]) -> &'a [u8] {
+        let Times { first, last, is_unsure } = self.times;
+        if let (false, Some(at), Some(first), Some(last)) = (self.has_begun, at, first, last)
+            && at - first > nanoseconds(LATENESS)
+        {
+            warn!(
+                "the engine no longer has the log's beginning: it is read on from what came last, by the times in it"
+            );
+            self.seen = Seen::Until(last);
+            // Whether there was more between, and how much, nobody knows.
+            self.lost_bytes += u64::from(is_unsure || at > last);
+        }
+        match &mut self.seen {
+            Seen::Until(last) if at.is_some_and(|at| at <= *last) => &[],
+            Seen::Until(_) => {
+                self.note(at);
+                text
+            }
+            Seen::Bytes(left) => {
+                let left = &mut left[stream as usize];
+                let seen = usize::try_from(*left).unwrap_or(usize::MAX).min(text.len());
+                *left -= seen as u64;
+                if seen < text.len() {
+                    self.note(at);
+                }
+                &text[seen..]
+            }
+        }
+    }
+
+    fn note(&mut self, at: Option<i64>) {
+        if let Some(at) = at.or_else(now) {
+            self.times.note(at);
+            self.times.is_unsure = false;
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn now() -> Option<i64> {
+    i64::try_from(Timestamp::now().as_nanosecond()).ok()
+}
+
+/// An entry's time, which stands before its text. Source: moby `api/server/httputils/write_log_stream.go`, Podman
+/// `pkg/api/handlers/compat/containers_logs.go`.
+fn split_time(entry: &[u8]) -> (Option<i64>, &[u8]) {
+    const LONGEST: usize = "2006-01-02T15:04:05.000000000+00:00 ".len();
+    let time = memchr::memchr(b' ', &entry[..entry.len().min(LONGEST)]).and_then(|end| {
+        let at: Timestamp = str::from_utf8(&entry[..end]).ok()?.parse().ok()?;
+        Some((i64::try_from(at.as_nanosecond()).ok()?, &entry[end + 1..]))
+    });
+    time.map_or((None, entry), |(at, text)| (Some(at), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The entries of an engine's log, `N` at second N, of those from `oldest` on.
+    fn entries(oldest: u32, count: u32) -> OutputStream {
+        let entries = (oldest..=count).map(|number| {
+            let message = format!("2026-11-24T04:00:{number:02}.000000000Z line {number}\n").into();
+            Ok(if number % 2 == 0 { LogOutput::StdErr { message } } else { LogOutput::StdOut { message } })
+        });
+        Box::pin(futures_util::stream::iter(entries.collect::<Vec<_>>()))
+    }
+
+    async fn read(attached: &mut Attached) -> (String, Option<String>) {
+        let mut text = Vec::new();
+        loop {
+            if let Err(end) = attached.next(&mut |_, piece| text.extend_from_slice(piece)).await {
+                return (String::from_utf8(text).unwrap(), end);
+            }
+        }
+    }
+
+    fn lines(numbers: std::ops::RangeInclusive<u32>) -> String {
+        numbers.fold(String::new(), |lines, number| format!("{lines}line {number}\n"))
+    }
+
+    #[tokio::test]
+    async fn a_replay_goes_on_where_reading_was_whatever_the_engine_still_has() {
+        let mut first = Attached::replay(entries(1, 5), true, [0, 0], Times::default());
+        assert_eq!(read(&mut first).await, (lines(1..=5), None));
+        let (seen, times) = ([21, 14], first.times());
+        for (oldest, read_on, lost) in [(1, 6..=20, false), (3, 6..=20, false), (6, 6..=20, true), (9, 9..=20, true)] {
+            let mut again = Attached::replay(entries(oldest, 20), true, seen, times);
+            assert_eq!(read(&mut again).await, (lines(read_on), None), "from {oldest} on");
+            assert_eq!(again.lost_bytes() > 0, lost, "from {oldest} on");
+        }
+        // And the same of that one.
+        let mut again = Attached::replay(entries(4, 9), true, seen, times);
+        read(&mut again).await;
+        let mut third = Attached::replay(entries(7, 12), true, [35, 28], again.times());
+        assert_eq!(read(&mut third).await, (lines(10..=12), None));
+        assert_eq!(third.lost_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_shorter_than_what_was_seen_is_no_proper_end() {
+        for has_times in [true, false] {
+            let mut short = Attached::replay(entries(1, 2), has_times, [100, 7], Times::default());
+            let (text, end) = read(&mut short).await;
+            assert!(text.is_empty() || !has_times);
+            assert!(end.is_some_and(|problem| problem.contains("no longer has all")));
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_text() {
+        let at = 1_795_492_800_123_456_789;
+        for (entry, found) in [
+            ("2026-11-24T04:00:00.123456789Z a b\n", (Some(at), "a b\n")),
+            ("2026-11-24T04:00:00.123456789+00:00 \n", (Some(at), "\n")),
+            ("2026-11-24T05:00:00.123456789+01:00 x", (Some(at), "x")),
+            ("no time at all", (None, "no time at all")),
+            ("2026-11-24", (None, "2026-11-24")),
+            ("", (None, "")),
+        ] {
+            assert_eq!(split_time(entry.as_bytes()), (found.0, found.1.as_bytes()), "{entry}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The report: everything that is known of the job as the JSON that is POSTed. Contract: design 2.3.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -9,8 +11,11 @@ use crate::{journal::Record, logs::LogSummary, metadata::Vm, runtime::Usage};
 /// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
 /// runner puts before it, still passes a reader of 64 KiB lines.
 pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
-/// The largest message or piece of evidence, in bytes: an engine's error text has no bound of its own.
+/// The largest message, in bytes: an engine's error text has no bound of its own.
 const MAX_TEXT_BYTES: usize = 2048;
+/// One piece of evidence, so that it leaves room for others; and all of them.
+const MAX_FACT_BYTES: usize = 1024;
+const MAX_EVIDENCE_BYTES: usize = 2048;
 /// What became of the outputs, at most.
 const MAX_UPLOADS_BYTES: usize = 8 * 1024;
 
@@ -41,7 +46,7 @@ impl Report<'_> {
     pub fn to_text(&self) -> String {
         let mut budget = self.logs.text_bytes();
         loop {
-            let text = to_text(&self.document(&self.logs.within(budget), self.result.as_ref()));
+            let text = to_text(&self.document(&self.logs.within(budget), self.result.as_ref(), None));
             if text.len() <= MAX_REPORT_BYTES {
                 return text;
             }
@@ -51,10 +56,16 @@ impl Report<'_> {
             // Escapes make the JSON longer than the text, so the budget is found by trying.
             budget /= 2;
         }
-        to_text(&self.document(&self.logs.within(0), None))
+        let dropped = self.result.is_some().then_some("the result was dropped: it has no room in the report");
+        to_text(&self.document(&self.logs.within(0), None, dropped))
     }
 
-    fn document<'a>(&'a self, logs: &'a LogSummary, result: Option<&'a Value>) -> Document<'a> {
+    fn document<'a>(
+        &'a self,
+        logs: &'a LogSummary,
+        result: Option<&'a Value>,
+        dropped: Option<&'a str>,
+    ) -> Document<'a> {
         let Self { record, outcome, .. } = self;
         let attempt = &record.attempt;
         let cause = outcome.cause;
@@ -70,8 +81,8 @@ impl Report<'_> {
             cause: cause.name(),
             exit_code: outcome.exit_code,
             signal: outcome.signal,
-            message: cut(&outcome.message),
-            evidence: evidence(outcome, record),
+            message: cut(&outcome.message, MAX_TEXT_BYTES),
+            evidence: evidence(outcome, record, dropped),
             fix: outcome.fix.as_deref(),
             fault: cause.fault(),
             retryable: cause.retryable(),
@@ -102,8 +113,8 @@ struct Document<'a> {
     cause: &'static str,
     exit_code: Option<i64>,
     signal: Option<i64>,
-    message: String,
-    evidence: Vec<&'a str>,
+    message: Cow<'a, str>,
+    evidence: Vec<Cow<'a, str>>,
     fix: Option<&'a str>,
     fault: Option<Fault>,
     retryable: bool,
@@ -153,18 +164,17 @@ struct Agent {
     version: &'static str,
 }
 
-/// Earlier attempts first, then this one's facts, then what the preflight warned of, 2 KiB in all.
-fn evidence<'a>(outcome: &'a Outcome, record: &'a Record) -> Vec<&'a str> {
-    let mut left = MAX_TEXT_BYTES;
-    let mut facts = Vec::new();
-    for fact in record.earlier_attempts.iter().chain(&outcome.evidence).chain(&record.preflight.warnings) {
-        if fact.len() > left {
-            break;
-        }
-        left -= fact.len();
-        facts.push(fact.as_str());
-    }
-    facts
+/// What was dropped, earlier attempts, then this one's facts, then what the preflight warned of: those that have room, cut where they are long.
+fn evidence<'a>(outcome: &'a Outcome, record: &'a Record, dropped: Option<&'a str>) -> Vec<Cow<'a, str>> {
+    let mut left = MAX_EVIDENCE_BYTES;
+    let facts = record.earlier_attempts.iter().chain(&outcome.evidence).chain(&record.preflight.warnings);
+    let facts = dropped.into_iter().chain(facts.map(String::as_str)).map(|fact| cut(fact, MAX_FACT_BYTES));
+    let mut fits = |fact: &Cow<str>| {
+        let fits = fact.len() <= left;
+        left -= if fits { fact.len() } else { 0 };
+        fits
+    };
+    facts.filter(|fact| fits(fact)).collect()
 }
 
 /// As many as have a place in the report, those that failed before the others.
@@ -197,13 +207,13 @@ fn to_text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("JSON values with string keys always serialize")
 }
 
-/// `text`, cut at a character boundary within [`MAX_TEXT_BYTES`].
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_TEXT_BYTES {
-        return text.to_owned();
+/// `text`, cut at a character boundary within `most` bytes.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
     }
-    let end = text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8());
-    format!("{}…", &text[..end])
+    let end = text.floor_char_boundary(most - '…'.len_utf8());
+    format!("{}…", &text[..end]).into()
 }
 
 #[cfg(test)]
@@ -314,6 +324,30 @@ mod tests {
                     <= 2048
             );
         }
+    }
+
+    #[test]
+    fn one_long_fact_does_not_cost_the_others() {
+        let (record, logs) = (record(), summary_of(b""));
+        let long = |c: char| c.to_string().repeat(3000);
+        let evidence = vec!["first".to_owned(), long('ä'), long('b'), "last".to_owned()];
+        let outcome = Outcome { evidence, ..outcome("m") };
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let facts: Vec<&str> =
+            report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap()).collect();
+        let [earlier, "first", cut, "last"] = facts[..] else { panic!("{facts:?}") };
+        assert!(earlier.starts_with("attempt 1") && cut.starts_with('ä') && cut.ends_with('…') && cut.len() > 1000);
+    }
+
+    #[test]
+    fn a_result_without_room_is_told_of() {
+        let (record, outcome, logs) = (record(), outcome("m"), summary_of(b"last\n"));
+        let result = Some(json!("\u{1}".repeat(16_000)));
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result, uploads: &[] }.to_text();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(report["result"], Value::Null);
+        assert!(report["evidence"][0].as_str().unwrap().contains("the result was dropped"));
     }
 
     #[test]

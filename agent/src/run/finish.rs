@@ -3,11 +3,15 @@
 use std::{
     io::{Read, Write},
     path::Path,
+    thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
@@ -24,14 +28,17 @@ use crate::{
     storage::{Entry, Tree},
 };
 
-/// The largest result a job may leave, in bytes.
+/// The largest result a job may leave, in bytes; and what it may take in the report, where numbers can be longer than they were written.
 const MAX_RESULT_BYTES: u64 = 16 * 1024;
+const MAX_WRITTEN_RESULT_BYTES: usize = 24 * 1024;
 /// Before the next attempt, so that one that fails at once does not spin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the end waits for the guest attributes.
 const GUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after its agent died a create may still be under way in the engine.
 const UNSEEN_CREATE_PAUSE: Duration = Duration::from_secs(3);
+/// How long the report waits for the reader of stdout.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long tidying up waits for the engine.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -121,6 +128,8 @@ impl Run<'_> {
         self.logs = None;
         self.secrets = Secrets::default();
         self.log_upload = None;
+        let log_parts =
+            self.destination(job).map(|parts| (parts, std::mem::take(&mut self.record.attempt.logs_composed)));
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
@@ -129,6 +138,9 @@ impl Run<'_> {
         self.record.phase = Phase::Claimed;
         // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();
+        if let Some((parts, composed)) = log_parts {
+            self.remove_log_parts(&parts, &composed).await;
+        }
         self.remove_containers().await;
         let _ = std::fs::remove_dir_all(self.files_dir(number));
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -156,9 +168,13 @@ impl Run<'_> {
         if text.len() as u64 > MAX_RESULT_BYTES {
             return Err(format!("the result is larger than {MAX_RESULT_BYTES} bytes and was dropped"));
         }
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| format!("the result is no JSON and was dropped: {error}"))
+        let result: Value =
+            serde_json::from_slice(&text).map_err(|error| format!("the result is no JSON and was dropped: {error}"))?;
+        let written = result.to_string().len();
+        if written > MAX_WRITTEN_RESULT_BYTES {
+            return Err(format!("the result takes {written} bytes with its numbers written out, and was dropped"));
+        }
+        Ok(Some(result))
     }
 
     /// Exited → Delivered. `None` if the VM's time ran out first: the next run goes on.
@@ -167,7 +183,7 @@ impl Run<'_> {
             return Some(End::GaveUp("the journal holds no report".into()));
         };
         if self.record.delivery.tries == 0 {
-            announce(&report);
+            announce(&report).await;
         }
         let job = self.job().ok();
         let auth = job.as_ref().map_or(CallbackAuth::AccessToken, |job| job.callback.auth.clone());
@@ -239,6 +255,12 @@ impl Run<'_> {
 
     /// Delivered: nothing of the job stays but its record. Doing it twice is harmless.
     pub(super) async fn clean_up(&mut self) {
+        // First, as the workflow may be deleting the VM by now.
+        if let Ok(job) = self.job()
+            && let Some(parts) = self.destination(&job)
+        {
+            self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;
+        }
         self.remove_containers().await;
         for attempt in 1..=self.record.attempt.number {
             let _ = std::fs::remove_dir_all(self.result_dir(attempt));
@@ -289,10 +311,19 @@ impl Run<'_> {
     }
 }
 
-/// The report as one line on stdout, for the serial console and journald.
-fn announce(report: &str) {
-    let mut stdout = std::io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{REPORT_MARK}{report}").and_then(|()| stdout.flush()) {
-        warn!("failed to write the report to stdout: {error}");
+/// The report as one line on stdout, for the serial console and journald. By a thread, as both may stand still, and then the report is to go
+/// out nevertheless.
+async fn announce(report: &str) {
+    let line = format!("{REPORT_MARK}{report}\n");
+    let (done, written) = oneshot::channel();
+    thread::spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        if let Err(error) = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+            warn!("failed to write the report to stdout: {error}");
+        }
+        let _ = done.send(());
+    });
+    if timeout(ANNOUNCE_PATIENCE, written).await.is_err() {
+        warn!("nobody reads stdout: the report is sent before it is there");
     }
 }

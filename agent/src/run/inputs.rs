@@ -51,14 +51,32 @@ impl Run<'_> {
             let fix = source.fix(&bucket, Access::Read, &storage.account().await);
             Failure::Input { from: input.from.clone(), source, fix }
         };
+        // Where those go that may be under way.
+        let mut under_way: Vec<PathBuf> = Vec::new();
         for input in &job.inputs {
+            let place = self.whole_target(job, input);
+            if under_way.iter().any(|other| other.starts_with(&place) || place.starts_with(other)) {
+                // The same file may be meant: of two that go to one place the later stays.
+                while let Some(ended) = pool.next().await {
+                    if let Err((input, error)) = ended {
+                        return Err(failed(input, error).await);
+                    }
+                }
+                under_way.clear();
+            }
+            under_way.push(place);
             let mut targets = self.targets(job, input);
             let mut page_token = None;
             loop {
-                let listed = match &mut targets {
-                    Ok(targets) => targets.next(&storage, &mut page_token).await,
-                    Err(error) => Err(std::mem::replace(error, StorageError::Unfit(String::new()))),
+                let (listed, outcomes) = match &mut targets {
+                    Ok(targets) => pool.beside(targets.next(&storage, &mut page_token)).await,
+                    Err(error) => (Err(std::mem::replace(error, StorageError::Unfit(String::new()))), Vec::new()),
                 };
+                for ended in outcomes {
+                    if let Err((input, error)) = ended {
+                        return Err(failed(input, error).await);
+                    }
+                }
                 let listed = match listed {
                     Ok(listed) => listed,
                     Err(error) => return Err(failed(input, error).await),
@@ -102,6 +120,17 @@ impl Run<'_> {
             tree.make_dirs(path, OPEN_DIR)?;
         }
         Ok(())
+    }
+
+    /// The file or directory of the VM that an input becomes.
+    fn whole_target(&self, job: &Job, input: &Input) -> PathBuf {
+        let (place, from) = (job.place(&input.to), Location::parse(&input.from));
+        let root = match place.root {
+            Root::Vm(dir) => dir,
+            Root::Files => self.files_dir(self.record.attempt.number),
+        };
+        let goes_below = input.to.ends_with('/') && !from.is_prefix();
+        root.join(place.rest).join(if goes_below { from.file_name() } else { "" })
     }
 
     fn targets(&self, job: &Job, input: &Input) -> Result<Targets, StorageError> {

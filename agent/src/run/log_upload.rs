@@ -1,5 +1,6 @@
 //! The whole log in Cloud Storage (`logs.upload`): parts go up while the job runs, by a task of their own, which a slow bucket holds up and
-//! nothing else; at the end one object a stream is made of them. What fails here is told in `uploads`, and changes nothing else.
+//! nothing else; at the end one object a stream is made of them, and once the report is out they are removed. What fails here is told in
+//! `uploads`, and changes nothing else.
 
 use std::{
     fs::{self, File},
@@ -14,11 +15,14 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::Run;
+use super::{
+    Run,
+    log_parts::{LogParts, TRAITS},
+};
 use crate::{
     job::Job,
     outcome::{Outcome, Upload},
-    storage::{Access, Location, Storage, StorageError, Traits},
+    storage::{Access, Location, MAX_SOURCES, Storage, StorageError, Traits},
 };
 
 /// Between two looks for parts that are ready.
@@ -28,11 +32,12 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the end of a job waits for a bucket that does not answer.
 const END_PATIENCE: Duration = Duration::from_mins(1);
 const SECOND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits, for each stream, until one object is made of what is in the bucket.
+const UNITE_PATIENCE: Duration = Duration::from_mins(2);
+/// How long the agent stays to remove what is no longer needed.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
-/// As the console and `gcloud storage cat` show it: as text.
-const TRAITS: Traits<'static> =
-    Traits { content_type: Some("text/plain; charset=utf-8"), content_encoding: Some("gzip"), only_new: false };
 
 /// The task that uploads parts, as long as this is there.
 pub(super) struct LogUpload(JoinHandle<()>);
@@ -44,7 +49,7 @@ impl Drop for LogUpload {
 }
 
 /// Where the logs of one attempt go.
-struct Destination {
+pub(super) struct Destination {
     /// Its directory in the bucket.
     dir: Location,
     /// What the names of its parts begin with: another VM's job of the same name has others.
@@ -57,7 +62,7 @@ impl Run<'_> {
         job.logs.upload.is_some().then_some(dir)
     }
 
-    fn destination(&self, job: &Job) -> Option<Destination> {
+    pub(super) fn destination(&self, job: &Job) -> Option<Destination> {
         let prefix = Location::parse(job.logs.upload.as_ref()?);
         let dir = prefix.join(&format!("{}/{}/", self.record.job_id, self.record.attempt.number));
         let parts = dir.join(&format!("parts/{}-", self.record.claim.get(..12).unwrap_or_default()));
@@ -76,8 +81,18 @@ impl Run<'_> {
         {
             let (storage, sessions) = (self.storage(), self.sessions_dir());
             self.log_upload = Some(LogUpload(tokio::spawn(async move {
+                // How many an earlier agent has sent, nobody knows: the first is a reason to look.
+                let mut ungathered = MAX_SOURCES - 1;
                 loop {
-                    let pause = match send_parts(&storage, &spool, &destination.parts, &sessions).await {
+                    let mut sent = send_parts(&storage, &spool, &destination.parts, &sessions, &mut ungathered).await;
+                    if sent.is_ok() && ungathered >= MAX_SOURCES {
+                        ungathered = 0;
+                        for stream in STREAMS {
+                            let parts = LogParts { storage: &storage, prefix: &destination.parts, stream };
+                            sent = sent.and(parts.gather().await);
+                        }
+                    }
+                    let pause = match sent {
                         Ok(()) => LOOK_INTERVAL,
                         Err(error) => {
                             warn!("the log is not in the bucket yet: {error}");
@@ -95,7 +110,10 @@ impl Run<'_> {
         let (Some(spool), Some(destination)) = (self.spool_dir(job), self.destination(job)) else { return Vec::new() };
         self.logs(job).end();
         self.save_logs();
-        let (bytes, kept_bytes) = (self.logs(job).bytes_seen(), self.logs(job).parts().bytes);
+        let logs = self.logs(job);
+        let (bytes, kept_bytes, has_lost) = (logs.bytes_seen(), logs.parts().bytes, logs.has_lost());
+        // Made again where an agent died meanwhile: whatever it had read is in it.
+        self.record.attempt.logs_composed.clear();
         let mut end = self.notices.clone();
         if let Some(packed) = self.logs(job).end_parts() {
             tokio::select! {
@@ -111,25 +129,42 @@ impl Run<'_> {
                 continue;
             }
             let to = destination.dir.join(&format!("{stream}.log"));
+            let parts = LogParts { storage: &storage, prefix: &destination.parts, stream };
             let finished = tokio::select! {
                 biased;
-                finished = self.finish_stream(&storage, &spool, &destination.parts, index, kept_bytes[index], &to) => finished,
+                finished = self.finish_stream(&spool, &parts, &to) => finished,
                 () = end.last_moment() => Err(StorageError::Unfit("the VM's time ran out before it was all there".into())),
             };
-            let missing = self.record.attempt.logs_missing[index];
             let mut upload =
                 Upload { from: stream.into(), to: to.to_string(), files: 1, bytes: bytes[index], error: None };
-            if let Err(error) = finished {
-                let fix = error.fix(&to.bucket, Access::Write, &storage.account().await);
-                let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
-                (upload.files, upload.bytes) = (0, 0);
-                // One stream has waited for the bucket; the other need not do so again.
-                storage = storage.with_patience(SECOND_PATIENCE);
-                upload.error = Some(format!("{error}{fix}"));
-            } else if missing > 0 {
-                upload.bytes = bytes[index].saturating_sub(missing);
-                upload.files = u64::from(missing < kept_bytes[index]);
-                upload.error = Some(format!("{missing} bytes of it had no place on the VM's disk and are missing"));
+            match finished {
+                Err(error) => {
+                    let fix = error.fix(&to.bucket, Access::Write, &storage.account().await);
+                    let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
+                    (upload.files, upload.bytes) = (0, 0);
+                    // One stream has waited for the bucket; the other need not do so again.
+                    storage = storage.with_patience(SECOND_PATIENCE);
+                    let place = destination.dir.join("parts/");
+                    upload.error = Some(format!("{error}{fix}; parts that went up before are below {place}"));
+                }
+                Ok(there) => {
+                    self.record.attempt.logs_composed.push(stream.to_owned());
+                    let missing = kept_bytes[index].saturating_sub(there);
+                    upload.files = u64::from(there > 0);
+                    upload.bytes = bytes[index].saturating_sub(missing);
+                    let mut gaps = Vec::new();
+                    if missing > 0 {
+                        gaps.push(format!("{missing} bytes of it had no place on the VM's disk and are missing"));
+                    }
+                    if has_lost {
+                        gaps.push("part of the job's log was gone before it could be read, and is missing".into());
+                    }
+                    if let Some(why) = &self.record.attempt.withheld {
+                        upload.bytes = there;
+                        gaps.push(format!("text of it is withheld, as its secrets could not be masked: {why}"));
+                    }
+                    upload.error = Some(gaps.join("; ")).filter(|gaps| !gaps.is_empty());
+                }
             }
             if let Some(problem) = &upload.error {
                 warn!("{stream} is not whole at {to}: {problem}");
@@ -142,51 +177,37 @@ impl Run<'_> {
         uploads
     }
 
-    async fn finish_stream(
-        &mut self,
-        storage: &Storage,
-        spool: &Path,
-        parts: &Location,
-        index: usize,
-        kept_bytes: u64,
-        to: &Location,
-    ) -> Result<(), StorageError> {
-        let stream = STREAMS[index];
-        send_parts(storage, spool, parts, &self.sessions_dir()).await?;
-        let names = async |kind: &str| {
-            let prefix = parts.sibling(&format!("{}{stream}-{kind}", parts.name));
-            let (mut names, mut page_token) = (Vec::new(), None);
-            loop {
-                let page = storage.list(&prefix, page_token.as_deref()).await?;
-                names.extend(page.items.into_iter().map(|object| object.name));
-                page_token = page.next_page_token;
-                if page_token.is_none() {
-                    return Ok::<_, StorageError>(names);
-                }
+    /// How many bytes of it are there in the end.
+    async fn finish_stream(&self, spool: &Path, parts: &LogParts<'_>, to: &Location) -> Result<u64, StorageError> {
+        send_parts(parts.storage, spool, parts.prefix, &self.sessions_dir(), &mut 0).await?;
+        let late = |_| StorageError::Unfit(format!("it was not made one object within {} s", UNITE_PATIENCE.as_secs()));
+        timeout(UNITE_PATIENCE, parts.unite(to)).await.map_err(late)?
+    }
+
+    /// Removes the parts of those streams that are one object by now. What is not done in time stays.
+    pub(super) async fn remove_log_parts(&self, destination: &Destination, composed: &[String]) {
+        let storage = self.storage().with_patience(END_PATIENCE);
+        let removed = async {
+            for stream in STREAMS.into_iter().filter(|stream| composed.iter().any(|composed| composed == stream)) {
+                LogParts { storage: &storage, prefix: &destination.parts, stream }.remove_all().await?;
             }
+            Ok(())
         };
-        // Once it is whole, parts that are still there are only to go: some may be gone already.
-        if !self.record.attempt.logs_composed.iter().any(|done| done == stream) {
-            let between = format!("{}{stream}-between-", parts.name);
-            let names = names("part-").await?;
-            // What is there tells what is missing, whoever lost it.
-            let there: u64 = names.iter().filter_map(|name| name.rsplit('-').next()?.parse::<u64>().ok()).sum();
-            if !names.is_empty() {
-                storage.compose(names, &between, to, TRAITS).await?;
-            }
-            self.record.attempt.logs_missing[index] = kept_bytes.saturating_sub(there);
-            self.record.attempt.logs_composed.push(stream.to_owned());
-            self.save_if_possible();
+        let late = |_| StorageError::Unfit("it took too long".into());
+        if let Err(error) = timeout(REMOVE_PATIENCE, removed).await.map_err(late).flatten() {
+            warn!("parts of the log that are no longer needed stay below {}: {error}", destination.dir.join("parts/"));
         }
-        for name in names("").await? {
-            storage.delete(&parts.sibling(&name)).await?;
-        }
-        Ok(())
     }
 }
 
-/// Uploads the parts that are ready, oldest first, and removes them. One that is there already was sent by an agent that died.
-async fn send_parts(storage: &Storage, spool: &Path, parts: &Location, sessions: &Path) -> Result<(), StorageError> {
+/// Uploads the parts that are ready, oldest first, removes them, and counts them. One that is there already was sent by an agent that died.
+async fn send_parts(
+    storage: &Storage,
+    spool: &Path,
+    parts: &Location,
+    sessions: &Path,
+    sent: &mut usize,
+) -> Result<(), StorageError> {
     let entries = fs::read_dir(spool).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut ready: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|kind| kind == "gz")).collect();
     ready.sort();
@@ -201,6 +222,7 @@ async fn send_parts(storage: &Storage, spool: &Path, parts: &Location, sessions:
             _ => {}
         }
         let _ = fs::remove_file(path);
+        *sent += 1;
     }
     Ok(())
 }

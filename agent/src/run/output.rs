@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::Run;
 use crate::{
-    job::Job,
+    job::{Job, Work},
     logs::{Checkpoint, Logs, Spool},
     outcome::Outcome,
     runtime::Engine,
@@ -39,13 +39,19 @@ impl Run<'_> {
             return;
         }
         if !self.record.attempt.logs_from_file {
-            let output = engine.replay(id, true);
-            self.logs(job).read_replay(output);
+            self.read_replay(engine, job, id, true);
             return;
         }
         if let Some(path) = self.record.attempt.log_path.clone() {
             self.logs(job).read_file(path);
         }
+    }
+
+    fn read_replay(&mut self, engine: &Engine, job: &Job, id: &str, follow: bool) {
+        // A terminal's output has no entries in which a time could be told from text.
+        let is_terminal = matches!(&job.work, Work::Container(container) if container.tty);
+        let output = engine.replay(id, follow, !is_terminal);
+        self.logs(job).read_replay(output, !is_terminal);
     }
 
     /// Takes what is left of the log, for a time that leaves the report its own.
@@ -56,7 +62,7 @@ impl Run<'_> {
             self.open_logs(&engine, job, &id);
         } else {
             // Following, the engine keeps back a line without an end, and at times more.
-            self.logs(job).read_replay(engine.replay(&id, false));
+            self.read_replay(&engine, job, &id, false);
         }
         self.drain(job).await;
         self.save_logs();

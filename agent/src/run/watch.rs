@@ -178,11 +178,13 @@ impl Run<'_> {
         let meter = self.record.attempt.main_pid.and_then(Meter::of);
         let mut samples = Samples::start();
         self.upload_parts(job);
-        // With parts for a bucket, each makes one: they say themselves when it is time.
-        let has_parts = job.logs.upload.is_some();
+        // With parts for a bucket, each makes one: from the second on they say themselves when it is time.
+        let (has_parts, mut is_first) = (job.logs.upload.is_some(), true);
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         checkpoints.reset_after(FIRST_CHECKPOINT);
         let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
+        // Its answer is waited for beside the log: an attached job stands still while nobody reads.
+        let mut engine_check = None;
         let timeout_at = job.timeout.map(|timeout| self.job_started() + timeout);
         let mut stopping = Stopping::new(self.record.attempt.stop.is_none());
         let mut is_over = false;
@@ -247,16 +249,17 @@ impl Run<'_> {
                 () = samples.next(), if meter.is_some() => if let Some(meter) = &meter {
                     meter.sample(&mut self.record.attempt.usage);
                 },
-                _ = checkpoints.tick(), if unsaved_logs => if !has_parts || logs.is_checkpoint_due() {
-                    unsaved_logs = false;
+                _ = checkpoints.tick(), if unsaved_logs => if !has_parts || is_first || logs.is_checkpoint_due() {
+                    (unsaved_logs, is_first) = (false, false);
                     self.save_logs();
                 },
-                _ = engine_checks.tick() => match engine.inspect(id).await? {
-                    Found::Container(found) if found.status != Status::Exited => {}
-                    // The wait should have said so.
-                    Found::Container(found) => return Ok(Waited::Code(found.exit.code)),
-                    Found::Nothing => return Ok(Waited::Gone),
-                },
+                _ = engine_checks.tick(), if engine_check.is_none() => engine_check = Some(Box::pin(engine.inspect(id))),
+                found = some(&mut engine_check) => {
+                    engine_check = None;
+                    if let Some(waited) = end_of(&found?) {
+                        return Ok(waited);
+                    }
+                }
                 () = logs.pump() => {
                     unsaved_logs = true;
                     if logs.is_checkpoint_due() {
@@ -328,6 +331,22 @@ fn every(interval: Duration) -> Interval {
     let mut ticker = interval_at(Instant::now() + interval, interval);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
+}
+
+/// What the wait should have said of a container that does not run.
+fn end_of(found: &Found) -> Option<Waited> {
+    match found {
+        Found::Container(found) if found.status != Status::Exited => None,
+        Found::Container(found) => Some(Waited::Code(found.exit.code)),
+        Found::Nothing => Some(Waited::Gone),
+    }
+}
+
+async fn some<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until_some(at: Option<Instant>) {

@@ -188,9 +188,10 @@ impl DockerEngine {
         Ok(attached.await?.output)
     }
 
-    /// The container's output from its beginning, as far as the log driver has kept it; with `follow` also what is still to come.
-    pub fn replay(&self, container: &str, follow: bool) -> OutputStream {
-        let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).build();
+    /// The container's output from its beginning, as far as the log driver has kept it; with `follow` also what is still to come,
+    /// `with_times` each entry behind its time and a space.
+    pub fn replay(&self, container: &str, follow: bool, with_times: bool) -> OutputStream {
+        let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).timestamps(with_times).build();
         Box::pin(self.docker.logs(container, Some(options)))
     }
 

@@ -122,10 +122,11 @@ impl Engine {
         }
     }
 
-    /// The output from its beginning, as far as it was kept; with `follow` also what is still to come.
-    pub fn replay(&self, id: &str, follow: bool) -> OutputStream {
+    /// The output from its beginning, as far as it was kept; with `follow` also what is still to come, `with_times` each
+    /// entry behind its time.
+    pub fn replay(&self, id: &str, follow: bool, with_times: bool) -> OutputStream {
         match self {
-            Self::Docker(docker) => docker.replay(id, follow),
+            Self::Docker(docker) => docker.replay(id, follow, with_times),
             Self::Processes(_) => Box::pin(stream::empty()),
         }
     }

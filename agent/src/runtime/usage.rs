@@ -56,7 +56,9 @@ impl Meter {
         };
         Self {
             cpu: either(cpuacct.as_ref(), "cpuacct.usage", "cpu.stat"),
-            peak_memory: either(memory.as_ref(), "memory.max_usage_in_bytes", "memory.peak"),
+            // A kernel before 5.19 tells no peak in v2: then the largest of the samples is the nearest there is.
+            peak_memory: either(memory.as_ref(), "memory.max_usage_in_bytes", "memory.peak")
+                .or_else(|| open(unified.as_ref(), "memory.current")),
             oom: either(memory.as_ref(), "memory.oom_control", "memory.events"),
             io: either(blkio.as_ref(), "blkio.throttle.io_service_bytes_recursive", "io.stat"),
         }
@@ -71,7 +73,7 @@ impl Meter {
         let cpu_s = nanoseconds.map(|ns| ns / 1e9).or(microseconds.map(|us| us as f64 / 1e6));
         usage.cpu_s = cpu_s.map(|seconds| (seconds * 1000.0).round() / 1000.0).or(usage.cpu_s);
         let peak = read(self.peak_memory.as_ref()).and_then(|text| text.trim().parse().ok());
-        usage.peak_memory_bytes = peak.or(usage.peak_memory_bytes);
+        usage.peak_memory_bytes = peak.max(usage.peak_memory_bytes);
         let kills = read(self.oom.as_ref()).and_then(|text| field(&text, "oom_kill"));
         usage.oom_kills = kills.or(usage.oom_kills);
         if let Some((read, written)) = read(self.io.as_ref()).as_deref().and_then(io_bytes) {
@@ -140,6 +142,7 @@ mod tests {
             ("docker/c/memory.peak", "8192\n"),
             ("docker/c/memory.events", "low 0\noom 1\noom_kill 1\noom_group_kill 0\n"),
             ("docker/c/cpu.stat", "usage_usec 2500000\nuser_usec 1\n"),
+            ("docker/c/memory.current", "1\n"),
         ];
         for (path, text) in files {
             let path = root.join(path);
@@ -159,6 +162,12 @@ mod tests {
         assert_eq!(usage, wanted(1.5, 4096, 2, 5, 6));
         Meter::open("0::/docker/c\n", &root).sample(&mut usage);
         assert_eq!(usage, wanted(2.5, 8192, 1, 7, 8));
+        fs::remove_file(root.join("docker/c/memory.peak")).unwrap();
+        for (bytes, peak) in [(9000, 9000), (10_000, 10_000), (500, 10_000)] {
+            fs::write(root.join("docker/c/memory.current"), format!("{bytes}\n")).unwrap();
+            Meter::open("0::/docker/c\n", &root).sample(&mut usage);
+            assert_eq!(usage.peak_memory_bytes, Some(peak));
+        }
         Meter::open("0::/gone\n", &root).sample(&mut usage);
         assert_eq!(usage.cpu_s, Some(2.5), "what was read stays");
         fs::remove_dir_all(root).unwrap();

@@ -6,8 +6,12 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{ChildStderr, ChildStdout},
-    sync::mpsc::{Receiver, Sender, SyncSender, sync_channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, sync_channel},
+    },
     thread,
+    time::Duration,
 };
 
 use vmjob_logs::Stream;
@@ -22,11 +26,50 @@ const MAX_FILES: u32 = 5;
 const MAX_PIECE_BYTES: usize = 16 * 1024;
 /// How many reads of output may wait for the disk.
 const MAX_WAITING: usize = 16;
+/// How long the disk may take for what is waited for in the end.
+const KEEP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Some output of one stream, whole lines or pieces of one.
 struct Output {
     stream: Stream,
     bytes: Vec<u8>,
+}
+
+enum Message {
+    Output(Output),
+    /// A stream has ended.
+    End,
+    /// Answered when all before it is in the log.
+    Ask(SyncSender<()>),
+}
+
+/// What has come of a stream and is not a whole line yet.
+type Pending = Arc<Mutex<Vec<u8>>>;
+
+/// What was begun to be said, of streams that have not ended.
+pub(super) struct Unfinished {
+    pending: Vec<(Stream, Pending)>,
+    messages: SyncSender<Message>,
+}
+
+impl Unfinished {
+    /// Keeps it as it is, and returns when all that came is in the log.
+    pub(super) fn keep(&self) {
+        for (stream, pending) in &self.pending {
+            // Held until it is sent: what its reader sends comes before, or after.
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = send(&self.messages, *stream, std::mem::take(&mut pending));
+        }
+        let (answer, answered) = sync_channel(1);
+        if self.messages.send(Message::Ask(answer)).is_ok() {
+            let _ = answered.recv_timeout(KEEP_PATIENCE);
+        }
+    }
+}
+
+/// False where nobody keeps it any more.
+fn send(messages: &SyncSender<Message>, stream: Stream, bytes: Vec<u8>) -> bool {
+    bytes.is_empty() || messages.send(Message::Output(Output { stream, bytes })).is_ok()
 }
 
 pub(super) struct Log {
@@ -44,30 +87,38 @@ impl Log {
         stdout: Option<ChildStdout>,
         stderr: Option<ChildStderr>,
         events: Sender<Event>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Unfinished> {
         let log = Self::create(path, MAX_FILE_BYTES)?;
-        let (outputs, waiting) = sync_channel(MAX_WAITING);
+        let (messages, waiting) = sync_channel(MAX_WAITING);
+        let mut pending = Vec::new();
         if let Some(stdout) = stdout {
-            read(Stream::Stdout, stdout, outputs.clone());
+            pending.push((Stream::Stdout, read(Stream::Stdout, stdout, messages.clone())));
         }
         if let Some(stderr) = stderr {
-            read(Stream::Stderr, stderr, outputs);
+            pending.push((Stream::Stderr, read(Stream::Stderr, stderr, messages.clone())));
         }
-        thread::spawn(move || {
-            log.keep(&waiting);
-            events.send(Event::Drained)
-        });
-        Ok(())
+        let streams = pending.len();
+        thread::spawn(move || log.keep(&waiting, streams, &events));
+        Ok(Unfinished { pending, messages })
     }
 
     fn create(path: &Path, max_size: u64) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), file: File::create(path)?, size: 0, max_size, line: Vec::new() })
     }
 
-    fn keep(mut self, waiting: &Receiver<Output>) {
-        for output in waiting {
-            // What a full disk does not take is lost; the job goes on.
-            let _ = self.write(&output);
+    fn keep(mut self, waiting: &Receiver<Message>, mut streams: usize, events: &Sender<Event>) {
+        for message in waiting {
+            match message {
+                // What a full disk does not take is lost; the job goes on.
+                Message::Output(output) => _ = self.write(&output),
+                Message::End => {
+                    streams -= 1;
+                    if streams == 0 {
+                        let _ = events.send(Event::Drained);
+                    }
+                }
+                Message::Ask(answer) => _ = answer.send(()),
+            }
         }
     }
 
@@ -118,32 +169,34 @@ fn char_boundary(bytes: &[u8], most: usize) -> usize {
     (most.saturating_sub(3)..=most).rev().find(|at| !is_inside(at)).unwrap_or(most)
 }
 
-/// Reads a stream to its end. What is passed on ends with a line, or is as long as a line may be: a character is not torn.
-fn read(stream: Stream, mut source: impl Read + Send + 'static, outputs: SyncSender<Output>) {
+/// Reads a stream to its end. What is passed on ends with a line, or is as long as a line may be: a character is not torn. What is
+/// returned has the rest.
+fn read(stream: Stream, mut source: impl Read + Send + 'static, messages: SyncSender<Message>) -> Pending {
+    let rest = Pending::default();
+    let pending = Arc::clone(&rest);
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
-        let mut pending: Vec<u8> = Vec::new();
         loop {
             let length = match source.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
                 Ok(length) => length,
             };
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
             pending.extend_from_slice(&buffer[..length]);
             let whole = memchr::memrchr(b'\n', &pending).map_or(0, |at| at + 1);
             let is_long = pending.len() - whole >= MAX_PIECE_BYTES;
             let whole = if is_long { char_boundary(&pending, pending.len() - 1) } else { whole };
-            if whole > 0 {
-                let rest = pending.split_off(whole);
-                let bytes = std::mem::replace(&mut pending, rest);
-                if outputs.send(Output { stream, bytes }).is_err() {
-                    return;
-                }
+            let rest = pending.split_off(whole);
+            if !send(&messages, stream, std::mem::replace(&mut pending, rest)) {
+                return;
             }
         }
-        if !pending.is_empty() {
-            let _ = outputs.send(Output { stream, bytes: pending });
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if send(&messages, stream, std::mem::take(&mut pending)) {
+            let _ = messages.send(Message::End);
         }
     });
+    rest
 }
 
 #[cfg(test)]
@@ -156,6 +209,35 @@ mod tests {
         let cuts: Vec<usize> = (1..=text.len()).map(|most| char_boundary(text, most)).collect();
         assert_eq!(cuts, [1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11]);
         assert_eq!(char_boundary(&[0x80; 20], 10), 10, "what is no text is cut where it has to be");
+    }
+
+    #[test]
+    fn what_was_begun_to_be_said_is_kept_though_the_stream_does_not_end() {
+        let path = std::env::temp_dir().join(format!("vmjob-shim-rest-{}", std::process::id()));
+        let (events, coming) = std::sync::mpsc::channel();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "printf 'line\\nlast' >&2; printf x; exec sleep 1000"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let unfinished = Log::begin(&path, child.stdout.take(), child.stderr.take(), events).unwrap();
+        let kept = || {
+            unfinished.keep();
+            let text = fs::read_to_string(&path).unwrap();
+            let entries = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            let mut texts: Vec<String> = entries.map(|entry| entry["log"].as_str().unwrap().to_owned()).collect();
+            texts.sort();
+            texts
+        };
+        while kept() != ["last", "line\n", "x"] {
+            thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(coming.recv().unwrap(), Event::Drained));
+        assert_eq!(kept().len(), 3, "and not twice");
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

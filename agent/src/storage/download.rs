@@ -47,8 +47,12 @@ impl Storage {
         {
             return Ok(());
         }
+        // Of the target's name too: an object may be wanted under two.
         let mut id = Crc32c::default();
-        id.update(from.name.as_bytes());
+        for part in [from.to_string().as_bytes(), name.as_encoded_bytes()] {
+            id.update(part);
+            id.update(b"\0");
+        }
         let part = format!(".vmjob-{:08x}-{}.part", id.value(), object.generation);
         let file = tree.create(dir, &part).map_err(failed)?;
         let fetched = self.fetch(from, object, &file, &failed).await;

@@ -14,6 +14,7 @@ mod upload;
 
 pub use self::{
     client::Storage,
+    compose::MAX_SOURCES,
     error::{Access, StorageError},
     location::{Location, relative_path},
     object::{Object, Page},

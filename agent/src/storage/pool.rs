@@ -1,5 +1,7 @@
 //! Transfers side by side, a few at once.
 
+use std::pin::pin;
+
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 /// How many are under way at once.
@@ -18,6 +20,18 @@ impl<F: Future> Pool<F> {
         let ended = if self.0.len() >= MOST { self.0.next().await } else { None };
         self.0.push(transfer);
         ended
+    }
+
+    /// Waits for other work, while they go on; returns the outcomes of those that ended meanwhile too.
+    pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> (T, Vec<F::Output>) {
+        let (mut work, mut outcomes) = (pin!(work), Vec::new());
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return (done, outcomes),
+                Some(outcome) = self.0.next() => outcomes.push(outcome),
+            }
+        }
     }
 
     /// Waits for the next one to end; `None` when there are no more.

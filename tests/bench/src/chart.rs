@@ -21,7 +21,7 @@ pub(crate) fn draw(title: &str, cases: &[Value], field: &str) -> String {
         for client in shown {
             let number = client[field].as_f64().unwrap_or_default();
             let name = text(&client["client"]);
-            let colour = if name == "the agent" { "#1a73e8" } else { "#9aa0a6" };
+            let colour = if name.starts_with("the agent") { "#1a73e8" } else { "#9aa0a6" };
             let width = number / largest * f64::from(WIDTH);
             let (middle, end) = (y + BAR - 5, f64::from(LEFT) + width + 6.0);
             let _ = writeln!(

@@ -1,5 +1,6 @@
 //! Jobs that write much, as several clients of the engine follow them, side by side in one run: the engine alone, the command
-//! line in both its ways, the engine's raw endpoint, and the agent. `BENCH_MIB` says how much a job writes (1024: the full size).
+//! line in both its ways, the engine's raw endpoint, and the agent. `BENCH_MIB` says how much a job writes (1024: the full size),
+//! `BENCH_MIB_LARGE` how much the one does that shows whether the agent's memory grows (none, unless it is set).
 
 use std::{env, fs, path::Path, time::Instant};
 
@@ -11,6 +12,14 @@ use crate::{
 };
 
 const FULL_MIB: u64 = 1024;
+/// The agent as it is used, and without the live view, as the clients beside it are read by a pipe and it is not.
+const AGENT: &str = "the agent";
+const AGENT_UNSEEN: &str = "the agent, `forward` off";
+
+/// What the agent is to keep to.
+const MOST_WALL: f64 = 1.05;
+const MOST_CPU: f64 = 1.0 / 3.0;
+const MOST_RSS_KB: f64 = 8.0 * 1024.0;
 const OPTIONS: [&str; 8] =
     ["--log-driver", "json-file", "--log-opt", "max-size=50m", "--log-opt", "max-file=5", "--network", "none"];
 
@@ -62,7 +71,8 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
             "`docker run`",
             "`docker logs -f`",
             "`curl` of the endpoint",
-            "the agent",
+            AGENT,
+            AGENT_UNSEEN,
         ] {
             let mut seen = Seen::default();
             for job in 0..case.jobs {
@@ -74,7 +84,8 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
         let mut rows = Vec::new();
         for (way, seen) in &ways {
             let Seen { wall_s, run_s, cpu_s, peak_rss_kb, bytes } = *seen;
-            let lost = bytes.map(|bytes| case.bytes - bytes.min(case.bytes));
+            // Less than none are bytes that came twice.
+            let lost = bytes.map(|bytes| i128::from(case.bytes) - i128::from(bytes));
             let cost = if bytes.is_some() {
                 format!("{cpu_s:.2} s | {:.2} | {peak_rss_kb} KB", cpu_s / cli)
             } else {
@@ -86,22 +97,55 @@ pub(crate) async fn measure(agent: &Path) -> Result<Value> {
                 wall_s / alone,
                 run_s / no_log
             );
+            let lost = lost.and_then(|lost| i64::try_from(lost).ok());
             rows.push(json!({
                 "client": way.replace('`', ""), "wall_s": wall_s, "wall_ratio": wall_s / alone, "run_s": run_s,
                 "run_ratio": run_s / no_log, "cpu_s": cpu_s, "cpu_ratio": cpu_s / cli, "peak_rss_kb": peak_rss_kb, "bytes_lost": lost,
             }));
         }
-        all.push(json!({ "case": case.name, "clients": rows }));
+        let targets = targets(&rows);
+        all.push(json!({ "case": case.name, "clients": rows, "targets": targets }));
     }
     // The same memory for little and for much.
-    let little = follow("the agent", agent, &cases(1)[0].script, 9_999).await?;
-    println!("\nThe agent's peak RSS at 1 MiB: {} KB", little.peak_rss_kb);
+    let large = env::var("BENCH_MIB_LARGE").ok().map(|mib| mib.parse()).transpose()?;
+    let mut peaks = json!({});
+    println!();
+    for mib in [Some(1), large].into_iter().flatten() {
+        let seen = follow(AGENT, agent, &cases(mib)[0].script, 9_000 + mib).await?;
+        println!("the agent's peak RSS at {mib} MiB: {} KB", seen.peak_rss_kb);
+        peaks[mib.to_string()] = seen.peak_rss_kb.into();
+    }
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
-    let plot = target.join("bench-logs.svg");
     fs::create_dir_all(&target)?;
-    fs::write(&plot, chart::draw("CPU seconds of what follows the log", &all, "cpu_s"))?;
-    println!("the CPU seconds as a plot: {}", plot.display());
-    Ok(json!({ "mib": mib, "peak_rss_kb_at_1_mib": little.peak_rss_kb, "cases": all }))
+    for (title, field) in [
+        ("CPU seconds of what follows the log", "cpu_s"),
+        ("Wall time in seconds", "wall_s"),
+        ("Peak RSS in KB", "peak_rss_kb"),
+    ] {
+        let plot = target.join(format!("bench-logs-{field}.svg"));
+        fs::write(&plot, chart::draw(title, &all, field))?;
+        println!("as a plot: {}", plot.display());
+    }
+    Ok(json!({ "mib": mib, "peak_rss_kb_by_mib": peaks, "cases": all }))
+}
+
+/// What the agent has of its targets in one case.
+fn targets(rows: &[Value]) -> Value {
+    let Some(agent) = rows.iter().find(|row| row["client"] == AGENT) else { return Value::Null };
+    let mut all = json!({});
+    println!();
+    for (name, field, most) in [
+        ("wall time, of the engine's alone", "wall_ratio", MOST_WALL),
+        ("CPU, of `docker run`'s", "cpu_ratio", MOST_CPU),
+        ("peak RSS in KB", "peak_rss_kb", MOST_RSS_KB),
+        ("bytes lost", "bytes_lost", 0.0),
+    ] {
+        let Some(number) = agent[field].as_f64() else { continue };
+        let is_met = number <= most && (field != "bytes_lost" || number >= 0.0);
+        println!("- {name}: {number:.2}, target {most:.2}: {}", if is_met { "met" } else { "NOT met" });
+        all[field] = json!({ "target": most, "met": is_met });
+    }
+    all
 }
 
 /// Runs the job once, followed in one of the ways.
@@ -109,10 +153,10 @@ async fn follow(way: &str, agent: &Path, script: &str, number: u64) -> Result<Se
     let run = |options: &[&'static str]| [&["run"], options, &[IMAGE, "sh", "-c", script][..]].concat();
     let began = Instant::now();
     let mut seen = match way {
-        "the agent" => {
+        AGENT | AGENT_UNSEEN => {
             let spec = json!({
                 "container": { "image": IMAGE, "args": ["sh", "-c", script], "network": "none" },
-                "logs": { "forward": false },
+                "logs": { "forward": way == AGENT },
             });
             let host = format!("unix://{}", engine_socket());
             let finished = agent::run(agent, &host, &spec.to_string(), 1_000_000 + number).await?;

@@ -47,6 +47,34 @@ async fn objects_and_prefixes_are_there_when_the_job_begins() {
     }
 }
 
+/// One object under two names in one directory, and one that a prefix has too; and of two that go to one place the later stays.
+#[tokio::test]
+async fn inputs_do_not_get_in_each_other_s_way() {
+    for vm in Vm::of_each_kind().await {
+        let large = content(3_000_000);
+        for name in ["p/large", "other"] {
+            vm.cloud.put_object("b", name, if name == "other" { b"other".to_vec() } else { large.clone() });
+        }
+        let changes = inputs(
+            &vm,
+            &[
+                ("gs://b/p/large", "in/one"),
+                ("gs://b/p/large", "in/two"),
+                ("gs://b/p/", "in"),
+                ("gs://b/p/large", "in/large"),
+                ("gs://b/p/large", "in/"),
+                ("gs://b/other", "in/one"),
+            ],
+        );
+        expect(&vm.run_job("true", changes).await, &json!({"cause": "NONE"}));
+        let dir = vm.dir().join("shared/in");
+        for (name, wanted) in [("one", &b"other"[..]), ("two", &large), ("large", &large)] {
+            assert!(fs::read(dir.join(name)).unwrap() == wanted, "{name}");
+        }
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 3);
+    }
+}
+
 /// Files of downloads that are not done.
 fn leftovers(dir: &std::path::Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());

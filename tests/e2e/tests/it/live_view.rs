@@ -1,10 +1,13 @@
 //! The job's lines on the agent's stdout: all of a few, some of a flood, and the last in any case.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use e2e::{Vm, expect};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn of_a_flood_some_lines_are_shown_and_the_last() {
@@ -41,6 +44,34 @@ async fn a_long_line_is_cut_and_a_progress_bar_is_its_last_state() {
         let view = agent.stdout();
         let lines: Vec<&str> = view.lines().take(3).collect();
         assert_eq!((lines[0], lines[1].len(), lines[2]), ("2000 of 2000", 8192, "end"));
+    }
+}
+
+/// `O_NONBLOCK`.
+const NONBLOCK: i32 = 0o4000;
+
+/// As when journald stands still: neither the live view nor the agent's own log keeps the report back.
+#[tokio::test]
+async fn nobody_has_to_read_what_is_printed() {
+    for vm in Vm::of_each_kind().await {
+        let pipes = ["stdout-1", "stderr-1"].map(|name| vm.dir().join(name));
+        let readers = pipes.each_ref().map(|path| {
+            assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+            let mut pipe = File::options().read(true).write(true).custom_flags(NONBLOCK).open(path).unwrap();
+            while pipe.write(&[b'x'; 512]).is_ok() {}
+            pipe
+        });
+        vm.set_job("seq 10000; exit 3", json!({}));
+        let mut agent = vm.start();
+        // Nobody who reports about a failure of this test is to wait for them either.
+        for path in &pipes {
+            std::fs::remove_file(path).unwrap();
+        }
+        assert_eq!(agent.wait().await, 0);
+        let report: Value = serde_json::from_slice(&vm.cloud.accepted()[0].body).unwrap();
+        expect(&report, &json!({"cause": "EXIT_CODE", "logs": {"stdout_lines": 10_000}}));
+        drop(readers);
+        vm.check_remains().await;
     }
 }
 

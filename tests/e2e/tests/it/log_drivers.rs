@@ -3,12 +3,28 @@
 use std::time::Duration;
 
 use e2e::{Vm, expect};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const TALKS: &str = "echo up > /shared/starts; for i in $(seq 30); do echo line $i; echo err $i >&2; sleep 0.1; done; printf last; exit 7";
 
+/// With what the job says kept in a bucket.
 fn with_driver(driver: &str) -> Value {
-    json!({"container": {"log_driver": driver}})
+    let options = match driver {
+        // As a driver of a cloud, which the engine cannot read back; nobody has to listen.
+        "gelf" => json!({"gelf-address": "udp://127.0.0.1:12201", "cache-disabled": "true"}),
+        _ => json!({}),
+    };
+    json!({"container": {"log_driver": driver, "log_options": options}, "logs": {"upload": "gs://b/logs/"}})
+}
+
+/// Whatever is read where, it is to the byte what [`TALKS`] says.
+fn check_said(vm: &Vm) {
+    let said = |word: &str| (1..=30).fold(String::new(), |said, number| format!("{said}{word} {number}\n"));
+    for (stream, said) in [("stdout", said("line") + "last"), ("stderr", said("err"))] {
+        let shown = crate::log_upload::shown(vm, &format!("logs/{}/1/{stream}.log", vm.id()));
+        assert_eq!(String::from_utf8(shown).unwrap(), said, "{stream}");
+    }
 }
 
 fn talked() -> Value {
@@ -20,15 +36,16 @@ fn talked() -> Value {
 
 #[tokio::test]
 async fn any_driver_gives_every_byte() {
-    for driver in ["json-file", "local", "none"] {
+    for driver in ["json-file", "local", "none", "gelf"] {
         let Some(vm) = Vm::with_docker().await else { return };
         expect(&vm.run_job(TALKS, with_driver(driver)).await, &talked());
+        check_said(&vm);
     }
 }
 
 #[tokio::test]
 async fn a_job_that_is_over_at_once_has_its_log_too() {
-    for driver in ["json-file", "local", "none"] {
+    for driver in ["json-file", "local", "none", "gelf"] {
         let Some(vm) = Vm::with_docker().await else { return };
         let report = vm.run_job("echo out; echo err >&2", with_driver(driver)).await;
         expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 4, "stderr_bytes": 4}}));
@@ -48,6 +65,7 @@ async fn a_crash_neither_loses_nor_repeats_a_byte() {
             agent = vm.start();
         }
         expect(&vm.finish(agent).await, &talked());
+        check_said(&vm);
     }
 }
 
@@ -68,16 +86,26 @@ async fn a_long_log_is_read_back_whole() {
     );
 }
 
-/// Nobody keeps the log of `none`: what was said while no agent was attached is gone, the outcome is not.
+/// Nobody gives out the log of these again: what was said while no agent was attached is gone, the outcome is not, nor what was seen.
 #[tokio::test]
 async fn a_log_that_nobody_keeps_does_not_cost_the_report() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(TALKS, with_driver("none"));
-    let mut agent = vm.start();
-    vm.until_running().await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    agent.kill9().await;
-    expect(&vm.run().await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    for driver in ["none", "gelf"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let script =
+            "echo first; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; echo more; exit 7";
+        vm.set_job(script, with_driver(driver));
+        let mut agent = vm.start();
+        vm.until_running().await;
+        until_read(&vm, 1).await;
+        agent.kill9().await;
+        std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.run().await;
+        expect(
+            &report,
+            &json!({"cause": "EXIT_CODE", "exit_code": 7, "logs": {"tail": "first\n"}, "evidence": ["~part of the log could not be read"],
+                    "uploads": [{"from": "stdout", "bytes": 6, "error": "~gone before it could be read"}]}),
+        );
+    }
 }
 
 /// The engine keeps all the files there will be, so none may be missed, however fast it renames them.
@@ -99,7 +127,12 @@ async fn what_was_rotated_away_unread_is_not_forgotten() {
     vm.set_job(script, json!({"container": {"log_options": options}}));
     let mut agent = vm.start();
     vm.until_running().await;
-    e2e::until("a place in the log", async || vm.state_dir().join("logs.json").exists().then_some(())).await;
+    let place = e2e::until("a place in the log", async || {
+        let checkpoint = std::fs::read(vm.state_dir().join("logs.json")).ok()?;
+        Some(serde_json::from_slice::<Value>(&checkpoint).unwrap()["place"].clone())
+    })
+    .await;
+    assert!(place["file"]["born"].is_u64(), "an inode alone may be another file's by now: {place}");
     agent.kill9().await;
     std::fs::write(vm.dir().join("shared/go"), "").unwrap();
     vm.until_shared("done").await;
@@ -111,6 +144,83 @@ async fn what_was_rotated_away_unread_is_not_forgotten() {
     let count = |name: &str| report["logs"][name].as_u64().unwrap();
     let shown: usize = ["head", "tail"].iter().map(|part| report["logs"][part].as_str().unwrap().len()).sum();
     assert!(count("omitted_bytes") > count("stdout_bytes").saturating_sub(shown as u64), "{:#}", report["logs"]);
+}
+
+/// Where the engine keeps one file, what went unread is counted; and where somebody has emptied it to make room, too.
+#[tokio::test]
+async fn a_log_that_is_begun_anew_is_read_on() {
+    for is_emptied in [true, false] {
+        let options = if is_emptied { json!({}) } else { json!({"max-size": "20k", "max-file": "1"}) };
+        let Some(vm) = Vm::with_docker().await else { return };
+        let flood = if is_emptied { "" } else { "seq 100000; sleep 1;" };
+        let script = format!(
+            "seq 1000 1250; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; {flood} echo the end"
+        );
+        vm.set_job(&script, json!({"container": {"log_options": options}}));
+        let agent = vm.start();
+        vm.until_running().await;
+        until_read(&vm, 251).await;
+        if is_emptied {
+            let log = vm.journal()["attempt"]["log_path"].as_str().unwrap().to_owned();
+            std::fs::File::options().write(true).open(log).unwrap().set_len(0).unwrap();
+        }
+        std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+        let report = vm.finish(agent).await;
+        let logs = json!({"head": "~1000\n1001\n", "tail": "~\nthe end\n"});
+        expect(&report, &json!({"cause": "NONE", "evidence": ["~part of the log could not be read"], "logs": logs}));
+        assert!(report["logs"]["omitted_bytes"].as_u64().unwrap() > 0);
+    }
+}
+
+/// A checkpoint that has so many lines of stdout.
+async fn until_read(vm: &Vm, lines: u64) {
+    e2e::until("a checkpoint with all of it", async || {
+        let checkpoint = std::fs::read(vm.state_dir().join("logs.json")).ok()?;
+        let checkpoint: Value = serde_json::from_slice(&checkpoint).unwrap();
+        (checkpoint["summary"]["channels"][0]["lines"] == lines).then_some(())
+    })
+    .await;
+}
+
+/// Of a log that the engine gives out again a restarted agent reads on from what came last, though the beginning is gone by then;
+/// and what is gone before it came is not forgotten.
+#[tokio::test]
+async fn a_log_that_the_engine_has_rotated_is_read_on_by_its_times() {
+    for (meanwhile, is_lost) in [(10, false), (100_000, true)] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let script = format!(
+            "echo 1; sleep 0.3; seq 2 20000; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; \
+             seq 20001 $((20000 + {meanwhile})); echo x >/shared/done; until [ -e /shared/end ]; do sleep 0.1; done; echo the end"
+        );
+        let container = json!({"log_driver": "local", "log_options": {"max-size": "40k", "max-file": "2"}});
+        vm.set_job(&script, json!({"container": container, "logs": {"upload": "gs://b/logs/"}}));
+        let mut agent = vm.start();
+        vm.until_running().await;
+        until_read(&vm, 20_000).await;
+        if !is_lost {
+            // After a silent second nothing is on its way.
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+        }
+        agent.signal(Signal::HUP);
+        assert_eq!(agent.wait().await, 0);
+        std::fs::write(vm.dir().join("shared/go"), "").unwrap();
+        vm.until_shared("done").await;
+        let agent = vm.start();
+        vm.until_logged("no longer has the log's beginning").await;
+        std::fs::write(vm.dir().join("shared/end"), "").unwrap();
+        let report = vm.finish(agent).await;
+        expect(&report, &json!({"cause": "NONE", "logs": {"head": "~1\n2\n3\n", "tail": "~\nthe end\n"}}));
+        let evidence = report["evidence"].to_string();
+        assert_eq!(evidence.contains("part of the log could not be read"), is_lost, "{report:#}");
+        let shown = crate::log_upload::shown(&vm, &format!("logs/{}/1/stdout.log", vm.id()));
+        if is_lost {
+            expect(&report, &json!({"uploads": [{"error": "~gone before it could be read"}]}));
+            assert!(shown.ends_with(b"\n119999\n120000\nthe end\n"));
+        } else {
+            let lines: Vec<String> = (1..=20_010).map(|number: u32| number.to_string()).collect();
+            assert!(String::from_utf8(shown).unwrap() == lines.join("\n") + "\nthe end\n");
+        }
+    }
 }
 
 /// A terminal is one stream.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::{Vm, expect, files, until, until_within};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 fn upload() -> Value {
@@ -24,7 +25,7 @@ pub(crate) fn gzip(args: &[&str], bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What the console shows of a log.
-fn shown(vm: &Vm, name: &str) -> Vec<u8> {
+pub(crate) fn shown(vm: &Vm, name: &str) -> Vec<u8> {
     let object =
         vm.cloud.object("b", name).unwrap_or_else(|| panic!("{name} is not among {:?}", vm.cloud.objects("b")));
     assert_eq!(object.content_type.as_deref(), Some("text/plain; charset=utf-8"));
@@ -96,33 +97,122 @@ async fn a_restart_leaves_no_gap_and_no_repeat() {
     }
 }
 
-/// What a VM that vanishes had said is there; and more parts than one call composes become one object.
-#[tokio::test]
-async fn parts_are_there_while_the_job_runs_and_many_become_one() {
-    for vm in Vm::of_each_kind().await {
-        let script = "echo x >>/shared/starts; head -c 30000000 /dev/urandom | base64 | tee /shared/out; \
-                      while [ ! -e /shared/go ]; do sleep 0.1; done";
-        vm.set_job(script, upload());
-        let agent = vm.start();
-        let part = until("a part", async || parts(&vm).first().cloned()).await;
-        assert!(vm.job_runs().await);
-        let said = fs::read(vm.dir().join("shared/out")).unwrap();
-        let told = gzip(&["-dc"], &vm.cloud.object("b", &part).unwrap().content);
-        assert!(!told.is_empty() && said.starts_with(&told));
+/// What the job says once it may, and until it may end.
+const WAITS: &str = "echo x >>/shared/starts; while [ ! -e /shared/on ]; do sleep 0.1; done; \
+    head -c 30000000 /dev/urandom | base64 | tee /shared/out; while [ ! -e /shared/go ]; do sleep 0.1; done";
 
-        let mut said = said;
-        for number in 100..170 {
-            let line = format!("part {number}\n");
-            let (parts, _) = part.split_once("000001").unwrap();
-            let name = format!("{parts}{number:06}-{}", line.len());
-            vm.cloud.put_object("b", &name, gzip(&["-c"], line.as_bytes()));
-            said.extend(line.into_bytes());
-        }
+/// A job that has run for hours, with no agent just now: `count` parts were sent, which are given to `put`. Returns what they say.
+pub(crate) async fn with_parts(vm: &Vm, count: u32, mut put: impl FnMut(&str, Vec<u8>)) -> Vec<u8> {
+    vm.set_job(WAITS, upload());
+    let mut agent = vm.start();
+    vm.until_running().await;
+    agent.signal(Signal::HUP);
+    assert_eq!(agent.wait().await, 0);
+    let claim = vm.journal()["claim"].as_str().unwrap()[..12].to_owned();
+    let mut said = Vec::new();
+    for number in 1..=count {
+        let line = format!("part {number}\n");
+        let name = format!("logs/{}/1/parts/{claim}-stdout-part-{number:06}-{}", vm.id(), line.len());
+        put(&name, gzip(&["-c"], line.as_bytes()));
+        said.extend(line.into_bytes());
+    }
+    let file = vm.state_dir().join("logs.json");
+    let mut checkpoint: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    checkpoint["parts"] = json!({"ended": count, "bytes": [said.len(), 0]});
+    checkpoint["summary"]["channels"][0]["bytes"] = said.len().into();
+    fs::write(file, checkpoint.to_string()).unwrap();
+    fs::write(vm.dir().join("shared/on"), "").unwrap();
+    said
+}
+
+/// What a VM that vanishes had said is there; and while the job runs, of many parts few are made.
+#[tokio::test]
+async fn parts_are_there_while_the_job_runs_and_few_are_made_of_many() {
+    for vm in Vm::of_each_kind().await {
         vm.cloud.set_page_size(50);
+        let before = with_parts(&vm, 200, |name, part| vm.cloud.put_object("b", name, part)).await;
+        let agent = vm.start();
+        let few = until_within(Duration::from_mins(1), "few parts", async || {
+            let parts = parts(&vm);
+            let bytes = |name: &String| name.rsplit('-').next()?.parse::<u64>().ok();
+            let all: u64 = parts.iter().filter_map(bytes).sum();
+            let made = parts.iter().filter(|name| name.contains("-parts-1-")).count();
+            // Of 200 there are six that were made, eight others, and what the job says now.
+            (made == 6 && parts.len() < 6 + 8 + 6 && all > 30_000_000).then_some(parts)
+        })
+        .await;
+        assert!(vm.job_runs().await);
+        let mut few: Vec<_> = few.iter().map(|name| (name.rsplit_once("-stdout-").unwrap().1, name)).collect();
+        // By their first numbers.
+        few.sort_by_key(|(name, _)| name.split('-').nth(if name.starts_with("parts") { 2 } else { 1 }));
+        let told = few.iter().flat_map(|(_, name)| vm.cloud.object("b", name).unwrap().content.to_vec());
+        let told = gzip(&["-dc"], &told.collect::<Vec<u8>>());
+        let said = [before.clone(), fs::read(vm.dir().join("shared/out")).unwrap()].concat();
+        assert!(said.starts_with(&told), "{few:?}");
+
         fs::write(vm.dir().join("shared/go"), "").unwrap();
         expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}]}));
+        let said = [before, fs::read(vm.dir().join("shared/out")).unwrap()].concat();
         assert!(shown(&vm, &format!("logs/{}/1/stdout.log", vm.id())) == said);
         assert_eq!(parts(&vm), [""; 0]);
+    }
+}
+
+/// Whatever is broken off while objects are put together, or removed, none is there twice in the end, or not at all.
+#[tokio::test]
+async fn what_was_put_together_and_broken_off_is_put_together_once() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    // The first answer is lost; and of what is needless some is removed.
+    vm.cloud.script_storage("/compose", "reset-after".parse().unwrap());
+    vm.cloud.script_storage("DELETE /storage", "pass*5,hang*100".parse().unwrap());
+    let before = with_parts(&vm, 70, |name, part| vm.cloud.put_object("b", name, part)).await;
+    let mut agent = vm.start();
+    until_within(Duration::from_mins(1), "a removal that hangs", async || {
+        let requests = vm.cloud.storage_requests();
+        (requests.iter().filter(|request| request.method == "DELETE").count() > 5).then_some(())
+    })
+    .await;
+    agent.kill9().await;
+    // The next one dies with one object made of all.
+    vm.cloud.clear_scripts();
+    let mut agent = vm.start();
+    vm.cloud.script_callback("hang*100".parse().unwrap());
+    fs::write(vm.dir().join("shared/go"), "").unwrap();
+    until("a callback", async || vm.cloud.callback_requests().first().cloned()).await;
+    agent.kill9().await;
+    assert!(!parts(&vm).is_empty(), "they stay until the report is out");
+    vm.cloud.clear_scripts();
+    let report = vm.run().await;
+    expect(&report, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "files": 1, "error": null}]}));
+    let said = [before, fs::read(vm.dir().join("shared/out")).unwrap()].concat();
+    assert!(shown(&vm, &format!("logs/{}/1/stdout.log", vm.id())) == said);
+    assert_eq!(parts(&vm), [""; 0]);
+}
+
+/// The report is on its way before anything is removed, and a bucket that keeps what it has changes nothing about it.
+#[tokio::test]
+async fn the_report_does_not_wait_for_parts_to_be_removed() {
+    for is_kept in [false, true] {
+        let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+        if is_kept {
+            vm.cloud.script_storage("DELETE /storage", "403*1000".parse().unwrap());
+        }
+        vm.set_job("seq 1000; echo err >&2", upload());
+        let report = vm.run().await;
+        let uri = format!("gs://b/logs/{}/1/", vm.id());
+        expect(
+            &report,
+            &json!({"cause": "NONE", "logs": {"uri": uri}, "uploads": [
+                {"from": "stdout", "files": 1, "error": null}, {"from": "stderr", "files": 1, "error": null},
+            ]}),
+        );
+        assert!(!report["evidence"].to_string().contains("not whole"), "{report:#}");
+        let told_at = vm.cloud.accepted()[0].at;
+        let requests = vm.cloud.storage_requests();
+        let mut removals = requests.iter().filter(|request| request.method == "DELETE").peekable();
+        assert!(removals.peek().is_some() && removals.all(|removal| removal.at > told_at));
+        assert_eq!(parts(&vm).is_empty(), !is_kept);
+        assert_eq!(vm.logs().contains("no longer needed"), is_kept);
     }
 }
 
@@ -140,7 +230,7 @@ async fn a_preempted_job_s_report_does_not_wait_for_its_log() {
     let taken = notice.elapsed();
     expect(
         &report,
-        &json!({"cause": "PREEMPTED", "uploads": [{"from": "stdout", "files": 0, "error": "~time ran out"}],
+        &json!({"cause": "PREEMPTED", "uploads": [{"from": "stdout", "files": 0, "error": format!("~time ran out before it was all there; parts that went up before are below gs://b/logs/{}/1/parts/", vm.id())}],
                 "logs": {"stdout_lines": 100_000, "tail": "~\n100000\n"}}),
     );
     assert!(taken < Duration::from_secs(27), "{taken:?}");
@@ -156,7 +246,9 @@ async fn the_log_of_a_quiet_job_is_a_minute_behind_at_most() {
     vm.until_started().await;
     let part = until_within(MINUTE, "a part", async || parts(&vm).first().cloned()).await;
     let told = gzip(&["-dc"], &vm.cloud.object("b", &part).unwrap().content);
-    assert!(told.starts_with(b"first\nmore\nmore\n"), "{}", String::from_utf8_lossy(&told));
+    assert!(told.starts_with(b"first\n"), "{}", String::from_utf8_lossy(&told));
+    let later = async || (parts(&vm).len() > 1).then_some(());
+    until_within(MINUTE, "another part", later).await;
     fs::write(vm.dir().join("shared/go"), "").unwrap();
     expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}]}));
 }
@@ -194,7 +286,10 @@ async fn of_what_waits_for_a_bucket_no_more_than_its_bound_is_kept_and_the_rest_
     let script = "echo x >>/shared/starts; head -c 320000000 /dev/urandom | base64; echo said >>/shared/said; \
                   while [ ! -e /shared/go ]; do sleep 0.1; done; echo last words";
     vm.set_job(script, upload());
-    let agent = vm.start();
+    let mut command = vm.command();
+    // The fake takes its time with so much.
+    command.args(["--storage-patience", "60s"]);
+    let agent = vm.spawn(command);
     let (mut most, mut seen) = (0, 0);
     until_within(Duration::from_mins(3), "all of the log", async || {
         let files = files(&vm.state_dir().join("spool-1"));

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::Stdio;
 
 use e2e::{Vm, expect, skip, until};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::inputs::content;
-use crate::log_upload::gzip;
+use crate::log_upload::{gzip, with_parts};
 
 /// A running server with the content of `dir`, a directory for each bucket; `None`, and the test is skipped, where it is not there.
 async fn start(dir: &Path) -> Option<(Child, String)> {
@@ -103,4 +104,50 @@ async fn what_goes_up_comes_down_again() {
         let log = second.dir().join("shared/logs").join(vm.id()).join("1/stdout.log");
         assert_eq!(gzip(&["-dc"], &fs::read(log).unwrap()), b"said\n");
     }
+}
+
+/// The body of the answer to a request for `path`.
+async fn get(url: &str, path: &str) -> Vec<u8> {
+    let host = url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(host).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept-Encoding: gzip\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.unwrap();
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&answer[..head]));
+    answer.split_off(head + 4)
+}
+
+/// More parts than one call composes, some put together while the job runs: one object that a browser shows as text.
+#[tokio::test]
+async fn a_long_log_s_parts_become_one_text() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    let data = vm.dir().join("data");
+    let before = with_parts(&vm, 100, |name, part| {
+        let file = data.join("b").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, part).unwrap();
+    })
+    .await;
+    let Some((_server, url)) = start(&data).await else { return };
+    let mut command = vm.command();
+    command.args(["--storage-endpoint", &url]);
+    let agent = vm.spawn(command);
+    let listed = async || {
+        let list: Value = serde_json::from_slice(&get(&url, "/storage/v1/b/b/o?prefix=logs/").await).unwrap();
+        let names = list["items"].as_array().into_iter().flatten();
+        names.map(|object| object["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("few parts", async || (listed().await.len() < 20).then_some(())).await;
+    fs::write(vm.dir().join("shared/go"), "").unwrap();
+    expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"files": 1, "error": null}]}));
+
+    let name = format!("logs/{}/1/stdout.log", vm.id());
+    assert_eq!(listed().await, std::slice::from_ref(&name), "no part stays");
+    let path = format!("/storage/v1/b/b/o/{}", name.replace('/', "%2F"));
+    let object: Value = serde_json::from_slice(&get(&url, &path).await).unwrap();
+    expect(&object, &json!({"contentType": "text/plain; charset=utf-8", "contentEncoding": "gzip"}));
+    let said = [before, fs::read(vm.dir().join("shared/out")).unwrap()].concat();
+    assert!(gzip(&["-dc"], &get(&url, &format!("{path}?alt=media")).await) == said);
 }

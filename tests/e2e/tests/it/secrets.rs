@@ -179,7 +179,9 @@ async fn a_restarted_agent_that_gets_no_secrets_withholds_the_log() {
     for vm in Vm::of_each_kind().await {
         let vm = with_secrets(vm);
         let script = format!("echo x >>/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; {TELLS} exit 4");
-        vm.set_job(&script, secret_env(&vm));
+        let mut changes = secret_env(&vm);
+        changes["logs"] = json!({"upload": "gs://b/logs/"});
+        vm.set_job(&script, changes);
         let mut agent = start(&vm);
         vm.until_running().await;
         agent.kill9().await;
@@ -192,6 +194,12 @@ async fn a_restarted_agent_that_gets_no_secrets_withholds_the_log() {
         );
         assert!(report["logs"]["stdout_lines"].as_u64() > Some(10), "{report:#}");
         assert!(report["evidence"].to_string().contains("withheld"), "{report:#}");
+        let upload = &report["uploads"][0];
+        assert!(upload["error"].as_str().is_some_and(|error| error.contains("withheld")), "{upload}");
+        assert!(
+            upload["bytes"].as_u64() < report["logs"]["stdout_bytes"].as_u64(),
+            "of what is withheld there are lines only"
+        );
         assert_hidden("the report", report.to_string().as_bytes());
         assert_hidden_everywhere(&vm);
     }

@@ -43,3 +43,25 @@ async fn bytes_read_and_written_are_the_kernel_s_count() {
         }
     }
 }
+
+/// A job that works for two seconds and holds 64 MiB: of neither is much more or less told.
+#[tokio::test]
+async fn processor_time_and_memory_are_what_the_job_took() {
+    for vm in Vm::of_each_kind().await {
+        let script = "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; \
+            until read -r _ _ _ _ _ _ _ _ _ _ _ _ _ user system rest </proc/$$/stat && [ $((user + system)) -ge 200 ]; do \
+              i=0; while [ $i -lt 10000 ]; do i=$((i + 1)); done; done";
+        let report = vm.run_job(script, json!({})).await;
+        expect(&report, &json!({"cause": "NONE"}));
+        let usage = &report["usage"];
+        println!("{:?}: {usage}", vm.kind());
+        let Some(cpu_s) = usage["cpu_s"].as_f64() else {
+            assert!(usage["peak_memory_bytes"].is_null(), "some is known: {usage}");
+            continue;
+        };
+        // The last look is not older than a tenth of the run; and what the shell's children took is in it.
+        let run_s = report["durations_s"]["run"].as_f64().unwrap();
+        assert!(cpu_s > 2.0 - 0.15 * run_s && cpu_s < 2.0 + run_s, "{usage} in {run_s} s");
+        assert!(usage["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes >= 60 << 20), "{usage}");
+    }
+}
