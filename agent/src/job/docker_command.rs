@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::container::PULLS;
 use super::docker_values::key_value;
 use super::error::{JobError, Problem, quote};
-use super::flags::{Fate, Given};
+use super::flags::{Fate, Given, Word};
 use super::types::{Container, Job, Parsed, Work};
 use super::{checks, docker_mounts, docker_values, doubts, flags, image_ref, text, units, words};
 
@@ -43,7 +43,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
         grace: None,
         ignored: Vec::new(),
     };
-    run.container.args = args.to_vec();
+    run.container.args = args.iter().map(ToString::to_string).collect();
     for given in &given {
         run.set(given).map_err(|problem| problem.at(ATTRIBUTE, given.shown()))?;
     }
@@ -57,7 +57,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     Ok(Parsed { job, ignored, doubts })
 }
 
-fn after_run(words: &[String]) -> Result<&[String], Problem> {
+fn after_run<'a>(words: &'a [Word<'a>]) -> Result<&'a [Word<'a>], Problem> {
     let begins_with =
         |start: &[&str]| words.len() >= start.len() && words.iter().zip(start).all(|(word, want)| word == want);
     if begins_with(&["docker", "run"]) {
@@ -65,7 +65,7 @@ fn after_run(words: &[String]) -> Result<&[String], Problem> {
     } else if begins_with(&["docker", "container", "run"]) {
         Ok(&words[3..])
     } else {
-        let start = words.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let start = words.iter().take(3).map(|word| &**word).collect::<Vec<_>>().join(" ");
         Err(Problem::new(format!("expected a line that begins with docker run, found {}", quote(&start)))
             .fix(format!("write for example {EXAMPLE}")))
     }

@@ -4,8 +4,13 @@
 //! Spellings are those of Docker's own command line: `-eA=1`, `-e A=1`, `--env=A=1`, `-it`, `--rm=false`.
 //! <https://docs.docker.com/reference/cli/docker/container/run/>
 
+use std::borrow::Cow;
+
 use super::docker_command::ATTRIBUTE;
 use super::error::{JobError, Problem, did_you_mean, quote};
+
+/// Of the command line.
+pub(super) type Word<'a> = Cow<'a, str>;
 
 /// One flag that Docker knows.
 #[derive(Debug, Clone, Copy)]
@@ -185,7 +190,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Splits the words after `docker run` into flags and what follows them.
-pub(super) fn split(words: &[String]) -> Result<(Vec<Given<'_>>, &[String]), JobError> {
+pub(super) fn split<'a>(words: &'a [Word<'a>]) -> Result<(Vec<Given<'a>>, &'a [Word<'a>]), JobError> {
     let mut given = Vec::new();
     let mut rest = words;
     while let Some((word, after)) = rest.split_first() {
@@ -204,7 +209,7 @@ pub(super) fn split(words: &[String]) -> Result<(Vec<Given<'_>>, &[String]), Job
 }
 
 /// `--env=A=1`, or `--env` with its value in the next word.
-fn long_flag<'a>(word: &'a str, after: &'a [String], given: &mut Vec<Given<'a>>) -> Result<&'a [String], JobError> {
+fn long_flag<'a>(word: &'a str, after: &'a [Word<'a>], given: &mut Vec<Given<'a>>) -> Result<&'a [Word<'a>], JobError> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (word, None),
@@ -217,7 +222,11 @@ fn long_flag<'a>(word: &'a str, after: &'a [String], given: &mut Vec<Given<'a>>)
 }
 
 /// `-it`, `-eA=1`, `-e=A=1`, `-e` with its value in the next word; the last of several may have a value.
-fn short_flags<'a>(word: &'a str, after: &'a [String], given: &mut Vec<Given<'a>>) -> Result<&'a [String], JobError> {
+fn short_flags<'a>(
+    word: &'a str,
+    after: &'a [Word<'a>],
+    given: &mut Vec<Given<'a>>,
+) -> Result<&'a [Word<'a>], JobError> {
     let mut rest = &word[1..];
     while let Some(letter) = rest.chars().next() {
         let (short, tail) = rest.split_at(letter.len_utf8());
@@ -248,9 +257,9 @@ fn take<'a>(
     flag: &'static Flag,
     is_long: bool,
     value: Option<&'a str>,
-    after: &'a [String],
+    after: &'a [Word<'a>],
     given: &mut Vec<Given<'a>>,
-) -> Result<&'a [String], JobError> {
+) -> Result<&'a [Word<'a>], JobError> {
     if let Fate::Refused(advice) = flag.fate {
         return Err(Problem::new("this flag has no counterpart in a job")
             .fix(advice)
@@ -259,7 +268,7 @@ fn take<'a>(
     let (value, after) = match (value, flag.takes_value) {
         (Some(value), true) => (value, after),
         (None, true) => match after.split_first() {
-            Some((value, after)) => (value.as_str(), after),
+            Some((value, after)) => (&**value, after),
             None => return Err(Problem::new("the flag has no value").at(ATTRIBUTE, shown(flag, is_long))),
         },
         (value, false) => {

@@ -3,7 +3,7 @@
 //! In: text. Out: a [`Json`], whose strings are slices of the text wherever nothing is escaped in them: the largest jobs are
 //! tens of thousands of strings. `serde_json` alone would let the last of two equal keys win in silence.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{borrow::Cow, fmt};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -11,7 +11,7 @@ use serde_json::Number;
 
 use super::error::{Problem, quote};
 
-/// From here on an object's keys are looked up, and not gone through.
+/// Of more, an object's keys are held against each other when all are there.
 const MANY_KEYS: usize = 16;
 
 #[derive(Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub(super) enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// In the order of the text.
+/// In the order of the text; one with many keys in theirs.
 pub(super) type Object<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
 pub(super) fn parse(text: &str) -> Result<Json<'_>, Problem> {
@@ -90,20 +90,18 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
         let mut object = Object::new();
-        let mut many = HashSet::new();
+        let twice = |key: &str| A::Error::custom(format_args!("the key {} is given twice", quote(key)));
         while let Some(Key(key)) = entries.next_key()? {
-            if object.len() == MANY_KEYS {
-                many.extend(object.iter().map(|(known, _)| known.clone()));
-            }
-            let is_new = if object.len() < MANY_KEYS {
-                object.iter().all(|(known, _)| *known != key)
-            } else {
-                many.insert(key.clone())
-            };
-            if !is_new {
-                return Err(A::Error::custom(format_args!("the key {} is given twice", quote(&key))));
+            if object.len() < MANY_KEYS && object.iter().any(|(known, _)| *known == key) {
+                return Err(twice(&key));
             }
             object.push((key, entries.next_value()?));
+        }
+        if object.len() > MANY_KEYS {
+            object.sort_by(|(key, _), (other, _)| key.cmp(other));
+            if let Some([(key, _), _]) = object.array_windows().find(|[(key, _), (next, _)]| key == next) {
+                return Err(twice(key));
+            }
         }
         Ok(Json::Object(object))
     }

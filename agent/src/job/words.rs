@@ -4,6 +4,8 @@
 //! something or run more than one command, an error that says so: in silence the job would be another one.
 //! <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html> (2.2 and 2.6)
 
+use std::borrow::Cow;
+
 use super::error::{Problem, quote};
 
 /// A text, and how far it has been read.
@@ -35,17 +37,18 @@ impl<'a> Chars<'a> {
 }
 
 #[derive(Default)]
-struct Word {
-    text: String,
+struct Word<'a> {
+    /// A slice of the line, unless it is put together of several: a long one has ten thousand words.
+    text: Cow<'a, str>,
     /// Whether a shell would have looked for files with such names.
     pattern: bool,
 }
 
 /// `doubts` gets the patterns, which are passed on as they stand.
-pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>, Problem> {
+pub(super) fn split<'a>(text: &'a str, doubts: &mut Vec<String>) -> Result<Vec<Cow<'a, str>>, Problem> {
     let mut words = Vec::new();
     // `None` between words: an empty word is one that was written as ''.
-    let mut word: Option<Word> = None;
+    let mut word: Option<Word<'a>> = None;
     let mut chars = Chars { text, at: 0 };
     let mut is_over = false;
     while let Some((at, c)) = chars.next() {
@@ -62,10 +65,10 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
             '\\' => match chars.next() {
                 None | Some((_, '\n')) => {}
                 Some((_, '\r')) if chars.next_if(|c| c == '\n').is_some() => {}
-                Some((_, c)) => word.get_or_insert_default().text.push(c),
+                Some((_, c)) => word.get_or_insert_default().text.to_mut().push(c),
             },
             '\'' => single_quoted(text, at, &mut chars, &mut word.get_or_insert_default().text)?,
-            '"' => double_quoted(text, at, &mut chars, &mut word.get_or_insert_default().text)?,
+            '"' => double_quoted(text, at, &mut chars, word.get_or_insert_default().text.to_mut())?,
             '$' | '`' if expands(text, at, false) => return Err(expansion(text, at)),
             '~' if word.is_none() => return Err(expansion(text, at)),
             '|' | ';' | '&' | '<' | '>' | '(' | ')' => {
@@ -76,7 +79,7 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
                 let word = word.get_or_insert_default();
                 word.pattern |= matches!(c, '*' | '?');
                 chars.until(is_special);
-                word.text.push_str(&text[at..chars.at]);
+                word.text += &text[at..chars.at];
             }
         }
     }
@@ -84,8 +87,8 @@ pub(super) fn split(text: &str, doubts: &mut Vec<String>) -> Result<Vec<String>,
     Ok(words)
 }
 
-impl Word {
-    fn end(self, doubts: &mut Vec<String>) -> String {
+impl<'a> Word<'a> {
+    fn end(self, doubts: &mut Vec<String>) -> Cow<'a, str> {
         if self.pattern {
             doubts.push(format!("{} is passed on as it stands: no shell expands it", quote(&self.text)));
         }
@@ -95,12 +98,37 @@ impl Word {
 
 /// Whether a character in the middle of a word may be more than itself.
 fn is_special(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || b"\\'\"$`|;&<>()*?".contains(&byte)
+    matches!(
+        byte,
+        b' ' | b'\t'
+            | b'\r'
+            | b'\n'
+            | b'\x0c'
+            | b'\\'
+            | b'\''
+            | b'"'
+            | b'$'
+            | b'`'
+            | b'|'
+            | b';'
+            | b'&'
+            | b'<'
+            | b'>'
+            | b'('
+            | b')'
+            | b'*'
+            | b'?'
+    )
 }
 
 /// Everything up to the next single quote stands for itself.
-fn single_quoted(text: &str, opened_at: usize, chars: &mut Chars, word: &mut String) -> Result<(), Problem> {
-    word.push_str(chars.until(|byte| byte == b'\''));
+fn single_quoted<'a>(
+    text: &'a str,
+    opened_at: usize,
+    chars: &mut Chars<'a>,
+    word: &mut Cow<'a, str>,
+) -> Result<(), Problem> {
+    *word += chars.until(|byte| byte == b'\'');
     chars.next().map(drop).ok_or_else(|| unclosed(text, opened_at))
 }
 
@@ -180,7 +208,7 @@ mod tests {
         for (text, words) in cases {
             assert_eq!(
                 split(text, &mut Vec::new()).as_deref(),
-                Ok(&words.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+                Ok(&words.iter().map(|word| Cow::Borrowed(*word)).collect::<Vec<_>>()[..]),
                 "{text}"
             );
         }

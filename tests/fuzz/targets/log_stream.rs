@@ -61,7 +61,7 @@ async fn with_a_crash(frames: &[Frame], at: usize, budget: usize) -> LogSummary 
     }
     let checkpoint = serde_json::to_string(&logs.checkpoint()).expect("a checkpoint can be written");
     let mut logs = Logs::resume(serde_json::from_str(&checkpoint).expect("and read"), budget, false, None, None);
-    logs.read_replay(output(&halved(frames)));
+    logs.read_replay(output(&halved(frames)), false);
     logs.drain(PATIENCE, pending()).await;
     logs.finish()
 }
