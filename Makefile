@@ -73,7 +73,7 @@ test-packaging: ## packages, images, releases: on Debian machines, with the tool
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker release packaging
 	@$(MAKE) --no-print-directory build dist BUCKET=$(TEST_BUCKET)
 	packaging/release/cargo.sh aarch64-unknown-linux-musl test --lib -p vmjob-agent -p vmjob-logs -- $(NOT_EMULATED)
-	VMJOB_DOCKER=$(TEST_DOCKER) BUCKET=$(TEST_BUCKET) tests/with-docker $(CARGO) test --locked -p packaging
+	VMJOB_TESTS_STRICT=1 VMJOB_DOCKER=$(TEST_DOCKER) BUCKET=$(TEST_BUCKET) tests/with-docker $(CARGO) test --locked -p packaging
 
 bench: ## measure the agent against real Docker (BENCH_MIB=1024: logs at full size, BENCH_MIB_LARGE=10240: memory at that; ONLY=steady MINUTES=20: memory in a steady flood)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
