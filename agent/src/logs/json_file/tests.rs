@@ -1,0 +1,210 @@
+use std::{fs, io::Write};
+
+use super::*;
+
+/// A log directory as the engine keeps it.
+struct Engine {
+    dir: PathBuf,
+    file: File,
+    lines: u32,
+}
+
+impl Engine {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("vmjob-json-file-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = File::create(dir.join("x-json.log")).unwrap();
+        Self { dir, file, lines: 0 }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("x-json.log")
+    }
+
+    fn write(&mut self, count: u32) {
+        for _ in 0..count {
+            self.lines += 1;
+            writeln!(
+                self.file,
+                r#"{{"log":"line {0}\n","stream":"stdout","time":"2026-11-24T04:23:55.{0:09}Z"}}"#,
+                self.lines
+            )
+            .unwrap();
+        }
+    }
+
+    /// As with one file: empties it, or removes it and makes another.
+    fn begin_anew(&mut self, empties: bool) {
+        if !empties {
+            fs::remove_file(self.path()).unwrap();
+        }
+        self.file = File::create(self.path()).unwrap();
+    }
+
+    /// Moves every file on by one and forgets those from `max_files` on.
+    fn rotate(&mut self, max_files: u32) {
+        for index in (0..max_files).rev() {
+            let _ = fs::rename(rotated(&self.path(), index), rotated(&self.path(), index + 1));
+        }
+        let _ = fs::remove_file(rotated(&self.path(), max_files));
+        self.file = File::create(self.path()).unwrap();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+async fn read_all(log: &mut JsonFile) -> String {
+    let mut text = Vec::new();
+    while log.more(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap() {}
+    String::from_utf8(text).unwrap()
+}
+
+fn lines(numbers: std::ops::RangeInclusive<u32>) -> String {
+    numbers.fold(String::new(), |lines, number| format!("{lines}line {number}\n"))
+}
+
+#[tokio::test]
+async fn rotation_loses_nothing_and_repeats_nothing() {
+    let mut engine = Engine::new("rotation");
+    engine.write(3);
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    assert_eq!(read_all(&mut log).await, lines(1..=3));
+    engine.write(2);
+    engine.rotate(5);
+    engine.write(2);
+    engine.rotate(5);
+    engine.write(1);
+    assert_eq!(read_all(&mut log).await, lines(4..=8));
+    assert_eq!(log.lost_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_it_was_even_in_a_rotated_file() {
+    let mut engine = Engine::new("restart");
+    engine.write(3);
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    read_all(&mut log).await;
+    let place = log.place();
+    drop(log);
+    engine.write(1);
+    engine.rotate(5);
+    engine.write(1);
+    let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+    assert_eq!(read_all(&mut log).await, lines(4..=5));
+    assert_eq!(log.lost_bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_was_rotated_away_unread_is_a_gap() {
+    let mut engine = Engine::new("gap");
+    engine.write(1);
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    read_all(&mut log).await;
+    let place = log.place();
+    drop(log);
+    for _ in 0..4 {
+        engine.write(1);
+        engine.rotate(2);
+    }
+    let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+    assert_eq!(read_all(&mut log).await, lines(5..=5));
+    assert!(log.lost_bytes() > 0);
+}
+
+#[tokio::test]
+async fn what_was_rotated_away_under_the_reader_is_counted() {
+    let mut engine = Engine::new("fast");
+    engine.write(10);
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    read_all(&mut log).await;
+    for _ in 0..5 {
+        engine.rotate(2);
+        engine.write(10);
+    }
+    // Of the five files two are left.
+    assert_eq!(read_all(&mut log).await, lines(41..=60));
+    let lost = lines(11..=40).len() as u64;
+    assert!(log.lost_bytes().abs_diff(lost) < lost / 10, "{} of {lost}", log.lost_bytes());
+}
+
+#[tokio::test]
+async fn where_one_file_is_kept_what_went_unread_is_counted() {
+    // Emptied, or removed, as Docker has done it from 23 on.
+    for empties in [true, false] {
+        let mut engine = Engine::new("one");
+        engine.write(3);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        assert_eq!(read_all(&mut log).await, lines(1..=3));
+        engine.write(10);
+        for _ in 0..3 {
+            engine.begin_anew(empties);
+            // More than was read of the first, so its length tells nothing.
+            engine.write(10);
+        }
+        // What was removed is still there for who has it open.
+        let read = if empties { lines(34..=43) } else { lines(4..=13) + &lines(34..=43) };
+        assert_eq!(read_all(&mut log).await, read);
+        let lost = if empties { 1..=lines(4..=33).len() } else { lines(21..=33).len()..=lines(4..=33).len() };
+        assert!(lost.contains(&usize::try_from(log.lost_bytes()).unwrap()), "{} of {lost:?}", log.lost_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_place_in_a_file_that_is_gone_is_not_taken_for_one_in_another() {
+    for (more, offset) in [(1, 1000), (10, 1), (10, 1000)] {
+        let mut engine = Engine::new("place");
+        engine.write(3);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        read_all(&mut log).await;
+        let place = log.place();
+        drop(log);
+        engine.begin_anew(true);
+        engine.write(more);
+        // An inode that was used again, and a file system that keeps no time of birth.
+        let old = serde_json::to_value(place).unwrap();
+        let mut old: Place = serde_json::from_value(serde_json::json!({
+            "file": {"inode": old["file"]["inode"], "born": null}, "offset": old["offset"], "mark": old["mark"],
+        }))
+        .unwrap();
+        if offset > 1 {
+            // What an older agent wrote.
+            (old.offset, old.mark) = (offset, None);
+        }
+        for place in [place, old] {
+            let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+            assert_eq!(read_all(&mut log).await, lines(4..=3 + more), "{place:?}");
+            assert!(log.lost_bytes() > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_is_woken_by_a_rotation() {
+    let mut engine = Engine::new("woken");
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    for number in 0..5 {
+        log.resume_at = Instant::now() + Duration::from_hours(1);
+        engine.write(1);
+        engine.rotate(2);
+        let mut text = Vec::new();
+        log.next(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), lines(number + 1..=number + 1));
+    }
+    assert_eq!(log.lost_bytes(), 0);
+}
+
+#[tokio::test]
+async fn an_entry_is_taken_when_it_is_whole() {
+    let mut engine = Engine::new("whole");
+    write!(engine.file, r#"{{"log":"half"#).unwrap();
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    let start = log.place();
+    assert_eq!(read_all(&mut log).await, "");
+    assert_eq!(log.place(), start, "a restart would read the half again");
+    writeln!(engine.file, r#" done","stream":"stderr"}}"#).unwrap();
+    assert_eq!(read_all(&mut log).await, "half done");
+}
