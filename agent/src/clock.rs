@@ -5,6 +5,9 @@ use std::{fs, io, time::Duration};
 
 use jiff::Timestamp;
 
+/// What times since boot are whole multiples of, rounded down.
+pub const TICK: Duration = Duration::from_millis(10);
+
 /// The wall clock as RFC 3339 in UTC with milliseconds, the form of every time in the report.
 pub fn now() -> String {
     rfc3339(Timestamp::now())
@@ -26,7 +29,7 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// When process `pid` was started, as time since boot, to a hundredth of a second; `None` if there is none. The 22nd field of
+/// When process `pid` was started, as time since boot, in [`TICK`]s; `None` if there is none. The 22nd field of
 /// `/proc/PID/stat`, in ticks that are a hundredth of a second for programs on every machine (`proc(5)`, `USER_HZ`).
 pub fn process_start(pid: i64) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -36,7 +39,7 @@ pub fn process_start(pid: i64) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// Time since boot, suspend included, to a hundredth of a second (`/proc/uptime`, `proc(5)`).
+/// Time since boot, suspend included, in [`TICK`]s (`/proc/uptime`, `proc(5)`).
 pub fn since_boot() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/uptime")?;
     let seconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
@@ -56,8 +59,7 @@ mod tests {
         let start = process_start(child.id().into()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let tick = Duration::from_millis(10);
-        assert!(before <= start + tick && start <= since_boot().unwrap() + tick, "{before:?} {start:?}");
+        assert!(before <= start + TICK && start <= since_boot().unwrap() + TICK, "{before:?} {start:?}");
         assert_eq!(process_start(child.id().into()), None);
     }
 }

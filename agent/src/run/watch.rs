@@ -286,10 +286,10 @@ impl Run<'_> {
         }
     }
 
-    /// When the job started, by the clock that timers run on.
+    /// When the job started, by the clock that timers run on, and not earlier: its timeout would be too early.
     fn job_started(&self) -> Instant {
         let now = Instant::now();
-        now.checked_sub(self.running_for().unwrap_or_default()).unwrap_or(now)
+        now.checked_sub(self.running_for().unwrap_or_default()).unwrap_or(now) + clock::TICK
     }
 
     fn running_for(&self) -> Option<Duration> {
