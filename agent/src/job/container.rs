@@ -56,7 +56,7 @@ pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
     fields.set(&mut c.mounts, "mounts", mounts)?;
     fields.set(&mut c.devices, "devices", |f| {
         let items = f.items(r#"a list of devices such as ["/dev/fuse"]"#)?;
-        items.iter().map(|item| item.checked(checks::device)).collect()
+        items.map(|item| item.checked(checks::device)).collect()
     })?;
     c.gpus = fields.read("gpus", gpus)?;
     c.cpus = fields.read("cpus", |f| checks::cpus(f.number()?).map_err(|problem| f.error(problem)))?;
@@ -72,12 +72,12 @@ pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
     fields.set(&mut c.cap_drop, "cap_drop", Field::names)?;
     fields.set(&mut c.security_opt, "security_opt", |f| {
         let items = f.items(r#"a list such as ["no-new-privileges"]"#)?;
-        items.iter().map(|item| item.checked(checks::security_opt)).collect()
+        items.map(|item| item.checked(checks::security_opt)).collect()
     })?;
     fields.set(&mut c.labels, "labels", |f| f.string_map(key_not_empty))?;
     fields.set(&mut c.extra_hosts, "extra_hosts", |f| {
         let items = f.items(r#"a list of hosts such as ["db:10.0.0.7"]"#)?;
-        items.iter().map(|item| item.checked(checks::extra_host)).collect()
+        items.map(|item| item.checked(checks::extra_host)).collect()
     })?;
     fields.set(&mut c.pull, "pull", |f| f.choice(&PULLS))?;
     fields.set(&mut c.tty, "tty", Field::flag)?;
@@ -149,7 +149,7 @@ fn environment(fields: &Fields) -> Result<(Variables, Variables), JobError> {
 
 fn mounts(field: &Field) -> Result<Vec<Mount>, JobError> {
     let items = field.items(r#"a list such as [{"type": "bind", "source": "/mnt/disks/data", "target": "/data"}]"#)?;
-    items.iter().map(mount).collect()
+    items.map(|item| mount(&item)).collect()
 }
 
 fn mount(field: &Field) -> Result<Mount, JobError> {

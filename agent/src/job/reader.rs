@@ -169,21 +169,21 @@ impl<'a> Field<'a> {
     }
 
     /// The items of a list; `what` says what the list should have been.
-    pub(super) fn items(&self, what: &str) -> Result<Vec<Field<'a>>, JobError> {
+    pub(super) fn items(&self, what: &str) -> Result<impl Iterator<Item = Field<'a>> + use<'a>, JobError> {
         let Json::List(list) = self.value else { return Err(self.expected(what)) };
         let here = Rc::new(self.place.clone());
-        let item = |(index, value)| Field { place: Place::Item(here.clone(), index), value };
-        Ok(list.iter().enumerate().map(item).collect())
+        let item = move |(index, value)| Field { place: Place::Item(here.clone(), index), value };
+        Ok(list.iter().enumerate().map(item))
     }
 
     pub(super) fn strings(&self) -> Result<Vec<String>, JobError> {
-        self.items(r#"a list of strings such as ["train.py", "--epochs", "3"]"#)?.iter().map(Field::string).collect()
+        self.items(r#"a list of strings such as ["train.py", "--epochs", "3"]"#)?.map(|item| item.string()).collect()
     }
 
     /// A list of strings none of which is empty.
     pub(super) fn names(&self) -> Result<Vec<String>, JobError> {
         let items = self.items(r#"a list of strings such as ["a", "b"]"#)?;
-        items.iter().map(|item| item.checked(super::checks::non_empty)).collect()
+        items.map(|item| item.checked(super::checks::non_empty)).collect()
     }
 
     /// The entries of an object whose keys are the user's own; `what` says what it should have been.

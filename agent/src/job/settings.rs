@@ -40,7 +40,7 @@ pub(super) fn retry(field: &Field) -> Result<Retry, JobError> {
         on: fields
             .read("on", |f| {
                 let items = f.items(r#"a list of causes such as ["VM_REBOOTED", "EXIT_CODE:75"]"#)?;
-                items.iter().map(|item| item.checked(retry_on)).collect()
+                items.map(|item| item.checked(retry_on)).collect()
             })?
             .unwrap_or_default(),
     })

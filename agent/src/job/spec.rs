@@ -63,11 +63,11 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.retry, "retry", settings::retry)?;
     fields.set(&mut job.inputs, "inputs", |f| {
         let items = f.items(r#"a list such as [{"from": "gs://bucket/in.csv", "to": "/data/in.csv"}]"#)?;
-        items.iter().map(settings::input).collect()
+        items.map(|item| settings::input(&item)).collect()
     })?;
     fields.set(&mut job.outputs, "outputs", |f| {
         let items = f.items(r#"a list such as [{"from": "/data/out", "to": "gs://bucket/out/"}]"#)?;
-        items.iter().map(settings::output).collect()
+        items.map(|item| settings::output(&item)).collect()
     })?;
     fields.set(&mut job.logs, "logs", settings::logs)?;
     fields.set(&mut job.callback, "callback", settings::callback)?;
