@@ -30,3 +30,4 @@ pub mod shim;
 pub mod status;
 pub mod stop;
 pub mod storage;
+pub mod threads;

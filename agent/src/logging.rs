@@ -6,13 +6,12 @@ use std::{
         Mutex,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread,
     time::Duration,
 };
 
 use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::cli::LogFormat;
+use crate::{cli::LogFormat, threads};
 
 /// Starts logging what `filter` lets pass.
 pub fn init(format: LogFormat, filter: Targets) {
@@ -43,7 +42,7 @@ impl Queue {
     fn start() -> Self {
         let (lines, queue) = sync_channel::<Vec<u8>>(MAX_QUEUED_LINES);
         let (done, written) = sync_channel(2 * MAX_QUEUED_LINES);
-        thread::spawn(move || {
+        threads::spawn(move || {
             for line in queue {
                 let _ = io::stderr().write_all(&line);
                 let _ = done.try_send(());

@@ -12,6 +12,7 @@ use vmjob_agent::{
     run::{Ended, RunError, run},
     shim,
     status::status,
+    threads::block_on,
 };
 
 fn main() -> ExitCode {
@@ -47,8 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn run_job(config: &Config) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(RunError::from).and_then(|runtime| runtime.block_on(run(config))) {
+    match block_on(run(config)).map_err(RunError::from).flatten() {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Undelivered) => ExitCode::from(75),
         Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), 69),

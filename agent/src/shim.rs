@@ -19,7 +19,6 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -38,7 +37,7 @@ pub use self::{
     exec::exec,
     files::{Ended, Files, ProcessSpec, ProcessState},
 };
-use crate::clock;
+use crate::{clock, threads};
 
 /// The number of the user that `text` names, as `process.user` does, and the names of the groups that the job will be in.
 ///
@@ -118,7 +117,7 @@ pub fn run(dir: &Path) -> io::Result<()> {
 
     let pid = Pid::from_child(&child);
     take_signals(events.clone())?;
-    thread::spawn(move || events.send(Event::Exited(child.wait())));
+    threads::spawn(move || drop(events.send(Event::Exited(child.wait()))));
     let (status, finished_at) = follow(&coming, pid, &group)?;
 
     // What is left of the job, and of its session where there is no control group.
@@ -207,10 +206,10 @@ fn send(name: &str, pid: Pid, group: &Group) -> &'static str {
 
 /// Each client writes the name of a signal a line, or nothing, and waits for the end.
 fn take_commands(listener: UnixListener, events: Sender<Event>) {
-    thread::spawn(move || {
+    threads::spawn(move || {
         for client in listener.incoming().flatten() {
             let events = events.clone();
-            thread::spawn(move || {
+            threads::spawn(move || {
                 for line in BufReader::new(&client).lines().map_while(Result::ok) {
                     let Ok(answer_to) = client.try_clone() else { return };
                     if events.send(Event::Signal(line, answer_to)).is_err() {
@@ -229,6 +228,6 @@ fn take_signals(events: Sender<Event>) -> io::Result<()> {
     // Of a terminal that is closed: no reason to end.
     let (_, unheard) = UnixStream::pair()?;
     pipe::register(SIGHUP, unheard)?;
-    thread::spawn(move || while told.read_exact(&mut [0]).is_ok() && events.send(Event::Told).is_ok() {});
+    threads::spawn(move || while told.read_exact(&mut [0]).is_ok() && events.send(Event::Told).is_ok() {});
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::{
     http::Http,
     job::{Container, Job, Work},
     metadata::{Metadata, MetadataError, Vm},
+    threads::block_on,
 };
 
 /// For each check: what is asked is near, or does not answer.
@@ -30,14 +31,10 @@ struct Diagnosis {
 
 /// Looks at everything, in a few seconds at the most, and changes nothing. Returns the table and the exit status.
 pub fn doctor(config: &Config) -> (String, u8) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return (format!("failed to begin: {error}"), 1),
-    };
-    let diagnosis = runtime.block_on(examine(config));
-    // A name that is still being looked up is not waited for.
-    runtime.shutdown_background();
-    (diagnosis.table(), diagnosis.exit_code())
+    match block_on(examine(config)) {
+        Ok(diagnosis) => (diagnosis.table(), diagnosis.exit_code()),
+        Err(error) => (format!("failed to begin: {error}"), 1),
+    }
 }
 
 async fn examine(config: &Config) -> Diagnosis {

@@ -10,7 +10,7 @@ use std::{
 
 use vmjob_logs::Stream;
 
-use crate::delivery::REPORT_MARK;
+use crate::{delivery::REPORT_MARK, threads};
 
 /// Lines are cut here; readers of 64 KiB lines (journald, script runners) never see more.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -53,7 +53,7 @@ impl Forward {
     pub(super) fn start() -> Self {
         let (lines, queue) = sync_channel::<Vec<u8>>(MAX_QUEUED_LINES);
         let (finished, done) = sync_channel(1);
-        thread::spawn(move || {
+        threads::spawn(move || {
             for line in queue {
                 let mut stdout = io::stdout().lock();
                 if stdout.write_all(&line).and_then(|()| stdout.flush()).is_err() {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::spool::{Kind, Name, files};
-use crate::crc::Crc32;
+use crate::{crc::Crc32, threads};
 
 /// Fast: it is to keep up with any job.
 const LEVEL: i32 = 1;
@@ -45,14 +45,15 @@ impl Packer {
         let is_over = Arc::new(AtomicBool::new(false));
         let is_last = Arc::clone(&is_over);
         let (end, ended) = oneshot::channel();
-        let thread = thread::spawn(move || {
+        let thread = threads::spawn(move || {
             loop {
                 let is_last = is_last.load(Ordering::Acquire);
                 if let Err(error) = pack_all(&dir, &checkpoint) {
                     warn!("part of the log cannot be compressed for the bucket yet: {error}");
                 }
                 if is_last {
-                    return end.send(());
+                    let _ = end.send(());
+                    return;
                 }
                 // Woken meanwhile, it does not wait.
                 thread::park();

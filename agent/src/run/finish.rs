@@ -3,7 +3,6 @@
 use std::{
     io::{Read, Write},
     path::Path,
-    thread,
     time::Duration,
 };
 
@@ -26,6 +25,7 @@ use crate::{
     outcome::{Cause, Fault, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
     storage::{Entry, Tree},
+    threads,
 };
 
 /// The largest result a job may leave, in bytes; and what it may take in the report, where numbers can be longer than they were written.
@@ -316,7 +316,7 @@ impl Run<'_> {
 async fn announce(report: &str) {
     let line = format!("{REPORT_MARK}{report}\n");
     let (done, written) = oneshot::channel();
-    thread::spawn(move || {
+    threads::spawn(move || {
         let mut stdout = std::io::stdout().lock();
         if let Err(error) = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
             warn!("failed to write the report to stdout: {error}");

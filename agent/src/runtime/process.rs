@@ -6,7 +6,6 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -27,6 +26,7 @@ use crate::{
     outcome::Exit,
     service,
     shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups},
+    threads,
 };
 
 /// Until a shim has begun its job, on slow disks at boot.
@@ -269,7 +269,7 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
     let mut child = command.spawn().map_err(|error| failed("start the job's shim", &error))?;
     if !spec.has_own_group {
         let (ended, end) = oneshot::channel();
-        thread::spawn(move || {
+        threads::spawn(move || {
             let _ = child.wait();
             // Whoever started it may have stopped waiting.
             let _ = ended.send(());

@@ -10,14 +10,13 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, SyncSender, sync_channel},
     },
-    thread,
     time::Duration,
 };
 
 use vmjob_logs::Stream;
 
 use super::Event;
-use crate::clock;
+use crate::{clock, threads};
 
 /// As the defaults of a container: 50 MB a file, and five of them.
 const MAX_FILE_BYTES: u64 = 50_000_000;
@@ -98,7 +97,7 @@ impl Log {
             pending.push((Stream::Stderr, read(Stream::Stderr, stderr, messages.clone())));
         }
         let streams = pending.len();
-        thread::spawn(move || log.keep(&waiting, streams, &events));
+        threads::spawn(move || log.keep(&waiting, streams, &events));
         Ok(Unfinished { pending, messages })
     }
 
@@ -174,7 +173,7 @@ fn char_boundary(bytes: &[u8], most: usize) -> usize {
 fn read(stream: Stream, mut source: impl Read + Send + 'static, messages: SyncSender<Message>) -> Pending {
     let rest = Pending::default();
     let pending = Arc::clone(&rest);
-    thread::spawn(move || {
+    threads::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let length = match source.read(&mut buffer) {
@@ -231,7 +230,7 @@ mod tests {
             texts
         };
         while kept() != ["last", "line\n", "x"] {
-            thread::yield_now();
+            std::thread::yield_now();
         }
         child.kill().unwrap();
         child.wait().unwrap();
