@@ -1,11 +1,12 @@
 //! An attached or replayed output stream, as pieces of the job's bytes.
 
-use std::{pin::Pin, time::Duration};
+use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use bollard::container::LogOutput;
 use futures_util::{Stream as FuturesStream, StreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::task::coop::has_budget_remaining;
 use tracing::warn;
 use vmjob_logs::{Stream, Take};
 
@@ -51,6 +52,8 @@ pub(super) struct Attached {
     has_times: bool,
     seen: Seen,
     times: Times,
+    /// When all that had come was taken.
+    idle_at: Option<i64>,
     /// Whether a piece of it has come.
     has_begun: bool,
     lost_bytes: u64,
@@ -65,15 +68,15 @@ impl Attached {
     /// The log from its beginning, or from where the engine has it; `seen_bytes` of it, at these `times`, have come before. With `has_times`
     /// each of its pieces is an entry of the log that begins with its time.
     pub(super) fn replay(output: OutputStream, has_times: bool, seen_bytes: [u64; 2], times: Times) -> Self {
-        Self { output, has_times, seen: Seen::Bytes(seen_bytes), times, has_begun: false, lost_bytes: 0 }
+        Self { output, has_times, seen: Seen::Bytes(seen_bytes), times, idle_at: None, has_begun: false, lost_bytes: 0 }
     }
 
-    /// When it came, up to now: without times of its own, what the engine gives a time from now on has not come yet.
+    /// When it came. Without times of its own, what was not taken was given a time after all had been taken that had come.
     pub(super) fn times(&self) -> Times {
         let Times { first, last, .. } = self.times;
-        match (last, now()) {
-            (Some(last), Some(now)) if !self.has_times => {
-                Times { first, last: Some(last.max(now)), is_unsure: now - last < nanoseconds(SILENCE) }
+        match (last, self.idle_at) {
+            (Some(last), Some(idle_at)) if !self.has_times => {
+                Times { first, last: Some(last.max(idle_at)), is_unsure: idle_at - last < nanoseconds(SILENCE) }
             }
             _ => self.times,
         }
@@ -87,7 +90,16 @@ impl Attached {
     /// Waits for one piece. An error is the end, with what is wrong if it was no proper one; a proper one says nothing about
     /// the job: a restart of the engine ends the stream too.
     pub(super) async fn next(&mut self, take: &mut Take<'_>) -> Result<(), Option<String>> {
-        let piece = match self.output.next().await {
+        let Self { output, idle_at, .. } = self;
+        let piece = poll_fn(|context| {
+            let piece = output.poll_next_unpin(context);
+            // A task that has done much is told to wait though there is more.
+            if piece.is_pending() && has_budget_remaining() {
+                *idle_at = now();
+            }
+            piece
+        });
+        let piece = match piece.await {
             Some(Ok(piece)) => piece,
             Some(Err(error)) => return Err(Some(format!("the log stream broke off: {}", chain(&error)))),
             None => {
@@ -145,9 +157,9 @@ impl Attached {
     }
 
     fn note(&mut self, at: Option<i64>) {
+        self.times.is_unsure = at.is_none();
         if let Some(at) = at.or_else(now) {
             self.times.note(at);
-            self.times.is_unsure = false;
         }
     }
 }

@@ -30,6 +30,7 @@ use super::{
     events::NO_DEADLINE,
     inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, NetworkAnswer},
     metadata_block::Blocked,
+    read_ahead::read_ahead,
 };
 use crate::{
     clock,
@@ -184,8 +185,12 @@ impl DockerEngine {
     /// The container's output from now on. To be called before the start: then nothing is missed.
     pub async fn attach(&self, container: &str) -> Result<OutputStream, EngineError> {
         let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
-        let attached = within("attach", CALL_DEADLINE, self.docker.attach_container(container, Some(options)));
-        Ok(attached.await?.output)
+        let (docker, container) = (self.docker.clone(), container.to_owned());
+        read_ahead(async move {
+            let attached = within("attach", CALL_DEADLINE, docker.attach_container(&container, Some(options)));
+            Ok(attached.await?.output)
+        })
+        .await
     }
 
     /// The container's output from its beginning, as far as the log driver has kept it; with `follow` also what is still to come,

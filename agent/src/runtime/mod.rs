@@ -11,6 +11,7 @@ mod inspect;
 mod metadata_block;
 mod process;
 mod pull;
+mod read_ahead;
 mod usage;
 
 pub use self::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Vm, expect};
+use e2e::{Fate, Gate, Vm, expect};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -246,6 +246,26 @@ async fn a_flood_is_counted() {
         let report = vm.run_job("yes 0123456789abcde | head -n 1000000", with_driver(driver)).await;
         expect(&report, &json!({"cause": "NONE", "logs": {"stdout_bytes": 16_000_000, "stdout_lines": 1_000_000}}));
     }
+}
+
+/// Unread, an attached job would stand still after a megabyte or two.
+#[tokio::test]
+async fn an_attached_job_writes_on_while_the_agent_waits_for_the_engine() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script = "trap 'yes 0123456789abcde | head -c 2400000; echo x >/shared/done; exit 7' TERM; \
+                  echo up >/shared/starts; while :; do sleep 0.1; done";
+    vm.set_job(script, json!({"grace": "50s", "container": {"log_driver": "local"}}));
+    let mut gate = Gate::open_but_for(vm.dir(), "/kill", Fate::HoldAfter);
+    let agent = vm.start_through(&gate);
+    vm.until_running().await;
+    vm.cloud.set_attribute("job-cancel", "true");
+    gate.stopped().await;
+    vm.until_shared("done").await;
+    assert!(!vm.logs().contains("lost the engine"), "the agent waits no more: {}", vm.logs());
+    drop(gate);
+    let _gate = Gate::open_to_all(vm.dir());
+    let logs = json!({"stdout_bytes": 2_400_000, "stdout_lines": 150_000});
+    expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": 7, "logs": logs}));
 }
 
 /// As a terminal would show it in the end, whatever the source: no colours, and of what was written over the last state.
