@@ -8,6 +8,7 @@ use super::error::{JobError, Problem};
 use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Container, Gpus, Mount, MountKind, Process, Pull, Ulimit};
+use super::variables::Variables;
 use super::{checks, image_ref};
 
 pub(super) const FIELDS: [&str; 29] = [
@@ -126,16 +127,14 @@ fn entrypoint(field: &Field) -> Result<Vec<String>, JobError> {
     Ok(words)
 }
 
-type Variables = BTreeMap<String, String>;
-
-fn environment(fields: &Fields) -> Result<(Variables, Variables), JobError> {
-    let env = fields.read("env", |f| f.string_map(checks::variable_name))?.unwrap_or_default();
+fn environment(fields: &Fields) -> Result<(Variables, BTreeMap<String, String>), JobError> {
+    let env: Variables = fields.read("env", |f| f.string_map(checks::variable_name))?.unwrap_or_default();
     let secret_env = fields
         .read("secret_env", |f| {
-            let mut secrets = f.string_map(checks::variable_name)?;
+            let mut secrets: BTreeMap<_, _> = f.string_map(checks::variable_name)?;
             for (name, secret) in &mut secrets {
                 *secret = checks::secret(secret).map_err(|problem| f.error(problem))?;
-                if env.contains_key(name) {
+                if env.contains(name) {
                     return Err(
                         f.error(Problem::new(format!("{name} is also in env")).fix("give it in one of the two"))
                     );

@@ -18,7 +18,7 @@ pub(super) fn of(job: &Job) -> Vec<String> {
         Work::Process(process) => (&process.env, &process.secret_env),
     };
     for name in OWN_VARIABLES {
-        if env.contains_key(name) || secret_env.contains_key(name) {
+        if env.contains(name) || secret_env.contains_key(name) {
             doubts.push(format!("the value given for {name} is not used: vmjob sets it itself"));
         }
     }

@@ -23,6 +23,7 @@ mod text;
 mod to_json;
 mod types;
 mod units;
+mod variables;
 mod words;
 
 #[cfg(test)]
@@ -38,3 +39,4 @@ pub use types::{
     Output, Parsed, Process, Pull, Retry, RetryOn, Ulimit, Work,
 };
 pub use units::parse_duration;
+pub use variables::Variables;

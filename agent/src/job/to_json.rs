@@ -2,7 +2,6 @@
 //!
 //! In: a [`Job`]. Out: JSON with every default spelled out, which [`super::parse_spec`] reads as the same job.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -94,8 +93,8 @@ fn container_json(container: &Container) -> Value {
         "log_driver": log_driver, "log_options": log_options,
     }));
     // Moved in: `json!` would copy what may be large.
-    object["env"] = strings(env);
-    object["secret_env"] = strings(secret_env);
+    object["env"] = strings(env.iter());
+    object["secret_env"] = strings(secret_env.iter());
     object["mounts"] = list(mounts, mount);
     object
 }
@@ -105,8 +104,8 @@ fn process_json(process: &Process) -> Value {
     let mut object = without_nulls(json!({
         "command": command, "workdir": workdir, "user": user,
     }));
-    object["env"] = strings(env);
-    object["secret_env"] = strings(secret_env);
+    object["env"] = strings(env.iter());
+    object["secret_env"] = strings(secret_env.iter());
     object
 }
 
@@ -148,8 +147,8 @@ fn list<T>(items: &[T], to_json: impl Fn(&T) -> Value) -> Value {
 }
 
 /// Made as a whole: entry by entry, many would take long.
-fn strings(map: &BTreeMap<String, String>) -> Value {
-    map.iter().map(|(key, value)| (key.clone(), value.as_str())).collect()
+fn strings<'a>(map: impl Iterator<Item = (&'a String, &'a String)>) -> Value {
+    map.map(|(key, value)| (key.clone(), value.as_str())).collect()
 }
 
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> Value {

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::variables::Variables;
+
 /// A job that was read, and what its author should know although it can run: whole sentences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
@@ -62,7 +64,7 @@ pub struct Container {
     /// `None` keeps the image's; `[""]` clears it, as `docker run --entrypoint ""` does.
     pub entrypoint: Option<Vec<String>>,
     pub args: Vec<String>,
-    pub env: BTreeMap<String, String>,
+    pub env: Variables,
     /// Variable name to `projects/P/secrets/S/versions/V`.
     pub secret_env: BTreeMap<String, String>,
     pub workdir: Option<String>,
@@ -102,7 +104,7 @@ pub struct Container {
 pub struct Process {
     /// Never empty.
     pub command: Vec<String>,
-    pub env: BTreeMap<String, String>,
+    pub env: Variables,
     pub secret_env: BTreeMap<String, String>,
     pub workdir: Option<String>,
     pub user: Option<String>,
@@ -298,7 +300,7 @@ impl Container {
             image: image.into(),
             entrypoint: None,
             args: Vec::new(),
-            env: BTreeMap::new(),
+            env: Variables::default(),
             secret_env: BTreeMap::new(),
             workdir: None,
             user: None,
