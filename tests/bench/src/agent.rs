@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fakecloud::{Config, FakeCloud, Recorded};
@@ -15,6 +15,8 @@ use crate::Result;
 pub(crate) struct Finished {
     pub(crate) cloud: FakeCloud,
     pub(crate) callback: Recorded,
+    /// From the agent's start until the report came. That the container is removed then keeps nobody waiting.
+    pub(crate) wall_s: f64,
     pub(crate) cost: Cost,
 }
 
@@ -43,6 +45,7 @@ pub(crate) async fn run_watched(
     config.attributes.insert("job-spec".into(), spec.into());
     let cloud = FakeCloud::start(config).await?;
     let state = StateDir::new(number)?;
+    let began = Instant::now();
     let mut child = Command::new(agent)
         .args(["run", "--metadata-host", &cloud.metadata_host(), "--docker-host", docker_host])
         .args(["--callback-allow", "127.0.0.1", "--state-dir"])
@@ -59,7 +62,8 @@ pub(crate) async fn run_watched(
         return Err(format!("the agent ended with {status}").into());
     }
     let callback = cloud.next_accepted(Duration::from_secs(5)).await.ok_or("no callback came")?;
-    Ok(Finished { cloud, callback, cost })
+    let wall_s = callback.at.duration_since(began).as_secs_f64();
+    Ok(Finished { cloud, callback, wall_s, cost })
 }
 
 /// Watches a process until it is gone.

@@ -164,7 +164,7 @@ async fn follow(way: &str, agent: &Path, script: &str, number: u64) -> Result<Se
             let bytes = report["logs"]["stdout_bytes"].as_u64();
             let run_s = report["durations_s"]["run"].as_f64().unwrap_or_default();
             let (cpu_s, peak_rss_kb) = (finished.cost.cpu_s, finished.cost.peak_rss_kb);
-            return Ok(Seen { wall_s: began.elapsed().as_secs_f64(), run_s, cpu_s, peak_rss_kb, bytes });
+            return Ok(Seen { wall_s: finished.wall_s, run_s, cpu_s, peak_rss_kb, bytes });
         }
         "`docker run`" => {
             let name = format!("vmjob-bench-{number}");
