@@ -180,7 +180,7 @@ async fn what_an_engine_answers_in_trouble_has_its_cause() {
 /// One call that fails for a moment does not cost the job.
 #[tokio::test]
 async fn an_engine_that_stumbles_once_loses_no_job() {
-    for call in ["/version", "/wait", "/events"] {
+    for call in ["/version", "/wait", "/events", "/info", "/json"] {
         let Some(vm) = Vm::with_docker().await else { return };
         vm.set_job("echo x >> /shared/starts; sleep 1; exit 7", json!({}));
         let gate = Gate::open_but_for_once(vm.dir(), call, Fate::Refuse(500, "a stumble"));
