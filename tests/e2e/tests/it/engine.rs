@@ -97,7 +97,8 @@ async fn an_engine_that_never_comes_back_is_reported() {
     vm.set_job("echo x >> /shared/starts; sleep 100", json!({}));
     let gate = Gate::open_to_all(vm.dir());
     let mut command = vm.command();
-    command.args(["--docker-host", &gate.host(), "--engine-patience", "2s"]);
+    // Long enough for a busy engine to answer before it goes.
+    command.args(["--docker-host", &gate.host(), "--engine-patience", "10s"]);
     let mut agent = vm.spawn(command);
     vm.until_running().await;
     drop(gate);
