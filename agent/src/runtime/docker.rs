@@ -197,6 +197,12 @@ impl DockerEngine {
         Box::pin(self.docker.logs(container, Some(options)))
     }
 
+    /// Whether a replay that follows has all of the output. Podman's leaves out what the job writes while it comes to the end of the
+    /// file: half an entry makes it seek the end (nxadm/tail `tail.go`).
+    pub async fn can_follow(&self) -> bool {
+        !self.info().await.is_ok_and(|info| info.is_podman())
+    }
+
     /// Whether the image is there, and the digest by which its registry knows it.
     pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
         match self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await {
