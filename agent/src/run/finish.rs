@@ -278,8 +278,10 @@ impl Run<'_> {
                 sleep(UNSEEN_CREATE_PAUSE).await;
             }
             let known = self.record.attempt.container.is_some() || self.record.attempt.number > 1;
+            // Podman takes a second to say which version it is, and some when it is busy: a try that is cut off keeps it busier still.
+            let patience = if known { CLEAN_UP_PATIENCE } else { Duration::from_secs(1) };
             loop {
-                match self.try_to_remove_containers().await {
+                match self.try_to_remove_containers(patience).await {
                     Err(error) if known && error.is_lost() => sleep(ENGINE_PAUSE).await,
                     result => return result,
                 }
@@ -292,11 +294,10 @@ impl Run<'_> {
         }
     }
 
-    async fn try_to_remove_containers(&self) -> Result<(), EngineError> {
-        // Podman takes a second to say which version it is.
+    async fn try_to_remove_containers(&self, patience: Duration) -> Result<(), EngineError> {
         let engine = match &self.engine {
             Some(engine) => engine.clone(),
-            None => self.connect(Duration::from_secs(1)).await?,
+            None => self.connect(patience).await?,
         };
         for attempt in 1..=self.record.attempt.number {
             let name = ContainerNames::of(&self.record, attempt).name;

@@ -34,12 +34,15 @@ impl Run<'_> {
         })
     }
 
-    pub(super) fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
+    pub(super) async fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
         if self.logs.as_ref().is_some_and(|logs| !logs.wants_source()) {
             return;
         }
         if !self.record.attempt.logs_from_file {
-            self.read_replay(engine, job, id, true);
+            // Else what is still to come is read when the job has ended.
+            if engine.can_follow().await {
+                self.read_replay(engine, job, id, true);
+            }
             return;
         }
         if let Some(path) = self.record.attempt.log_path.clone() {
@@ -58,9 +61,9 @@ impl Run<'_> {
     pub(super) async fn drain_logs(&mut self, job: &Job) {
         let Some(engine) = self.engine.clone() else { return };
         let id = self.record.attempt.container.clone().unwrap_or_default();
-        if self.record.attempt.logs_from_file || self.attached {
-            self.open_logs(&engine, job, &id);
-        } else {
+        if self.record.attempt.logs_from_file {
+            self.open_logs(&engine, job, &id).await;
+        } else if !self.attached || self.logs(job).wants_source() {
             // Following, the engine keeps back a line without an end, and at times more.
             self.read_replay(&engine, job, &id, false);
         }

@@ -170,7 +170,7 @@ impl Run<'_> {
     async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, id).await?;
         let is_witness = !self.record.attempt.engine_lost;
-        self.open_logs(engine, job, id);
+        self.open_logs(engine, job, id).await;
         let mut notices = self.notices.clone();
         let mut leaving = notices.clone();
         let mut events = engine.events(id);

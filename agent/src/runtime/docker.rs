@@ -43,6 +43,8 @@ use crate::{
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// An ordinary call: the engine only has to look something up.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// How often it is asked again for what it failed to look up.
+const LOOKS_AGAIN: usize = 4;
 /// Creating and starting prepare file systems and networks, on slow disks at boot.
 const START_DEADLINE: Duration = Duration::from_mins(5);
 
@@ -200,6 +202,12 @@ impl DockerEngine {
         Box::pin(self.docker.logs(container, Some(options)))
     }
 
+    /// Whether a replay that follows has all of the output. Podman's leaves out what the job writes while it comes to the end of the
+    /// file: half an entry makes it seek the end (nxadm/tail `tail.go`).
+    pub async fn can_follow(&self) -> bool {
+        !self.info().await.is_ok_and(|info| info.is_podman())
+    }
+
     /// Whether the image is there, and the digest by which its registry knows it.
     pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
         match self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await {
@@ -238,8 +246,19 @@ impl DockerEngine {
         Some(Daemon { pid, started_since_boot_s: clock::process_start(pid)?.as_secs_f64() })
     }
 
-    /// One look-up, at the negotiated version of the API.
+    /// One look-up, at the negotiated version of the API. Where the engine fails it is asked again, as looking changes nothing: Podman
+    /// fails over a container that ends, or is removed, at this very moment.
     async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
+        for delay in Delays::new(Duration::from_millis(100), Duration::from_secs(1)).take(LOOKS_AGAIN) {
+            match self.get_once(call, path).await {
+                Err(EngineError::Refused { status: 500.., .. }) => sleep(delay).await,
+                result => return result,
+            }
+        }
+        self.get_once(call, path).await
+    }
+
+    async fn get_once<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
         let version = self.docker.client_version();
         let path = format!("/v{}.{}{path}", version.major_version, version.minor_version);
         let exchange = async {

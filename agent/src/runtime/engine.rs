@@ -131,6 +131,14 @@ impl Engine {
         }
     }
 
+    /// Whether a replay that follows has all of the output.
+    pub async fn can_follow(&self) -> bool {
+        match self {
+            Self::Docker(docker) => docker.can_follow().await,
+            Self::Processes(_) => true,
+        }
+    }
+
     /// Whether its log is a file that can be read by its path.
     pub async fn has_log_file(&self, id: &str) -> Result<bool, EngineError> {
         match self {

@@ -144,6 +144,7 @@ pub struct EngineInfo {
     pub cgroup_version: String,
     pub memory_limit: bool,
     pub live_restore_enabled: bool,
+    buildah_version: String,
     runtimes: serde_json::Map<String, serde_json::Value>,
     discovered_devices: Vec<DiscoveredDevice>,
 }
@@ -165,6 +166,11 @@ impl EngineInfo {
 
     pub fn has_runtime(&self, name: &str) -> bool {
         self.runtimes.contains_key(name)
+    }
+
+    /// Podman alone brings Buildah along. Source: Podman `pkg/api/handlers/types.go`.
+    pub fn is_podman(&self) -> bool {
+        !self.buildah_version.is_empty()
     }
 
     /// Whether the containers' directories, with their json-file logs, can be read here.

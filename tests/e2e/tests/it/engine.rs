@@ -97,7 +97,8 @@ async fn an_engine_that_never_comes_back_is_reported() {
     vm.set_job("echo x >> /shared/starts; sleep 100", json!({}));
     let gate = Gate::open_to_all(vm.dir());
     let mut command = vm.command();
-    command.args(["--docker-host", &gate.host(), "--engine-patience", "2s"]);
+    // Long enough for a busy engine to answer before it goes.
+    command.args(["--docker-host", &gate.host(), "--engine-patience", "10s"]);
     let mut agent = vm.spawn(command);
     vm.until_running().await;
     drop(gate);
@@ -180,7 +181,7 @@ async fn what_an_engine_answers_in_trouble_has_its_cause() {
 /// One call that fails for a moment does not cost the job.
 #[tokio::test]
 async fn an_engine_that_stumbles_once_loses_no_job() {
-    for call in ["/version", "/wait", "/events"] {
+    for call in ["/version", "/wait", "/events", "/info", "/json"] {
         let Some(vm) = Vm::with_docker().await else { return };
         vm.set_job("echo x >> /shared/starts; sleep 1; exit 7", json!({}));
         let gate = Gate::open_but_for_once(vm.dir(), call, Fate::Refuse(500, "a stumble"));
