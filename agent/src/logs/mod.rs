@@ -266,6 +266,13 @@ impl Logs {
         }
     }
 
+    /// The next agent goes on from here: what this one has taken is shown first.
+    pub fn hand_over(&mut self) {
+        if let Some(forward) = self.intake.outlets.forward.take() {
+            forward.finish();
+        }
+    }
+
     /// Of stdout and of stderr, so far.
     pub fn bytes_seen(&self) -> [u64; 2] {
         self.intake.outlets.summary.bytes_seen().into()

@@ -238,8 +238,9 @@ impl Run<'_> {
                     }
                 }
                 () = leaving.handover() => {
-                    // The next agent goes on from here: the live view repeats nothing.
+                    // The live view repeats nothing, and leaves nothing out.
                     self.save_logs();
+                    self.logs(job).hand_over();
                     std::future::pending::<()>().await;
                 }
                 reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),

@@ -246,19 +246,22 @@ impl DockerEngine {
         Some(Daemon { pid, started_since_boot_s: clock::process_start(pid)?.as_secs_f64() })
     }
 
-    /// One look-up, at the negotiated version of the API. Where the engine fails it is asked again, as looking changes nothing: Podman
-    /// fails over a container that ends, or is removed, at this very moment.
+    /// One look-up. Where the engine fails it is asked again, as looking changes nothing: Podman fails over a container that ends, or is
+    /// removed, at this very moment.
     async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
-        for delay in Delays::new(Duration::from_millis(100), Duration::from_secs(1)).take(LOOKS_AGAIN) {
-            match self.get_once(call, path).await {
-                Err(EngineError::Refused { status: 500.., .. }) => sleep(delay).await,
-                result => return result,
+        let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(1)).take(LOOKS_AGAIN);
+        let answer = loop {
+            match (self.ask(call, path).await, delays.next()) {
+                (Err(EngineError::Refused { status: 500.., .. }), Some(delay)) => sleep(delay).await,
+                (answer, _) => break answer?,
             }
-        }
-        self.get_once(call, path).await
+        };
+        serde_json::from_slice(&answer)
+            .map_err(|error| EngineError::Failed(format!("the engine's answer to `{call}` is not understood: {error}")))
     }
 
-    async fn get_once<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
+    /// What the engine answers, at the negotiated version of the API.
+    async fn ask(&self, call: &'static str, path: &str) -> Result<Bytes, EngineError> {
         let version = self.docker.client_version();
         let path = format!("/v{}.{}{path}", version.major_version, version.minor_version);
         let exchange = async {
@@ -273,13 +276,12 @@ impl DockerEngine {
         let answer =
             timeout(CALL_DEADLINE, exchange).await.map_err(|_| EngineError::Late { call, deadline: CALL_DEADLINE })?;
         let (status, body) = answer.map_err(|error| EngineError::Unreachable(chain(&*error)))?;
-        if !status.is_success() {
-            let message = serde_json::from_slice(&body)
-                .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |ErrorAnswer { message }| message);
-            return Err(EngineError::Refused { status: status.as_u16(), message });
+        if status.is_success() {
+            return Ok(body);
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| EngineError::Failed(format!("the engine's answer to `{call}` is not understood: {error}")))
+        let message = serde_json::from_slice(&body)
+            .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |ErrorAnswer { message }| message);
+        Err(EngineError::Refused { status: status.as_u16(), message })
     }
 }
 
