@@ -14,7 +14,7 @@ pub enum EngineError {
     /// The engine reported an error in the middle of an operation.
     #[error("{0}")]
     Failed(String),
-    #[error("the engine did not answer `{call}` within {} s", .deadline.as_secs())]
+    #[error("the engine did not answer `{call}` within {:.0} s", .deadline.as_secs_f64())]
     Late { call: &'static str, deadline: Duration },
     #[error("failed to reach the engine: {0}")]
     Unreachable(String),
