@@ -80,9 +80,10 @@ async fn make_google() -> Option<Child> {
     Some(google)
 }
 
+const THIRD_PARTY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/third-party");
+
 fn path() -> String {
-    let busybox = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/third-party");
-    format!("{busybox}:{}", std::env::var("PATH").unwrap_or_default())
+    format!("{THIRD_PARTY}:{}", std::env::var("PATH").unwrap_or_default())
 }
 
 /// What this process, which is root, can reach: as the agent.
@@ -100,7 +101,12 @@ async fn rules() -> String {
 fn job(vm: &Vm, number: u32, metadata_server: &str) -> Value {
     let mut job = json!({"metadata_server": metadata_server});
     if vm.kind() == Kind::Process {
-        job["process"] = json!({"user": (7000 + number).to_string(), "env": {"PATH": path()}});
+        // Where it may look: not everybody's home lets others in.
+        let bin = vm.dir().join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy(format!("{THIRD_PARTY}/busybox"), bin.join("busybox")).unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        job["process"] = json!({"user": (7000 + number).to_string(), "env": {"PATH": path}});
     } else {
         job["container"] = json!({"network": network(number)});
     }
