@@ -228,6 +228,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_unread_is_not_taken_for_seen() {
+        let mut attached = Attached::new(entries(1, 2));
+        attached.next(&mut |_, _| {}).await.unwrap();
+        let times = attached.times();
+        assert!(times.is_unsure);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(attached.times(), times);
+    }
+
+    #[tokio::test]
     async fn a_log_that_is_shorter_than_what_was_seen_is_no_proper_end() {
         for has_times in [true, false] {
             let mut short = Attached::replay(entries(1, 2), has_times, [100, 7], Times::default());
