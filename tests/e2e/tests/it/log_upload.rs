@@ -138,7 +138,8 @@ async fn parts_are_there_while_the_job_runs_and_few_are_made_of_many() {
             let all: u64 = parts.iter().filter_map(bytes).sum();
             let (made, others): (Vec<_>, Vec<_>) = parts.iter().partition(|name| name.contains("-parts-1-"));
             // Of 200 there are six that were made of 32 each, eight others, and what the job says now.
-            let rest = others.iter().all(|name| name.rsplit_once("-stdout-part-").is_some_and(|(_, name)| name > "000193"));
+            let rest =
+                others.iter().all(|name| name.rsplit_once("-stdout-part-").is_some_and(|(_, name)| name > "000193"));
             (made.len() == 6 && rest && others.len() < 8 + 6 && all > 30_000_000).then_some(parts)
         })
         .await;

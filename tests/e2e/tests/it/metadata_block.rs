@@ -68,11 +68,12 @@ async fn make_google() -> Option<Child> {
         .expect("unshare is there");
     let outside = format!(
         "set -e
-        ip link add vm type veth peer name google netns {}
+        until [ \"$(readlink /proc/{google}/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.1; done
+        ip link add vm type veth peer name google netns {google}
         ip link set vm up; ip addr add 10.99.0.2/24 dev vm; ip addr add fd99::2/64 dev vm nodad
         ip route add 169.254.169.252/30 via 10.99.0.1; ip -6 route add fd20:ce::254/128 via fd99::1
         sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
-        google.id().unwrap()
+        google = google.id().unwrap()
     );
     let made = Command::new("bash").args(["-c", &outside]).status().await.unwrap();
     assert!(made.success(), "the network could not be made");
