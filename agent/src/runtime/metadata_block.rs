@@ -120,13 +120,12 @@ async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), String> {
     command.args([family, "-force", "-batch", "-"]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(batch.as_bytes()).map_err(failed)?;
-    }
+    // Where it ended before it had read all, it has said why.
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(batch.as_bytes()));
     let end = Instant::now() + DEADLINE;
     loop {
         match child.try_wait().map_err(failed)? {
-            Some(status) if status.success() => return Ok(()),
+            Some(status) if status.success() => return written.map_err(failed),
             Some(_) => break,
             None if Instant::now() < end => sleep(LOOK_INTERVAL).await,
             None => {

@@ -240,14 +240,18 @@ async fn rules_that_are_left_end_before_another_job() {
 /// The agent finds an `ip` that does not work, or none.
 #[tokio::test]
 async fn a_rule_that_cannot_be_made_keeps_the_job_from_starting() {
-    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
-    if vm.kind() != Kind::Process {
-        return;
+    for (ip, why) in [(None, "failed to run `ip`"), (Some("exec <&-; echo no rules here >&2; exit 1"), "no rules here")]
+    {
+        let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+        if vm.kind() != Kind::Process {
+            return;
+        }
+        vm.set_job("echo x >>/shared/starts", job(&vm, 3, "block"));
+        let mut command = vm.command();
+        command.env("PATH", ip.map_or_else(|| vm.dir().display().to_string(), |script| vm.path_with("ip", script)));
+        let report = vm.finish(vm.spawn(command)).await;
+        expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": "~metadata_server: block"}));
+        expect(&report, &json!({"message": format!("~{why}")}));
+        assert_eq!(vm.starts(), 0);
     }
-    vm.set_job("echo x >>/shared/starts", job(&vm, 3, "block"));
-    let mut command = vm.command();
-    command.env("PATH", vm.dir());
-    let report = vm.finish(vm.spawn(command)).await;
-    expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": "~metadata_server: block"}));
-    assert_eq!(vm.starts(), 0);
 }

@@ -89,7 +89,7 @@ async fn a_state_directory_may_lie_deep_and_an_id_be_long() {
 #[tokio::test]
 async fn a_shim_that_ends_at_once_is_not_waited_for() {
     let Some(vm) = vm().await else { return };
-    let sabotage = format!("mkdir {}/{}/lock; true", vm.state_dir().display(), vm.container(1));
+    let sabotage = format!("cat >/dev/null; mkdir {}/{}/lock; true", vm.state_dir().display(), vm.container(1));
     vm.set_job("echo x >>/shared/starts", json!({"process": {"user": "nobody"}, "metadata_server": "block"}));
     let mut command = vm.command();
     command.env("PATH", vm.path_with("ip", &sabotage));
