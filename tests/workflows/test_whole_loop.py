@@ -99,9 +99,9 @@ def test_a_cancelled_execution_does_not_keep_the_vm_waiting(world: RealWorld) ->
     """The agent gets 404 for its report, ends, and would power the VM off."""
     world.execution.cancel = lambda: bool(world.vms) and world.vms[0].guest_attribute("vmjob/state") == "RUNNING"
     with pytest.raises(Cancelled):
-        world.run("sleep 8; exit 0", timeout="1h")
+        world.run("sleep 20; exit 0", timeout="1h")
     (vm,) = world.vms
-    assert vm.agent.wait(60) == 75
+    assert vm.agent.wait(180) == 75
     assert set(world.endpoints.statuses) == {404}
     assert vm.on_finish == "poweroff"
     assert '"exit_code":0' in vm.console()

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// For each check: what is asked is near, or does not answer.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What was found.
 struct Diagnosis {

@@ -13,8 +13,8 @@ use crate::{
 
 /// How long the engine's events may lag behind the end of the job.
 const EVENTS_PAUSE: Duration = Duration::from_millis(1);
-/// How soon after it has ended its containers an engine that goes down is gone.
-const ENGINE_END_PATIENCE: Duration = Duration::from_secs(3);
+/// How soon after it has ended its containers an engine that goes down is gone, or else one that stays has answered.
+const ENGINE_END_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
     /// The exit in the engine's books. A daemon that is started writes down a guess where its predecessor did not see the end: at

@@ -62,6 +62,12 @@ pub fn events(file: &Path, since: SystemTime) -> io::Result<Vec<Event>> {
     Ok(events.filter(|event| event.at >= since).collect())
 }
 
+/// Whether of each container that was started the end is told.
+pub fn are_over(events: &[Event]) -> bool {
+    let of = |what| events.iter().filter(move |event: &&Event| event.what == what).map(|event| &event.container);
+    of("start").all(|container| of("die").any(|died| died == container))
+}
+
 fn event(value: &Value) -> Option<Event> {
     let attributes = &value["Actor"]["Attributes"];
     let nanos = value["timeNano"].as_u64()?;

@@ -173,11 +173,13 @@ fn check_ends(evidence: &Evidence, truth: &Truth, accepted: usize) -> Vec<Broken
             _ if evidence.overdue => true,
             Some(Ending::Signal(_)) => !run.told.is_empty() && number < finals,
             Some(Ending::Code(0)) if number < finals => !run.told.is_empty(),
+            // The machine was about to end.
+            Some(Ending::Code(75)) if number < finals => {
+                evidence.fired(|what| matches!(what, What::Preempt | What::Signal(_))).next().is_some()
+            }
             Some(Ending::Code(0)) => accepted > 0,
             // A KILL may come just as it ends by itself.
-            Some(Ending::Code(75)) if number >= finals || run.told.last() == Some(&"KILL") => {
-                !truth.deliverable && gave_up.is_some_and(|why| !why.is_empty())
-            }
+            Some(Ending::Code(75)) => !truth.deliverable && gave_up.is_some_and(|why| !why.is_empty()),
             _ => false,
         };
         if !expected {

@@ -25,9 +25,11 @@ use crate::{
 /// How often the world is looked at: phases that are shorter are seen as passed.
 const TICK: Duration = Duration::from_millis(3);
 /// A life without anything slow on purpose is over long before.
-const DEADLINE: Duration = Duration::from_mins(1);
-/// A job that is over is found to be over at once.
-const RERUN_DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_mins(5);
+/// A job that is over is found to be over at once, however slow the machine is.
+const RERUN_DEADLINE: Duration = Duration::from_mins(2);
+/// The engine's events are late on a slow machine.
+const EVENTS_DEADLINE: Duration = Duration::from_secs(5);
 /// Between an agent that failed and the next, as a service manager would pause.
 const RESTART_PAUSE_MS: u64 = 500;
 /// An agent that fails so many times is not started again.
@@ -185,8 +187,11 @@ impl<'a> Life<'a> {
         }
         let posts_before_rerun =
             if self.plan.schedule.rerun && !overdue { Some(self.run_once_more().await?) } else { None };
-        // The last event is written a moment after what it tells of.
-        sleep(Duration::from_millis(100)).await;
+        // The last event is written a moment after what it tells of, and not at all by an engine that was away.
+        let end = Instant::now() + EVENTS_DEADLINE;
+        while !docker::are_over(&docker::events(&self.launch.events(), self.wall_began)?) && Instant::now() < end {
+            sleep(TICK).await;
+        }
         self.watcher.kill().await?;
         let posts = self.cloud.callback_requests();
         let state_files = evidence::files(&self.launch.state_dir())?;

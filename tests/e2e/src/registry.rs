@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -25,6 +26,14 @@ pub struct Registry {
     dir: PathBuf,
 }
 
+/// A port for a server that is to have it soon: none that the kernel gives to somebody else meanwhile (`ip_local_port_range`).
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let tries = std::iter::repeat_with(|| (std::process::id() * 97 + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);
+    let mut ports = tries.filter_map(|port| u16::try_from(10_000 + port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
+}
+
 /// One that was stopped; its images are still there.
 #[derive(Debug)]
 pub struct StoppedRegistry {
@@ -38,8 +47,7 @@ impl Registry {
     /// where the software is not there.
     pub async fn start(dir: &Path, wants_password: bool) -> Option<Self> {
         find()?;
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let port = free_port();
         let host = format!("127.0.0.1:{port}");
         let registry = StoppedRegistry { address: host.clone(), host, dir: make_dir(dir) };
         registry.configure("", wants_password);

@@ -16,6 +16,9 @@ use tokio::process::Command;
 use crate::behind::is_left;
 use crate::{Agent, Gate, agent_binary, contract, docker, until};
 
+/// The end of a script that goes on until [`Vm::let_go`], however slow the machine is.
+pub const UNTIL_LET_GO: &str = "until [ -e /shared/go ]; do sleep 0.1; done";
+
 /// A VM with its own name, state and cloud, so that tests can run side by side.
 #[derive(Debug)]
 pub struct Vm {
@@ -144,6 +147,11 @@ impl Vm {
     /// How often the job has begun, if it writes a line to `/shared/starts` each time.
     pub fn starts(&self) -> usize {
         self.shared("starts").lines().count()
+    }
+
+    /// Lets a job end that goes on [`UNTIL_LET_GO`].
+    pub fn let_go(&self) {
+        fs::write(self.dir.join("shared/go"), "").expect("/tmp is writable");
     }
 
     /// Waits until the job has begun: see [`Vm::starts`].
@@ -316,6 +324,7 @@ impl Vm {
         self.journal()["phase"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Waits for a phase that does not pass by itself.
     pub async fn until_phase(&self, phase: &str) {
         until(&format!("the phase {phase}"), async || (self.phase() == phase).then_some(())).await;
     }

@@ -122,7 +122,7 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
 
 /// A child process that is being started holds our sockets from its fork to its exec: so a port may be taken for a moment.
 async fn when_free<T>(take: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    for _ in 0..100 {
+    for _ in 0..1500 {
         match take() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(Duration::from_millis(20)).await,
             taken => return taken,

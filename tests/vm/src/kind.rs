@@ -46,7 +46,7 @@ impl Kind {
     /// Longer than a boot, a job and a shutdown take on a busy machine: reached only by what will never come.
     pub(crate) fn patience(self) -> Duration {
         match self {
-            Self::Nspawn => Duration::from_mins(3),
+            Self::Nspawn => Duration::from_mins(10),
             Self::Qemu => Duration::from_mins(20),
         }
     }

@@ -14,7 +14,7 @@ from driver.real_vm import SHUTDOWN_S, STOP_DEADLINE_S, RealVm
 
 AGENT = os.environ.get("VMJOB_AGENT", "vmjob-agent")
 FAKECLOUD = os.environ.get("FAKECLOUD", "fakecloud")
-TIDY_UP_S = 5
+TIDY_UP_S = 60
 
 
 class ProcessVm(RealVm):

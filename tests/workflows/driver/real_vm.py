@@ -15,9 +15,9 @@ from pathlib import Path
 
 from driver.compute import Instance
 
-START_DEADLINE_S, STOP_DEADLINE_S = 20, 10
+START_DEADLINE_S, STOP_DEADLINE_S = 180, 60
 # What a VM that is shut down has until the power goes.
-SHUTDOWN_S = 90
+SHUTDOWN_S = 300
 HEADERS = {"Metadata-Flavor": "Google"}
 
 

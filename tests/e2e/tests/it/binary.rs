@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use e2e::{Vm, agent_binary, expect, skip};
+use e2e::{UNTIL_LET_GO, Vm, agent_binary, expect, skip};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -68,7 +68,7 @@ fn listening(pid: u32) -> Vec<String> {
 #[tokio::test]
 async fn while_it_waits_it_takes_little_and_opens_no_port() {
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo up > /shared/starts; sleep 2", json!({}));
+    vm.set_job(&format!("echo up > /shared/starts; {UNTIL_LET_GO}"), json!({}));
     let agent = vm.start();
     vm.until_running().await;
     assert_eq!(listening(agent.pid()), [""; 0]);
@@ -77,5 +77,6 @@ async fn while_it_waits_it_takes_little_and_opens_no_port() {
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
     let resident: u64 = resident.expect("the kernel says how much");
     assert!(resident <= MAX_WAITING_KB, "{resident} kB");
+    vm.let_go();
     expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
 }

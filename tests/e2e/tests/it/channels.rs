@@ -1,14 +1,19 @@
 //! The other channels: the VM's guest attributes, for whoever can read the instance.
 
-use e2e::{Vm, expect};
+use std::time::Duration;
+
+use e2e::{UNTIL_LET_GO, Vm, expect};
 use fakecloud::{Answer, Config, Recorded};
 use serde_json::{Value, json};
 
 const ENABLED: (&str, &str) = ("enable-guest-attributes", "TRUE");
 
+/// What was written there in the first minute of it.
 fn writes(vm: &Vm) -> Vec<Recorded> {
     let mut requests = vm.cloud.metadata_requests();
     requests.retain(|request| request.method != "GET");
+    let first = requests.first().map(|first| first.at);
+    requests.retain(|request| first.is_some_and(|first| request.at - first < Duration::from_mins(1)));
     requests
 }
 
@@ -16,11 +21,12 @@ fn writes(vm: &Vm) -> Vec<Recorded> {
 async fn guest_attributes_hold_state_heartbeat_and_report() {
     for vm in Vm::of_each_kind().await {
         vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
-        vm.set_job("echo up > /shared/starts; sleep 2; exit 7", json!({}));
+        vm.set_job(&format!("echo up > /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
         let agent = vm.start();
         let state = |vm: &Vm| vm.cloud.guest_attributes().get("vmjob/state").cloned().unwrap_or_default();
         vm.until_started().await;
         e2e::until("the state", async || (state(&vm) == b"RUNNING").then_some(())).await;
+        vm.let_go();
         let report = vm.finish(agent).await;
         let attributes = vm.cloud.guest_attributes();
         assert_eq!(attributes.keys().collect::<Vec<_>>(), ["vmjob/heartbeat", "vmjob/report", "vmjob/state"]);

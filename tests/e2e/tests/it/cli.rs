@@ -2,7 +2,7 @@
 
 use std::process::{Output, Stdio};
 
-use e2e::{Vm, agent_binary, expect};
+use e2e::{UNTIL_LET_GO, Vm, agent_binary, expect};
 use fakecloud::Config;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -172,10 +172,11 @@ async fn status_shows_the_journal_also_while_the_agent_runs() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     expect(&status().await, &json!({"phase": null}));
-    vm.set_job("echo up > /shared/starts; sleep 1", json!({}));
+    vm.set_job(&format!("echo up > /shared/starts; {UNTIL_LET_GO}"), json!({}));
     let running = vm.start();
     vm.until_running().await;
     expect(&status().await, &json!({"phase": "RUNNING", "job_id": vm.id()}));
+    vm.let_go();
     vm.finish(running).await;
     expect(&status().await, &json!({"phase": "DELIVERED"}));
 }

@@ -73,7 +73,7 @@ async fn a_report_whose_answer_was_lost_is_not_sent_twice() {
 #[tokio::test]
 async fn a_refused_token_is_replaced_by_a_fresh_one() {
     let vm = vm().await;
-    vm.cloud.script_callback("503".parse().unwrap());
+    vm.cloud.script_callback("503+retry-after=10".parse().unwrap());
     let agent = vm.start();
     until("the first try", async || tries(&vm).first().filter(|first| first.answer != Answer::Pending).map(drop)).await;
     vm.cloud.revoke_tokens();
@@ -95,8 +95,8 @@ async fn the_endpoint_says_how_long_to_wait() {
     };
     let all = ["3".to_owned(), date(4)].map(async |wait| {
         let vm = vm().await;
-        // A comma separates steps, so the date comes as a step of its own making.
-        let headers = vec![("Retry-After".to_owned(), wait.clone())];
+        // A comma separates steps, so the date comes as a step of its own making; it is taken by the endpoint's clock.
+        let headers = vec![("Date".to_owned(), date(0)), ("Retry-After".to_owned(), wait.clone())];
         let action = fakecloud::Action::Answer { status: 503, headers, body: Vec::new() };
         vm.cloud.script_callback([fakecloud::Step::from(action)].into_iter().collect());
         vm.run().await;
@@ -187,7 +187,7 @@ async fn what_is_not_out_when_the_vm_ends_is_left_to_the_next_run() {
 #[tokio::test]
 async fn there_is_an_end_to_trying() {
     let all = ["503*100", "reset*100", "401*100", "503+retry-after=3600"].map(async |script| {
-        let vm = impatient_vm("2s").await;
+        let vm = impatient_vm("10s").await;
         vm.cloud.script_callback(script.parse().unwrap());
         // The last try is made however long the endpoint asks to wait.
         vm.cloud.script_callback("503".parse().unwrap());

@@ -1,6 +1,6 @@
 //! `docker run …` as one tests it on a laptop: what the job then sees.
 
-use e2e::{Vm, docker::IMAGE, expect};
+use e2e::{UNTIL_LET_GO, Vm, docker::IMAGE, expect};
 use serde_json::json;
 
 async fn run(vm: &Vm, flags: &str, command: &str) -> serde_json::Value {
@@ -102,10 +102,13 @@ async fn the_job_is_told_who_it_is() {
 #[tokio::test]
 async fn the_container_carries_the_job_s_name() {
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.cloud.set_attribute("docker-command", format!("docker run -l team=a {IMAGE} sleep 3"));
+    let shared = format!("{}/shared", vm.dir().display());
+    let command = format!("docker run -l team=a -v {shared}:/shared {IMAGE} sh -c '{UNTIL_LET_GO}'");
+    vm.cloud.set_attribute("docker-command", command);
     let agent = vm.start();
     vm.until_phase("RUNNING").await;
     let labels = e2e::docker::docker(&["inspect", "-f", "{{json .Config.Labels}}", &vm.container(1)]).await;
     assert!(labels.contains(vm.id()) && labels.contains(r#""team":"a""#), "{labels}");
+    vm.let_go();
     expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
 }

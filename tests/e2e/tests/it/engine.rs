@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Fate, Gate, Vm, docker, expect, until};
+use e2e::{Fate, Gate, UNTIL_LET_GO, Vm, docker, expect, until};
 use fakecloud::Config;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-const TALKS: &str =
-    "echo x >> /shared/starts; for i in $(seq 30); do echo line $i; echo err $i >&2; sleep 0.1; done; exit 7";
+const TALKS: &str = "echo x >> /shared/starts; for i in $(seq 30); do echo line $i; echo err $i >&2; sleep 0.1; done";
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_waited_for_and_then_reported() {
@@ -41,13 +40,14 @@ async fn an_engine_that_comes_late_runs_the_job() {
 async fn an_engine_that_is_away_for_a_while_does_not_end_the_job() {
     for driver in ["json-file", "local"] {
         let Some(vm) = Vm::with_docker().await else { return };
-        vm.set_job(TALKS, json!({"container": {"log_driver": driver}}));
+        vm.set_job(&format!("{TALKS}; {UNTIL_LET_GO}; exit 7"), json!({"container": {"log_driver": driver}}));
         let gate = Gate::open_to_all(vm.dir());
         let agent = vm.start_through(&gate);
         vm.until_running().await;
         drop(gate);
         vm.until_logged("lost the engine").await;
         let _gate = Gate::open_to_all(vm.dir());
+        vm.let_go();
         let report = vm.finish(agent).await;
         expect(
             &report,
@@ -79,12 +79,13 @@ async fn an_engine_that_takes_the_job_with_it_is_to_blame() {
 async fn a_job_that_ends_while_the_engine_is_away_keeps_its_exit() {
     for (code, cause) in [(0, "NONE"), (7, "EXIT_CODE")] {
         let Some(vm) = Vm::with_docker().await else { return };
-        vm.set_job(&format!("echo x >> /shared/starts; sleep 1; exit {code}"), json!({}));
+        vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}; exit {code}"), json!({}));
         let gate = Gate::open_to_all(vm.dir());
         let agent = vm.start_through(&gate);
         vm.until_running().await;
         drop(gate);
         vm.until_logged("lost the engine").await;
+        vm.let_go();
         docker::docker(&["wait", &vm.container(1)]).await;
         let _gate = Gate::open_to_all(vm.dir());
         expect(&vm.finish(agent).await, &json!({"cause": cause, "exit_code": code}));
@@ -129,7 +130,7 @@ async fn a_frozen_engine_does_not_keep_the_report_back() {
         let notice = Instant::now();
         vm.cloud.set("instance/preempted", "TRUE");
         let callback = vm.cloud.next_accepted(e2e::DEADLINE).await.expect("a callback");
-        assert!(notice.elapsed() < Duration::from_secs(29), "{driver} {at_once}: {:?}", notice.elapsed());
+        assert!(notice.elapsed() < Duration::from_secs(50), "{driver} {at_once}: {:?}", notice.elapsed());
         let report: Value = serde_json::from_slice(&callback.body).unwrap();
         expect(&report, &json!({"cause": "PREEMPTED", "exit_code": null}));
         agent.kill9().await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{Agent, Fate, Gate, Vm, docker, expect};
+use e2e::{Agent, Fate, Gate, UNTIL_LET_GO, Vm, docker, expect};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -139,12 +139,14 @@ async fn what_podman_says_of_conflicts_is_understood() {
     expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
 
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo x >> /shared/starts; sleep 2; exit 7", json!({}));
+    vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
     let late = Fate::Refuse(500, "can only kill running containers. 0 is in state exited: container state improper");
     let gate = Gate::open_but_for(vm.dir(), "/kill", late);
     let agent = vm.start_through(&gate);
     vm.until_running().await;
     vm.cloud.set_attribute("job-cancel", "true");
+    vm.until_logged("stopping").await;
+    vm.let_go();
     expect(&vm.finish(agent).await, &json!({"exit_code": 7}));
     assert!(!vm.logs().contains("lost the engine"), "{}", vm.logs());
 }

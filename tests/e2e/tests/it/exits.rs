@@ -69,7 +69,7 @@ async fn a_kill_that_nobody_here_sent_is_the_signals() {
 
 #[tokio::test]
 async fn only_the_death_of_the_main_process_is_out_of_memory() {
-    let child = format!("sh -c '{HOG}'; echo child $?; exit 4");
+    let child = format!("sh -c '{HOG}'; echo child $?; sleep 3; exit 4");
     let cases = [
         (HOG, json!({"cause": "OOM_KILLED", "exit_code": 137, "signal": 9, "fix": "~memory"})),
         (&child, json!({"cause": "EXIT_CODE", "exit_code": 4, "logs": {"tail": "~child 137"}})),

@@ -106,7 +106,7 @@ async fn what_ends_a_job_at_once_is_its_last_line_or_its_cause() {
     let cases: [(&str, Value); 2] = [
         (
             // The two streams are in the order in which they are read, so the noise is given the time to be.
-            "set -e; NOISE; sleep 0.5; cp /no/such/input /tmp/x; NOISE",
+            "set -e; NOISE; sleep 3; cp /no/such/input /tmp/x; NOISE",
             json!({"cause": "EXIT_CODE", "exit_code": 1, "logs": {
                 "tail": "~/no/such/input", "errors": [{"text": "~'/no/such/input': No such file or directory"}]}}),
         ),

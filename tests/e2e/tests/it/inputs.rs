@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use e2e::{Vm, expect, until};
+use e2e::{Vm, expect, files, until};
 use serde_json::{Value, json};
 
 /// Bytes that no two places of have in common.
@@ -231,10 +231,14 @@ async fn a_restart_goes_on_fetching() {
         vm.cloud.script_storage("p/large?alt=media", "stall-2000000,stall-3000000,hang".parse().unwrap());
         vm.set_job("echo x >>/shared/starts; wc -c </shared/p/large", inputs(&vm, &[("gs://b/p/", "p")]));
         let asked = || vm.cloud.storage_requests().iter().filter(|request| request.path.contains("large?alt")).count();
-        for run in 1..=3 {
+        let has = |bytes| {
+            let is_part = |file: &PathBuf| file.to_string_lossy().contains(".part");
+            let parts = files(&vm.dir().join("shared/p")).into_iter().filter(is_part);
+            parts.filter_map(|part| part.metadata().ok()).any(|part| part.len() == bytes)
+        };
+        for (run, bytes) in [(1, 2_000_000), (2, 5_000_000), (3, 5_000_000)] {
             let mut agent = vm.start();
-            until("the download", async || (asked() == run).then_some(())).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            until("the download", async || (asked() == run && has(bytes)).then_some(())).await;
             agent.kill9().await;
         }
         expect(&vm.run().await, &json!({"cause": "NONE", "logs": {"head": "8000000\n"}}));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Vm, expect};
+use e2e::{UNTIL_LET_GO, Vm, expect};
 use fakecloud::Config;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -47,10 +47,11 @@ async fn a_metadata_server_that_comes_up_late_is_waited_for() {
 #[tokio::test]
 async fn a_metadata_server_that_goes_away_does_not_disturb_the_job() {
     for vm in Vm::of_each_kind().await {
-        vm.set_job("echo up > /shared/starts; sleep 1; exit 7", json!({}));
+        vm.set_job(&format!("echo up > /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
         let agent = vm.start();
         vm.until_started().await;
         vm.cloud.metadata_down(true).await.unwrap();
+        vm.let_go();
         vm.until_logged("the report is not out yet").await;
         vm.cloud.metadata_down(false).await.unwrap();
         expect(&vm.finish(agent).await, &json!({"exit_code": 7}));

@@ -11,9 +11,9 @@ use tokio::sync::OnceCell;
 
 /// What the job finds: the metadata server by IPv4 and IPv6, its resolver by UDP and TCP, and the rest of the network.
 const TRIES: &str = "
-    get() { printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 $1 80 2>/dev/null | tail -n 1; }
+    get() { printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 $1 80 2>/dev/null | tail -n 1; }
     echo \"v4 $(get 169.254.169.254)\"; echo \"v6 $(get fd20:ce::254)\"; echo \"rest $(get 169.254.169.253)\"
-    echo \"tcp53 $(busybox nc -w 3 169.254.169.254 53 </dev/null)\"
+    echo \"tcp53 $(busybox nc -w 20 169.254.169.254 53 </dev/null)\"
     echo \"udp53 $(busybox nslookup -type=a a.example 169.254.169.254 2>&1 | grep -c NXDOMAIN)\"
 ";
 const OPEN: &str = "v4 here\nv6 here\nrest here\ntcp53 dns\nudp53 1\n";

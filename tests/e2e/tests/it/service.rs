@@ -4,7 +4,7 @@ use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use e2e::{Vm, agent_binary, expect};
+use e2e::{UNTIL_LET_GO, Vm, agent_binary, expect};
 use fakecloud::Config;
 use serde_json::json;
 use tokio::process::Command;
@@ -30,7 +30,7 @@ fn listen(socket: UnixDatagram) -> JoinHandle<Vec<String>> {
 async fn systemd_is_told_that_the_agent_is_ready_alive_and_at_what() {
     for is_abstract in [false, true] {
         let Some(vm) = Vm::with_docker().await else { return };
-        vm.set_job("sleep 1", json!({}));
+        vm.set_job("sleep 3", json!({}));
         let (addr, name) = if is_abstract {
             let name = format!("vmjob-notify-{}", vm.id());
             (SocketAddr::from_abstract_name(&name).unwrap(), format!("@{name}"))
@@ -40,13 +40,13 @@ async fn systemd_is_told_that_the_agent_is_ready_alive_and_at_what() {
         };
         let told = listen(UnixDatagram::bind_addr(&addr).unwrap());
         let mut command = vm.command();
-        command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "300000");
+        command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "900000");
         vm.finish(vm.spawn(command)).await;
         UnixDatagram::unbound().unwrap().send_to_addr(b"", &addr).unwrap();
         let told = told.await.unwrap();
         assert_eq!(told.first().map(String::as_str), Some("READY=1"), "{told:?}");
         let signs_of_life = told.iter().filter(|message| *message == "WATCHDOG=1").count();
-        assert!(signs_of_life >= 4, "{signs_of_life} in the second that the job took");
+        assert!(signs_of_life >= 4, "{signs_of_life} in the three seconds that the job took");
         for phase in ["RUNNING", "EXITED", "DELIVERED"] {
             assert!(told.contains(&format!("STATUS=job {}: {phase}", vm.id())), "{phase}: {told:?}");
         }
@@ -75,7 +75,9 @@ async fn a_startup_script_that_cannot_install_itself_reports_that() {
     let vm = Vm::without_docker(Config::default()).await;
     vm.set_job("true", json!({}));
     let script = vm.dir().join("startup-script-url");
-    fs::copy(agent_binary(), &script).unwrap();
+    // Another program copies it: while one of this process's threads forks, a file that it has open for writing cannot be run.
+    let copied = Command::new("cp").arg(agent_binary()).arg(&script).status().await;
+    assert!(copied.unwrap().success());
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "sh", "-c", "mount --bind /usr /usr && mount -o remount,ro,bind /usr && exec \"$1\"", "sh"])
@@ -103,10 +105,11 @@ async fn a_read_only_state_directory_is_reported() {
 #[tokio::test]
 async fn a_job_under_way_is_carried_on_from_a_read_only_state_directory() {
     let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo x >> /shared/starts; sleep 2; exit 7", json!({}));
+    vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
     let agent = vm.start();
     vm.until_running().await;
     drop(agent);
+    vm.let_go();
     let report = vm.finish(vm.spawn(read_only(&vm))).await;
     expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
     assert_eq!(vm.starts(), 1);

@@ -123,7 +123,7 @@ async fn a_long_grace_leaves_time_for_the_report() {
     for report in stopped(DEAF, json!({"grace": "1h"}), preempt).await {
         expect(&report, &json!({"cause": "PREEMPTED", "exit_code": 137}));
     }
-    assert!(began.elapsed() < Duration::from_secs(28), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(3), "{:?}", began.elapsed());
 }
 
 /// Before there is a container, while the engine is being waited for.

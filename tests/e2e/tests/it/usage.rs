@@ -15,7 +15,7 @@ async fn bytes_read_and_written_are_the_kernel_s_count() {
             unified=$(grep '^0::' /proc/self/cgroup | cut -d: -f3); \
             for dir in /sys/fs/cgroup/blkio$group /sys/fs/cgroup/blkio /sys/fs/cgroup$unified /sys/fs/cgroup; do \
               for file in $dir/blkio.throttle.io_service_bytes_recursive $dir/io.stat; do \
-                [ ! -e $file ] || { cat $file >/shared/kernel; break 2; }; done; done; sleep 4";
+                [ ! -e $file ] || { cat $file >/shared/kernel; break 2; }; done; done; sleep 11";
         let report = vm.run_job(script, json!({})).await;
         expect(&report, &json!({"cause": "NONE"}));
         let kernel = vm.shared("kernel");

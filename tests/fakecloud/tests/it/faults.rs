@@ -120,5 +120,5 @@ async fn dropping_the_handle_stops_the_servers() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(2), refused).await.expect("connection refused");
+    tokio::time::timeout(Duration::from_mins(1), refused).await.expect("connection refused");
 }

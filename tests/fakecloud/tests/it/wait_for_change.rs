@@ -85,14 +85,14 @@ async fn nothing_is_held_for_who_knows_an_older_value_or_asks_for_none() {
     cloud.set_attribute("job-cancel", "b");
     for etag in [old.as_str(), "0", "NONE"] {
         let started = Instant::now();
-        let answer = get(&cloud, &format!("{KEY}?wait_for_change=true&last_etag={etag}&timeout_sec=5")).await;
+        let answer = get(&cloud, &format!("{KEY}?wait_for_change=true&last_etag={etag}&timeout_sec=60")).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "b"));
-        assert!(started.elapsed() < Duration::from_secs(1), "{etag}");
+        assert!(started.elapsed() < Duration::from_secs(30), "{etag}");
     }
     let started = Instant::now();
-    let redirected = get(&cloud, "instance/attributes?wait_for_change=true&timeout_sec=5").await;
+    let redirected = get(&cloud, "instance/attributes?wait_for_change=true&timeout_sec=60").await;
     assert_eq!(redirected.status, 301);
-    let missing = get(&cloud, "instance/attributes/no-such?wait_for_change=true&timeout_sec=5").await;
+    let missing = get(&cloud, "instance/attributes/no-such?wait_for_change=true&timeout_sec=60").await;
     assert_eq!(missing.status, 404);
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < Duration::from_secs(30));
 }
