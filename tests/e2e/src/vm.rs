@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fakecloud::{Answer, Config, FakeCloud};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
@@ -194,8 +194,10 @@ impl Vm {
     pub fn path_with(&self, name: &str, script: &str) -> String {
         let dir = self.dir.join("bin");
         fs::create_dir_all(&dir).expect("/tmp is writable");
-        fs::write(dir.join(name), format!("#!/bin/sh\n{script}\n")).expect("/tmp is writable");
-        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        // By another program: while one of this process's threads forks, a file that it has open for writing cannot be run.
+        let write = ["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"];
+        let written = std::process::Command::new("sh").args(write).arg(dir.join(name)).arg(script).status();
+        assert!(written.is_ok_and(|status| status.success()), "/tmp is writable");
         format!("{}:{}", dir.display(), env::var("PATH").unwrap_or_default())
     }
 
@@ -332,6 +334,13 @@ impl Vm {
     /// Waits for text in the log of any run so far.
     pub async fn until_logged(&self, text: &str) {
         until(&format!("{text:?} in the log"), async || self.logs().contains(text).then_some(())).await;
+    }
+
+    /// When the agent first logged a line with this text, by its own clock.
+    pub fn logged_at(&self, text: &str) -> Timestamp {
+        let logs = self.logs();
+        let line = logs.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in\n{logs}"));
+        line.split(' ').next().and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("no time in {line}"))
     }
 
     /// The agent's own log, all runs.

@@ -189,7 +189,7 @@ async fn a_log_that_the_engine_has_rotated_is_read_on_by_its_times() {
     for (meanwhile, is_lost) in [(10, false), (100_000, true)] {
         let Some(vm) = Vm::with_docker().await else { return };
         let script = format!(
-            "echo 1; sleep 0.3; seq 2 20000; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; \
+            "echo 1; sleep 3; seq 2 20000; echo up >/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; \
              seq 20001 $((20000 + {meanwhile})); echo x >/shared/done; until [ -e /shared/end ]; do sleep 0.1; done; echo the end"
         );
         let container = json!({"log_driver": "local", "log_options": {"max-size": "40k", "max-file": "2"}});

@@ -251,6 +251,10 @@ async fn the_log_of_a_quiet_job_is_a_minute_behind_at_most() {
     let told = gzip(&["-dc"], &vm.cloud.object("b", &part).unwrap().content);
     assert!(told.starts_with(b"first\n"), "{}", String::from_utf8_lossy(&told));
     until("another part", async || (parts(&vm).len() > 1).then_some(())).await;
+    let requests = vm.cloud.storage_requests();
+    let posts: Vec<Instant> =
+        requests.iter().filter(|request| request.method == "POST").map(|request| request.at).collect();
+    assert!(posts[1] - posts[0] < Duration::from_secs(75), "{:?}", posts[1] - posts[0]);
     fs::write(vm.dir().join("shared/go"), "").unwrap();
     expect(&vm.finish(agent).await, &json!({"cause": "NONE", "uploads": [{"from": "stdout", "error": null}]}));
 }

@@ -242,6 +242,7 @@ async fn a_preempted_job_s_outputs_go_up_in_time() {
             &json!({"cause": "PREEMPTED", "uploads": [{"to": "gs://b/x", "error": null}, {"to": "gs://b/stuck", "error": "~time ran out"}]}),
         );
         assert_eq!(stored(&vm, "x").unwrap(), b"1\n");
+        crate::stops::assert_killed_within(&vm, 14);
         assert!(taken < Duration::from_secs(50), "{taken:?}");
     }
 }

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Kind, Vm, expect};
+use e2e::{Kind, Vm, expect, until};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -50,8 +51,13 @@ async fn what_a_job_leaves_behind_ends_with_it() {
     expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 3, "logs": {"stdout_bytes": 10, "stderr_bytes": 4}}));
     // Its child would have gone on.
     assert!(report["durations_s"]["run"].as_f64().unwrap() < 500.0, "{report:#}");
-    let child = format!("/proc/{}", vm.shared("child").trim());
-    assert!(!std::path::Path::new(&child).exists(), "{child} is still there");
+    let finished: Timestamp = report["times"]["finished_at"].as_str().unwrap().parse().unwrap();
+    let reported = Timestamp::try_from(vm.cloud.accepted()[0].wall).unwrap();
+    assert!(reported.duration_since(finished) < SignedDuration::from_mins(1), "{report:#}");
+    // Dead, it stands there until the first process has looked at it.
+    let stat = format!("/proc/{}/stat", vm.shared("child").trim());
+    let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+    until("the child to be gone", async || is_gone().then_some(())).await;
 }
 
 /// The job does not outlive its shim, and how it ended is nobody's to guess.

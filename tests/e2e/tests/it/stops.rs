@@ -1,9 +1,8 @@
 //! Stops: each reason in each phase, told apart, with the grace that the job asked for.
 
-use std::time::{Duration, Instant};
-
 use e2e::{Agent, Vm, expect};
 use futures_util::future::join_all;
+use jiff::SignedDuration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -69,7 +68,7 @@ async fn a_job_that_does_not_listen_is_killed() {
         for report in stopped(DEAF, json!({"grace": "1s"}), stop).await {
             expect(&report, &json!({"cause": cause, "exit_code": 137, "signal": 9, "logs": {"tail": "up\n"}}));
             let run_s = report["durations_s"]["run"].as_f64().unwrap();
-            assert!((1.0..20.0).contains(&run_s), "{cause}: {run_s}");
+            assert!((1.0..60.0).contains(&run_s), "{cause}: {run_s}");
         }
     }
 }
@@ -83,11 +82,11 @@ async fn a_timeout_stops_the_job() {
     ];
     for (script, grace, expected) in cases {
         for vm in Vm::of_each_kind().await {
-            let report = vm.run_job(script, json!({"timeout": "2s", "grace": grace})).await;
+            let report = vm.run_job(script, json!({"timeout": "5s", "grace": grace})).await;
             expect(&report, &json!({"cause": "TIMEOUT", "message": "~timeout", "fix": "~timeout"}));
             expect(&report, &expected);
             let run_s = report["durations_s"]["run"].as_f64().unwrap();
-            assert!((2.0..20.0).contains(&run_s), "{run_s}");
+            assert!((5.0..60.0).contains(&run_s), "{run_s}");
         }
     }
 }
@@ -116,14 +115,23 @@ async fn the_first_reason_wins() {
     }
 }
 
+/// Asserts that a job which did not listen was killed so many seconds after its stop, so that the rest of a VM's last 30 is left.
+pub(crate) fn assert_killed_within(vm: &Vm, seconds: i64) {
+    let grace = vm.logged_at("killing the job").duration_since(vm.logged_at("asked to stop the job"));
+    assert!(grace < SignedDuration::from_secs(seconds), "{grace:?}");
+}
+
 /// Whatever the grace, what is left of a Spot VM's 30 seconds is for the report.
 #[tokio::test]
 async fn a_long_grace_leaves_time_for_the_report() {
-    let began = Instant::now();
-    for report in stopped(DEAF, json!({"grace": "1h"}), preempt).await {
-        expect(&report, &json!({"cause": "PREEMPTED", "exit_code": 137}));
+    for vm in Vm::of_each_kind().await {
+        vm.set_job(DEAF, json!({"grace": "1h"}));
+        let agent = vm.start();
+        vm.until_started().await;
+        preempt(&vm, &agent);
+        expect(&vm.finish(agent).await, &json!({"cause": "PREEMPTED", "exit_code": 137}));
+        assert_killed_within(&vm, 22);
     }
-    assert!(began.elapsed() < Duration::from_mins(3), "{:?}", began.elapsed());
 }
 
 /// Before there is a container, while the engine is being waited for.

@@ -57,6 +57,21 @@ async fn startup_script_url_to_the_agent_itself() {
     boots(Setup::with_job(JOB).attribute("startup-script-url", format!("{BUCKET}/vmjob-agent"))).await;
 }
 
+/// On most images the journal stays in the VM.
+#[tokio::test]
+async fn the_report_is_on_the_console_where_the_journal_is_not() {
+    let setup = Setup::with_process("echo hello; exit 7")
+        .attribute("startup-script-url", format!("{BUCKET}/vmjob-agent"))
+        .file("etc/systemd/journald.conf.d/console.conf", "[Journal]\nStorage=volatile\n");
+    let Some(mut machine) = Machine::new(setup).await else { return };
+    machine.bucket.put("vmjob-agent", fs::read(agent_binary()).unwrap());
+    machine.boot();
+    machine.until_said("vmjob-report {\"version\":1,").await;
+    machine.until_said("the report was delivered").await;
+    assert!(machine.console().contains("hello"));
+    expect(&machine.report().await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+}
+
 #[tokio::test]
 async fn user_data_on_debian() {
     boots(setup().with_cloud_init().attribute("user-data", user_data("debian.yaml"))).await;
