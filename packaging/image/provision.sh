@@ -22,11 +22,22 @@ while [ $# -gt 0 ]; do
 done
 [ -f "$agent" ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2; }
 [ -z "$images" ] || [ -f "$images" ] || die "there is no $images"
+scratch=$(mktemp -d)
+policy=''
+trap 'rm -rf "$scratch" $policy' EXIT
+case $agent in
+*.deb) ;;
+*)
+    # As `gcloud storage cp` leaves it, it may not be executed. Better known now than when an engine is installed.
+    install -m 0755 -- "$agent" "$scratch/vmjob-agent"
+    agent=$scratch/vmjob-agent
+    "$agent" --version >/dev/null || die "the agent cannot be executed: is it the binary for $(uname -m)?"
+    ;;
+esac
 
 # Of what is installed nothing may start: least of all the agent, on a machine that has metadata but no job.
+[ ! -e /usr/sbin/policy-rc.d ] || die '/usr/sbin/policy-rc.d is there already'
 policy=/usr/sbin/policy-rc.d
-[ ! -e $policy ] || die "$policy is there already"
-trap 'rm -f $policy' EXIT
 printf '#!/bin/sh\nexit 101\n' >$policy
 chmod 0755 $policy
 
@@ -39,6 +50,10 @@ if [ -n "$docker" ] && ! command -v dockerd >/dev/null; then
     say 'installing Docker'
     timeout 300 apt-get update -qq -o Acquire::Retries=5
     packages docker.io
+fi
+# From Debian 13 on the command line, which preloading takes, is a package of its own.
+if [ -n "$images" ] && ! command -v docker >/dev/null && [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then
+    packages docker-cli
 fi
 
 case $agent in
@@ -73,11 +88,11 @@ if [ -n "$images" ]; then
     [ -d /run/systemd/system ] || die '--images needs a running system'
     systemctl start docker.service
     # Credentials stay out of the image.
-    DOCKER_CONFIG=$(mktemp -d)
-    export DOCKER_CONFIG
-    trap 'rm -rf "$DOCKER_CONFIG" $policy' EXIT
+    export DOCKER_CONFIG=$scratch/docker
     cd "$(dirname "$images")"
-    while read -r image _ || [ -n "$image" ]; do # the last line may lack its end
+    while read -r image || [ -n "$image" ]; do # the last line may lack its end
+        image=${image%%[[:space:]]#*}
+        image=${image%"${image##*[![:space:]]}"}
         case $image in
         '' | '#'*) continue ;;
         *.tar | *.tar.gz | *.tgz) say "loading $image"; timeout 1800 docker load --quiet --input "$image" ;;

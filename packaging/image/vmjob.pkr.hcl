@@ -92,7 +92,7 @@ build {
     inline = [
       "set -e",
       "cd /tmp/vmjob",
-      "sudo bash ./provision.sh --docker --images ./${basename(local.images)} ./${basename(var.agent)}",
+      "sudo bash ./provision.sh --docker --images './${basename(local.images)}' './${basename(var.agent)}'",
       "rm -rf /tmp/vmjob",
     ]
     timeout = "1h"

@@ -124,6 +124,7 @@ find_agent() {
     url=$(attribute agent-url) || [ $? = 1 ] || no_metadata || return
     sha=$(attribute agent-sha256) || [ $? = 1 ] || no_metadata || return
     url=${url:-$AGENT_URL} sha=${sha:-$AGENT_SHA256} sha=${sha,,}
+    read -r sha _ <<<"$sha" # the file's name follows, as `sha256sum` prints it
     [[ $sha =~ ^[0-9a-f]{64}$ ]] || problem "the checksum of the agent, agent-sha256, is missing or is none: \"$sha\"" \
         'set the metadata attribute agent-sha256 to what "sha256sum vmjob-agent" prints' false || return
     if [ -x "$agent" ] && [ "$(checksum "$agent")" = "$sha" ]; then return; fi
@@ -154,37 +155,41 @@ fetch_agent() {
 
 # Fetches $url.
 download() { # FILE
-    local status again=false try end=$((SECONDS + DOWNLOAD_PATIENCE_S)) denied_end=$((SECONDS + DENIED_PATIENCE_S))
+    local answer status exit said again=false try
+    local end=$((SECONDS + DOWNLOAD_PATIENCE_S)) denied_end=$((SECONDS + DENIED_PATIENCE_S))
     for ((try = 1; ; try++)); do
         case $url in
-        gs://?*/?*) status=$(fetch_object "$1") ;;
-        https://*) status=$(fetch "$1" --location --proto-redir =https "$url") ;;
-        *) status=scheme ;;
+        gs://?*/?*) answer=$(fetch_object "$1") ;;
+        https://*) answer=$(fetch "$1" --location --proto-redir =https "$url") ;;
+        *) answer=scheme ;;
         esac
+        read -r status exit said <<<"$answer"
         case $status in
         200) return 0 ;;
         400 | 404 | 410 | account | scheme) break ;; # these stay as they are
         403) [ $SECONDS -lt $denied_end ] || break ;;
+        curl) [ "$exit" != 23 ] || problem "${1%/*} cannot be written to: $said" "$disk" true || return ;;
         esac
         case $status in
         metadata) say 'the metadata server gives no token' ;;
-        000) say "$url: no answer" ;;
+        curl) say "$url: $said" ;;
         *) say "$url: HTTP status $status" ;;
         esac
         [ $SECONDS -lt $end ] || break
         back_off $try
     done
-    case $status in
+    case $status$exit in
     metadata) no_metadata || return ;;
     403) fix="grant the VM's service account roles/storage.objectViewer on the bucket; the VM needs the scope cloud-platform" ;;
     404) fix='see whether agent-url names an object that is there' ;;
     account) fix='create the VM with a service account, or put the agent behind an https:// URL' ;;
     scheme) fix='set agent-url to gs://BUCKET/OBJECT or https://…' ;;
+    curl35 | curl60 | curl77) fix='see whether the VM trusts the certificate of who answers there, and whether its clock is right' ;;
     *) fix='see whether the VM has a way there: Cloud NAT, Private Google Access or an external address' ;;
     esac
-    case $status in 000 | 408 | 429 | 5??) again=true ;; esac
+    case $status in curl | 408 | 429 | 5??) again=true ;; esac
     case $status in
-    000) status='no answer' ;;
+    curl) status=$said ;;
     account) status='the VM has no service account' ;;
     scheme) status='neither a gs:// nor an https:// URL' ;;
     *) status="HTTP status $status" ;;
@@ -200,13 +205,20 @@ fetch_object() { # FILE
         "https://storage.googleapis.com/storage/v1/b/${path%%/*}/o/$(percent_encode "${path#*/}")?alt=media"
 }
 
-# Fetches a URL into a file and prints the HTTP status, 000 without one. A transfer that stalls is given up.
+# Fetches a URL into a file and prints the HTTP status; without an answer in full `curl`, curl's exit status, and what it says.
+# A transfer that stalls is given up.
 fetch() { # FILE CURL-ARG…
-    local file=$1 status
+    local file=$1 said exit
     shift
-    status=$(curl -sS --globoff --proto =https --connect-timeout 10 --speed-limit 1000 --speed-time 30 --max-time 300 \
-        -o "$file" -w '%{http_code}' "$@") || status=000
-    echo "$status"
+    said=$(curl -sS --globoff --proto =https --connect-timeout 10 --speed-limit 1000 --speed-time 30 --max-time 300 \
+        -o "$file" -w '\n%{http_code}' "$@" 2>&1)
+    exit=$?
+    if [ $exit = 0 ]; then
+        echo "${said##*$'\n'}"
+    else
+        said=$(grep -m 1 '^curl: ' <<<"$said") || said="curl: ($exit)"
+        echo "curl $exit $said"
+    fi
 }
 
 percent_encode() { # TEXT
@@ -223,7 +235,14 @@ percent_encode() { # TEXT
 # Returns at once, as the job is the unit's affair: a script that stayed would hold up the boot.
 start_agent() {
     local output
-    output=$("$installer" install --now 2>&1) || problem "$installer install --now failed: $output" 'see the message' true
+    output=$("$installer" install --now 2>&1) && return
+    case $? in
+    126) # it is no program, or one of another architecture
+        problem "the agent cannot be executed: $output" \
+            "set agent-url to the binary for this machine type, $(uname -m), and to no archive" false
+        ;;
+    *) problem "$installer install --now failed: $output" 'see the message' true ;;
+    esac
 }
 
 is_active() { [[ $(systemctl is-active vmjob-agent.service) =~ ^(active|activating|reloading)$ ]]; }
@@ -320,8 +339,8 @@ deliver() { # FAILURE URL
         [ $SECONDS -ge $end ] || sleep $((wait_s < end - SECONDS ? wait_s : end - SECONDS))
         back_off $pace
     done
+    : >"$1.delivered" && sync "$1.delivered"
     say "the report: $status"
-    : >"$1.delivered"
     guest_attribute state <(printf DELIVERED)
 }
 

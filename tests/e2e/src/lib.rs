@@ -23,6 +23,6 @@ pub use expect::expect;
 pub use gate::{Fate, Gate};
 pub use registry::{Registry, StoppedRegistry, free_port};
 pub use road::{Bump, Road};
-pub use skip::skip;
+pub use skip::{skip, skip_even_if_strict};
 pub use vm::{Kind, UNTIL_LET_GO, Vm, files, merge};
 pub use wait::{DEADLINE, until, until_within};

@@ -1,6 +1,7 @@
 //! An image for job VMs, baked on a machine with a real init and a real engine; and the package on the VM that is made of it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn saved_image(root: &Root) -> Option<String> {
     fs::write(directory.join("manifest.json"), manifest).unwrap();
     fs::copy(layer, directory.join("layer.tar")).unwrap();
     sh(format!(
-        "cd {} && tar --create --file busybox.tar *.json layer.tar && rm *.json layer.tar",
+        "cd {} && tar --create --file 'busy box.tar' *.json layer.tar && rm *.json layer.tar",
         directory.display()
     ));
     fs::copy(repository().join("packaging/image/provision.sh"), directory.join("provision.sh")).unwrap();
@@ -36,7 +37,7 @@ fn a_baked_image_runs_its_first_job_and_an_upgrade_leaves_that_running() {
     let machine = Machine::boot(&root);
     let Some(registry) = Registry::start(&machine) else { return };
     let pulled = registry.push(&machine, "job", &config, &third_party("busybox.tar").unwrap());
-    fs::write(root.join("root/bake/images.txt"), format!("# of this test\n\nbusybox.tar\n{pulled} # no end of line"))
+    fs::write(root.join("root/bake/images.txt"), format!("# of this test\n\nbusy box.tar\n{pulled} # no end of line"))
         .unwrap();
     let name = old.file_name().unwrap().display();
     machine.sh(&format!("cd /root/bake && ./provision.sh --docker --images images.txt {name}"));
@@ -92,7 +93,7 @@ fn removing_the_package_stops_the_job_and_reports_it() {
     let machine = Machine::boot(&root);
     let name = package.file_name().unwrap().display();
     machine.sh("apt-get update -qq && apt-get install -qq -y --no-install-recommends docker.io iptables >/dev/null");
-    machine.sh("docker load --quiet --input /root/bake/busybox.tar");
+    machine.sh("docker load --quiet --input '/root/bake/busy box.tar'");
     machine.sh(&format!("dpkg --unpack /root/bake/{name}"));
     fs::write(root.join("etc/default/vmjob-agent"), FakeCloud::SETTINGS).unwrap();
     let cloud = FakeCloud::start(&machine, "docker run vmjob/busybox:test sleep 600");
@@ -110,8 +111,16 @@ fn the_binary_alone_can_be_baked_in_a_chroot() {
     let Some(root) = Root::new() else { return };
     let bake = root.join("root/bake");
     fs::create_dir_all(&bake).unwrap();
-    fs::copy(e2e::agent_binary(), bake.join("vmjob-agent")).unwrap();
     fs::copy(repository().join("packaging/image/provision.sh"), bake.join("provision.sh")).unwrap();
+    // What cannot run is refused before anything is installed.
+    fs::write(bake.join("vmjob-agent"), b"\x7fELF\0").unwrap();
+    let refused = root.try_chroot("cd /root/bake && ./provision.sh --docker vmjob-agent");
+    assert!(refused.stderr.contains("the agent cannot be executed"), "{refused:#?}");
+    assert!(!root.join("usr/bin/dockerd").exists());
+
+    // As a download leaves it: not executable.
+    fs::copy(e2e::agent_binary(), bake.join("vmjob-agent")).unwrap();
+    fs::set_permissions(bake.join("vmjob-agent"), Permissions::from_mode(0o644)).unwrap();
     root.chroot("cd /root/bake && ./provision.sh vmjob-agent");
     assert_eq!(root.chroot("systemctl is-enabled vmjob-agent"), "enabled\n");
     assert!(root.join("usr/bin/vmjob-agent").exists() && root.join("etc/systemd/system/vmjob-agent.service").exists());

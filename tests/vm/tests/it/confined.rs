@@ -15,8 +15,10 @@ async fn rules(machine: &Machine) -> Vec<String> {
 
 #[tokio::test]
 async fn jobs_are_kept_from_the_metadata_server_while_they_run() {
-    let container = json!({"container": {"image": "vmjob/busybox:test", "args": ["sleep", "8"]}});
-    let process = json!({"process": {"command": ["sleep", "8"], "user": "nobody"}});
+    let command = ["sh", "-c", "until [ -e /shared/end ]; do sleep 0.2; done"];
+    let mounts = json!([{"type": "bind", "source": "/shared", "target": "/shared"}]);
+    let container = json!({"container": {"image": "vmjob/busybox:test", "args": command, "mounts": mounts}});
+    let process = json!({"process": {"command": command, "user": "nobody"}});
     for (mut job, selector) in [(process, "uidrange 65534-65534"), (container, "iif docker0")] {
         job["metadata_server"] = Value::from("block");
         let setup = Setup::default().attribute("job-spec", job.to_string());
@@ -26,6 +28,7 @@ async fn jobs_are_kept_from_the_metadata_server_while_they_run() {
         machine.boot();
         let during = until("the rules", async || Some(rules(&machine).await).filter(|rules| rules.len() == 6)).await;
         assert!(during.iter().all(|rule| rule.contains(selector)), "{during:?}");
+        machine.touch("end");
         expect(&machine.report().await, &json!({"cause": "NONE"}));
         until("the rules to be gone", async || rules(&machine).await.is_empty().then_some(())).await;
     }

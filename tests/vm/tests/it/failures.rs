@@ -97,7 +97,7 @@ async fn what_may_pass_is_reported_as_worth_another_vm() {
     let Some(mut machine) = machine(setup().program("startup.sh", impatient)).await else { return };
     let elsewhere = "https://storage.googleapis.com:444/agents/vmjob-agent";
     for (url, answer, message) in
-        [("gs://agents/vmjob-agent", Some(503), "~HTTP status 503"), (elsewhere, None, "~no answer")]
+        [("gs://agents/vmjob-agent", Some(503), "~HTTP status 503"), (elsewhere, None, "~vmjob-agent: curl: (7) ")]
     {
         machine.cloud.set_attribute("agent-url", url);
         machine.bucket.script(answer);
@@ -107,12 +107,71 @@ async fn what_may_pass_is_reported_as_worth_another_vm() {
     }
 }
 
+/// What stops a download is not always the way there, and curl knows. A disk is not asked again.
+#[tokio::test]
+async fn a_download_that_fails_in_the_vm_is_not_laid_to_the_network() {
+    let impatient = startup_script_with(&[("DOWNLOAD_PATIENCE_S", 0)]);
+    let setup = setup().as_cos().program("impatient.sh", impatient);
+    let Some(mut machine) = machine(setup).await else { return };
+    let disk = |options: &str| {
+        let place = "/var/lib/google/vmjob";
+        format!("mkdir -p {place} && mount -t tmpfs -o {options} tmpfs {place} && bash /startup.sh")
+    };
+    let untrusted = "sed -i '/END CERTIFICATE/q' /etc/ssl/certs/ca-certificates.crt; bash /impatient.sh".to_owned();
+    let cases = [
+        (disk("size=1m"), 1, "~/var/lib/google/vmjob cannot be written to: curl: (23) ", "~full"),
+        (disk("ro"), 1, "~/var/lib/google/vmjob cannot be written to: curl: (23) ", "~read-only"),
+        (untrusted, 0, "~vmjob-agent: curl: (60) ", "~certificate"),
+    ];
+    for (line, requests, message, fix) in cases {
+        let seen = machine.bucket.requests().len();
+        assert_eq!(machine.run(&format!("rm -rf /var/lib/vmjob; {line}")).await, 1, "{line}");
+        let wanted = json!({"cause": "AGENT_ERROR", "message": message, "fix": fix, "retryable": true});
+        expect(&machine.report().await, &wanted);
+        assert_eq!(machine.bucket.requests().len() - seen, requests, "{line}");
+        machine.cloud.consume_callback();
+    }
+}
+
+/// The checksum is right, and the program is none, or another architecture's: no VM of this kind can run it.
+#[tokio::test]
+async fn what_cannot_be_executed_is_reported_as_the_wrong_binary() {
+    let Some(mut machine) = machine(setup()).await else { return };
+    let mut other = fs::read(agent_binary()).unwrap();
+    other[18] = 247; // e_machine: one that no kernel runs
+    let packed = b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec();
+    let file = std::env::temp_dir().join(format!("vmjob-vm.wrong.{}", std::process::id()));
+    for wrong in [other, packed] {
+        fs::write(&file, &wrong).unwrap();
+        machine.cloud.set_attribute("agent-sha256", sha256(&file));
+        machine.bucket.put("vmjob-agent", wrong);
+        assert_eq!(machine.run(AFRESH).await, 1);
+        let wanted = json!({"cause": "INVALID_SPEC", "message": "~cannot be executed", "fix": "~agent-url",
+            "retryable": false});
+        expect(&machine.report().await, &wanted);
+        machine.cloud.consume_callback();
+    }
+    fs::remove_file(&file).unwrap();
+}
+
+/// A power cut right after the line must not have the next boot send the report once more.
+#[tokio::test]
+async fn that_the_report_is_out_is_said_when_it_is_noted() {
+    let looks = "printf() {\n builtin printf \"$@\"\n case $* in *'the report: 200') ls /var/lib/vmjob/*.delivered || exit 9 ;; esac\n}\n";
+    let setup = setup().attribute("agent-sha256", "none").file("looks.sh", looks);
+    let Some(mut machine) = machine(setup).await else { return };
+    assert_eq!(machine.run("BASH_ENV=/looks.sh bash /startup.sh").await, 1, "{}", machine.console());
+    assert!(machine.console().contains(".delivered"), "{}", machine.console());
+}
+
 /// What passes is waited for; a role that was granted just now takes minutes to spread.
 #[tokio::test]
 async fn a_bucket_and_a_metadata_server_that_falter_are_asked_again() {
     let stub = "#!/bin/sh\ncase $1 in is-*) exit 3 ;; esac\n";
     let Some(mut machine) = machine(setup().program("usr/local/bin/systemctl", stub)).await else { return };
     machine.bucket.script([503, 429, 403, 500]);
+    let printed = format!("{}  vmjob-agent\n", sha256(&agent_binary())); // by sha256sum
+    machine.cloud.set_attribute("agent-sha256", printed);
     let (cut_short, other) =
         (machine.path("/usr/bin/vmjob-agent.new.9999999"), machine.path("/usr/bin/vmjob-agent.new.1"));
     for file in [&cut_short, &other] {

@@ -104,13 +104,14 @@ async fn a_vm_that_was_given_a_service_account_runs_its_job_at_the_next_boot() {
 /// On Container-Optimized OS nothing but the script starts the agent, which waits for the metadata on its own terms.
 #[tokio::test]
 async fn a_job_under_way_is_carried_on_where_the_metadata_server_is_silent() {
-    let job = Setup::with_job("echo x >>/shared/starts; echo out; exec sleep 600");
+    let job = Setup::with_job("echo x >>/shared/starts; up=up; echo the job is $up; exec sleep 600");
     let impatient = startup_script_with(&[("METADATA_PATIENCE_S", 0)]);
     let setup = job.as_cos().program("startup.sh", impatient).attribute("startup-script", startup_script());
     let setup = setup.attribute("agent-url", "gs://agents/vmjob-agent");
     let Some(mut machine) = machine(setup.attribute("agent-sha256", sha256(&agent_binary()))).await else { return };
     machine.boot();
     machine.until_started().await;
+    machine.until_said("the job is up").await; // the line is in the job's log, too
     machine.cut().await;
 
     machine.cloud.remove_attribute("startup-script");
@@ -120,7 +121,7 @@ async fn a_job_under_way_is_carried_on_where_the_metadata_server_is_silent() {
     let output = machine.inside(&["bash", "/startup.sh"]).await;
     assert!(output.status.success(), "{output:?}");
     machine.cloud.clear_scripts();
-    expect(&machine.report().await, &json!({"cause": "VM_REBOOTED", "logs": {"tail": "out\n"}}));
+    expect(&machine.report().await, &json!({"cause": "VM_REBOOTED", "logs": {"tail": "the job is up\n"}}));
     assert_eq!(machine.starts(), 1);
 }
 
