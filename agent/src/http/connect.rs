@@ -14,13 +14,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::ring,
     pki_types::{Der, TrustAnchor},
 };
 use tokio::net::UnixStream;
 use tower_service::Service;
 
-use super::chain;
+use super::{chain, provider::provider};
 
 /// A connection to speak HTTP on.
 pub(super) trait Io: Read + Write + Unpin + Send {}
@@ -66,10 +65,10 @@ fn tls_config() -> ClientConfig {
     if roots.is_empty() {
         roots.extend(GOOGLE_ROOTS.iter().cloned());
     }
-    // The versions are rustls's own choice, and ring has cipher suites for all of them.
-    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    // The versions are rustls's own choice.
+    ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring supports the default protocol versions")
+        .expect("there are cipher suites for the default protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth()
 }

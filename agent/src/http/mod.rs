@@ -2,6 +2,7 @@
 //! means. A request goes in; its answer comes out, or an error that knows whether the request may have arrived.
 
 mod connect;
+mod provider;
 
 use std::{path::Path, time::Duration};
 
