@@ -23,6 +23,8 @@ const MAX_FILE_BYTES: u64 = 50_000_000;
 const MAX_FILES: u32 = 5;
 /// A longer line is kept in pieces of this size.
 const MAX_PIECE_BYTES: usize = 16 * 1024;
+/// Room that is kept on the disk for what tells what was refused.
+const RESERVE_BYTES: usize = 4096;
 /// How many reads of output may wait for the disk.
 const MAX_WAITING: usize = 16;
 /// How long the disk may take for what is waited for in the end.
@@ -73,10 +75,12 @@ fn send(messages: &SyncSender<Message>, stream: Stream, bytes: Vec<u8>) -> bool 
 
 pub(super) struct Log {
     path: PathBuf,
-    file: File,
+    file: Box<dyn Write + Send>,
     size: u64,
     max_size: u64,
     line: Vec<u8>,
+    /// How many bytes of entries the disk did not take, and the log does not tell yet.
+    refused: u64,
 }
 
 impl Log {
@@ -102,26 +106,35 @@ impl Log {
     }
 
     fn create(path: &Path, max_size: u64) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: File::create(path)?, size: 0, max_size, line: Vec::new() })
+        let file = Box::new(File::create(path)?);
+        let log = Self { path: path.to_owned(), file, size: 0, max_size, line: Vec::new(), refused: 0 };
+        log.reserve();
+        Ok(log)
     }
 
     fn keep(mut self, waiting: &Receiver<Message>, mut streams: usize, events: &Sender<Event>) {
         for message in waiting {
             match message {
-                // What a full disk does not take is lost; the job goes on.
-                Message::Output(output) => _ = self.write(&output),
+                Message::Output(output) => self.write(&output),
                 Message::End => {
                     streams -= 1;
                     if streams == 0 {
                         let _ = events.send(Event::Drained);
                     }
                 }
-                Message::Ask(answer) => _ = answer.send(()),
+                Message::Ask(answer) => {
+                    // The job may have left the disk full: what was kept for the next file gives its room.
+                    if !self.tell_refused() && File::create(self.next()).is_ok() {
+                        self.tell_refused();
+                    }
+                    let _ = answer.send(());
+                }
             }
         }
     }
 
-    fn write(&mut self, Output { stream, bytes }: &Output) -> io::Result<()> {
+    /// What a full disk does not take is lost, and counted; the job goes on.
+    fn write(&mut self, Output { stream, bytes }: &Output) {
         let at = clock::now();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -134,24 +147,71 @@ impl Log {
                 vmjob_logs::encode(*stream, piece, &at, &mut self.line);
             }
         }
-        let length = self.line.len() as u64;
-        if self.size > 0 && self.size + length > self.max_size {
-            self.rotate()?;
-        }
-        let written = self.file.write_all(&self.line);
+        let line = std::mem::take(&mut self.line);
+        let length = line.len() as u64;
+        let size = self.size + length;
+        // Where no file can be made the old one goes on, until it is as long as all of them may be together.
+        let has_room = self.size == 0
+            || size <= self.max_size
+            || self.rotate().is_ok()
+            || size <= self.max_size * u64::from(MAX_FILES);
+        let written = if has_room && self.tell_refused() { self.put(&line) } else { 0 };
+        self.refused += length - written;
+        self.line = line;
         self.line.clear();
-        self.size += length;
+    }
+
+    /// Says in the log how much is missing here: a number on a line of its own is no entry, and [`vmjob_logs::Entries`] knows it. It
+    /// ends an entry of which only a part was taken: that is not taken back, as the reader may have it. False if the disk is full.
+    fn tell_refused(&mut self) -> bool {
+        if self.refused > 0 {
+            let note = format!("\n{}\n", self.refused);
+            if self.put(note.as_bytes()) < note.len() as u64 {
+                return false;
+            }
+            self.refused = 0;
+        }
+        true
+    }
+
+    /// Writes as much as the disk takes, and returns how much that was.
+    fn put(&mut self, bytes: &[u8]) -> u64 {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(length @ 1..) => rest = &rest[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        let written = (bytes.len() - rest.len()) as u64;
+        self.size += written;
         written
     }
 
+    /// Nothing is renamed before there is a file to go on with, and none to where there is one but the oldest: what fails may be
+    /// tried again.
     fn rotate(&mut self) -> io::Result<()> {
-        for index in (1..MAX_FILES - 1).rev() {
+        let next = File::create(self.next())?;
+        let free = (1..MAX_FILES - 1).find(|index| !self.rotated(*index).exists()).unwrap_or(MAX_FILES - 1);
+        for index in (1..free).rev() {
             let _ = fs::rename(self.rotated(index), self.rotated(index + 1));
         }
         fs::rename(&self.path, self.rotated(1))?;
-        self.file = File::create(&self.path)?;
+        fs::rename(self.next(), &self.path).inspect_err(|_| _ = fs::rename(self.rotated(1), &self.path))?;
+        self.file = Box::new(next);
         self.size = 0;
+        self.reserve();
         Ok(())
+    }
+
+    /// Makes the next file ahead of its time, and keeps some room with it: a job may use up the disk's blocks, or its inodes.
+    fn reserve(&self) {
+        let _ = fs::write(self.next(), [0; RESERVE_BYTES]);
+    }
+
+    fn next(&self) -> PathBuf {
+        self.path.with_added_extension("next")
     }
 
     fn rotated(&self, index: u32) -> PathBuf {
@@ -160,7 +220,7 @@ impl Log {
 }
 
 /// Where to cut so that at most `most` bytes come before, and no character is torn.
-fn char_boundary(bytes: &[u8], most: usize) -> usize {
+pub(crate) fn char_boundary(bytes: &[u8], most: usize) -> usize {
     if bytes.len() <= most {
         return bytes.len();
     }
@@ -237,6 +297,7 @@ mod tests {
         assert!(matches!(coming.recv().unwrap(), Event::Drained));
         assert_eq!(kept().len(), 3, "and not twice");
         fs::remove_file(&path).unwrap();
+        fs::remove_file(path.with_added_extension("next")).unwrap();
     }
 
     #[test]
@@ -247,9 +308,10 @@ mod tests {
         let mut log = Log::create(&path, 10_000).unwrap();
         let line = [vec![b'x'; 3000], b"\n".to_vec()].concat();
         for _ in 0..30 {
-            log.write(&Output { stream: Stream::Stdout, bytes: line.clone() }).unwrap();
+            log.write(&Output { stream: Stream::Stdout, bytes: line.clone() });
         }
-        log.write(&Output { stream: Stream::Stderr, bytes: b"the last \"word\"".to_vec() }).unwrap();
+        log.write(&Output { stream: Stream::Stderr, bytes: b"the last \"word\"".to_vec() });
+        fs::remove_file(log.next()).unwrap();
         let sizes: Vec<u64> =
             fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes.len(), MAX_FILES as usize);
@@ -258,5 +320,125 @@ mod tests {
         let last: serde_json::Value = serde_json::from_str(newest.lines().last().unwrap()).unwrap();
         assert_eq!((last["log"].as_str(), last["stream"].as_str()), (Some("the last \"word\""), Some("stderr")));
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// A file on a disk that has room for so many bytes.
+    struct Disk<Room> {
+        file: File,
+        room: Room,
+    }
+
+    impl<Room: FnMut() -> usize> Write for Disk<Room> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match (self.room)().min(bytes.len()) {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                length => self.file.write(&bytes[..length]),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.file.flush()
+        }
+    }
+
+    /// A log in a directory of its own.
+    fn log_in_dir(name: &str) -> Log {
+        let dir = std::env::temp_dir().join(format!("vmjob-shim-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Log::create(&dir.join("job-json.log"), 10_000).unwrap()
+    }
+
+    fn output(text: &str) -> Output {
+        Output { stream: Stream::Stdout, bytes: text.into() }
+    }
+
+    fn entry_bytes(text: &str) -> u64 {
+        let mut entry = Vec::new();
+        vmjob_logs::encode(Stream::Stdout, text.as_bytes(), &clock::now(), &mut entry);
+        entry.len() as u64
+    }
+
+    /// The text that is read of the newest file, and how many bytes of entries are missing.
+    fn read_back(path: &Path) -> (String, u64) {
+        let (kept, mut entries, mut text) = (fs::read(path).unwrap(), vmjob_logs::Entries::default(), Vec::new());
+        for byte in kept {
+            entries.room()[0] = byte;
+            entries.advance(1, &mut |_, block| text.extend_from_slice(block));
+        }
+        assert_eq!(entries.pending_bytes(), 0);
+        (String::from_utf8(text).unwrap(), entries.take_skipped())
+    }
+
+    #[test]
+    fn what_a_full_disk_refuses_is_told_and_takes_nothing_with_it() {
+        let mut log = log_in_dir("full");
+        // Of the second entry a part is taken, of the third none, and then of what tells of them.
+        let mut rooms = [1000, 10, 0, 0, 1].into_iter();
+        let file = File::create(&log.path).unwrap();
+        log.file = Box::new(Disk { file, room: move || rooms.next().unwrap_or(usize::MAX) });
+        for text in ["one\n", "two\n", "three\n", "ERROR: four\n", "five\n"] {
+            log.write(&output(text));
+        }
+        let lost = entry_bytes("two\n") + entry_bytes("three\n");
+        assert_eq!(read_back(&log.path), ("one\nERROR: four\nfive\n".into(), lost));
+        fs::remove_dir_all(log.path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_has_room_to_tell_what_it_refused() {
+        let mut log = log_in_dir("stays-full");
+        let (path, reserve) = (log.path.clone(), log.next());
+        let room = move || if fs::metadata(&reserve).unwrap().len() == 0 { usize::MAX } else { 0 };
+        log.file = Box::new(Disk { file: File::create(&path).unwrap(), room });
+        let (messages, waiting) = sync_channel(2);
+        let (answer, answered) = sync_channel(1);
+        messages.send(Message::Output(output("one\n"))).unwrap();
+        messages.send(Message::Ask(answer)).unwrap();
+        drop(messages);
+        log.keep(&waiting, 1, &std::sync::mpsc::channel().0);
+        answered.recv().unwrap();
+        assert_eq!(read_back(&path), (String::new(), entry_bytes("one\n")));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn where_no_file_can_be_made_the_old_one_goes_on_within_bounds() {
+        let mut log = log_in_dir("no-inodes");
+        let line = format!("{:x<3000}\n", "");
+        for _ in 0..3 {
+            log.write(&output(&line));
+        }
+        fs::remove_file(log.next()).unwrap();
+        fs::create_dir(log.next()).unwrap();
+        for _ in 0..30 {
+            log.write(&output(&line));
+            assert!(log.line.is_empty(), "what is written does not pile up");
+        }
+        let length = fs::metadata(&log.path).unwrap().len();
+        assert!((40_000..=50_000).contains(&length), "{length}");
+        assert!(!log.rotated(1).exists());
+        fs::remove_dir(log.next()).unwrap();
+        log.write(&output("the last\n"));
+        assert_eq!(fs::metadata(log.rotated(1)).unwrap().len(), length);
+        let written = length / entry_bytes(&line);
+        assert_eq!(read_back(&log.path), ("the last\n".into(), (33 - written) * entry_bytes(&line)));
+        // One file was there ahead of its time.
+        assert!(log.next().exists());
+        fs::remove_dir_all(log.path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_rotation_that_fails_half_way_costs_no_file() {
+        let mut log = log_in_dir("half-way");
+        fs::write(log.rotated(1), "older").unwrap();
+        fs::rename(&log.path, log.rotated(9)).unwrap();
+        for _ in 0..5 {
+            log.rotate().unwrap_err();
+        }
+        assert_eq!(fs::read_to_string(log.rotated(2)).unwrap(), "older");
+        fs::rename(log.rotated(9), &log.path).unwrap();
+        log.rotate().unwrap();
+        assert!(log.path.exists() && log.rotated(1).exists() && log.rotated(2).exists());
+        fs::remove_dir_all(log.path.parent().unwrap()).unwrap();
     }
 }
