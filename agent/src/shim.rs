@@ -28,6 +28,7 @@ use signal_hook::{
     low_level::pipe,
 };
 
+pub(crate) use self::log::char_boundary;
 use self::{
     cgroup::Group,
     log::{Log, Unfinished},

@@ -14,7 +14,7 @@ pub struct Entries {
     filled: usize,
     /// The decoded text of the entries since the last block; kept to be used again.
     text: Vec<u8>,
-    /// How many bytes were passed over as they were no entry.
+    /// How many bytes of entries are missing: passed over as they were no entry, or never written.
     skipped_bytes: u64,
     /// How many bytes of the file are done with, and how many of the job's they stood for.
     file_bytes: u64,
@@ -70,7 +70,9 @@ impl Entries {
                 let stream = entry::decode(&read[done..done + length], &mut self.text);
                 if stream.is_none() {
                     self.text.truncate(kept);
-                    self.skipped_bytes += length as u64;
+                    // A shim whose disk was full writes how much that cost, a number on a line of its own.
+                    let told = std::str::from_utf8(&read[done..done + length]).ok().and_then(|line| line.parse().ok());
+                    self.skipped_bytes = self.skipped_bytes.saturating_add(told.unwrap_or(length as u64));
                 }
                 (stream.unwrap_or(of), length + 1)
             };
@@ -101,7 +103,7 @@ impl Entries {
         done as u64
     }
 
-    /// How many bytes were no entry and were passed over since this was last asked.
+    /// How many bytes of entries were found to be missing since this was last asked.
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped_bytes)
     }

@@ -10,7 +10,7 @@ use std::{
 
 use vmjob_logs::Stream;
 
-use crate::{delivery::REPORT_MARK, threads};
+use crate::{delivery::REPORT_MARK, shim::char_boundary, threads};
 
 /// Lines are cut here; readers of 64 KiB lines (journald, script runners) never see more.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -36,7 +36,7 @@ struct Allowance {
 pub(super) struct Forward {
     lines: SyncSender<Vec<u8>>,
     done: Receiver<()>,
-    /// Of each stream the line that is not finished, as far as it would be shown.
+    /// Of each stream the line that is not finished, as far as it would be shown, and a byte more.
     open: [Vec<u8>; 2],
     lines_left: f64,
     bytes_left: f64,
@@ -105,7 +105,7 @@ impl Forward {
             open.clear();
             part = &part[at + 1..];
         }
-        let room = MAX_LINE_BYTES.saturating_sub(open.len());
+        let room = (MAX_LINE_BYTES + 1).saturating_sub(open.len());
         open.extend_from_slice(&part[..part.len().min(room)]);
     }
 
@@ -204,6 +204,8 @@ fn count_lines(lines: &[u8]) -> u64 {
 
 /// A line as it is written: whole, and never like one of the agent's own.
 fn shown(mut line: Vec<u8>) -> Vec<u8> {
+    // What comes next tells whether a character would be torn.
+    line.truncate(char_boundary(&line, MAX_LINE_BYTES));
     if line.last() != Some(&b'\n') {
         line.push(b'\n');
     }
@@ -216,4 +218,24 @@ fn shown(mut line: Vec<u8>) -> Vec<u8> {
 
 fn note(hidden: u64) -> Vec<u8> {
     format!("… {hidden} lines of the job are not shown here; its log has them …\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_cut_between_characters_however_it_comes() {
+        for (begin, block_bytes) in [("", 20_000), ("x", 20_000), ("xx", 1000), ("x", 1), ("xx", MAX_LINE_BYTES)] {
+            let text = format!("{begin}{}", "€".repeat(5000));
+            let mut forward = Forward::start();
+            for block in text.as_bytes().chunks(block_bytes) {
+                forward.push(Stream::Stdout, block);
+            }
+            let line = shown(std::mem::take(&mut forward.open[0]));
+            let line = std::str::from_utf8(&line).unwrap();
+            assert!((MAX_LINE_BYTES - 2..=MAX_LINE_BYTES + 1).contains(&line.len()), "{}", line.len());
+            assert!(text.starts_with(line.trim_end()) && line.ends_with('\n'));
+        }
+    }
 }

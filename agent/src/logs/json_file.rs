@@ -79,7 +79,7 @@ pub(super) struct JsonFile {
     /// go before they are read.
     rotations: u64,
     begun_after: u64,
-    /// How much of the log was rotated away unread, in bytes of its files.
+    /// How much of the log was rotated away unread, torn, or refused by a full disk, in bytes of its files.
     lost_file_bytes: u64,
     /// How long a file of this log has been, at least.
     longest: u64,
@@ -130,9 +130,14 @@ impl JsonFile {
         self.place
     }
 
-    /// About how many bytes of the job the engine rotated away before they were read; at least how many, where no agent ran.
+    /// About how many bytes of the job the engine rotated away before they were read, or could not keep; at least how many, where
+    /// no agent ran.
     pub(super) fn lost_bytes(&self) -> u64 {
         self.entries.text_bytes_of(self.lost_file_bytes).max(u64::from(self.lost_file_bytes > 0))
+    }
+
+    fn lose(&mut self, file_bytes: u64) {
+        self.lost_file_bytes = self.lost_file_bytes.saturating_add(file_bytes);
     }
 
     /// Hands some of what is in the log now to `take`; false when that was all.
@@ -199,7 +204,8 @@ impl JsonFile {
         self.place.mark = mark(&self.file, self.place.offset);
         let skipped = self.entries.take_skipped();
         if skipped > 0 {
-            warn!("skipped {skipped} bytes of the engine's log that are no entry");
+            warn!("{skipped} bytes of the job's log are missing, or are no entry");
+            self.lose(skipped);
         }
         Ok(has_read)
     }
@@ -209,7 +215,7 @@ impl JsonFile {
         let (length, read) = (self.file.metadata()?.len(), self.place.offset + self.entries.pending_bytes());
         if length < read || mark(&self.file, self.place.offset) != self.place.mark {
             // It was as long as the others have been, or nobody knows.
-            self.lost_file_bytes += self.longest.saturating_sub(self.place.offset).max(1);
+            self.lose(self.longest.saturating_sub(self.place.offset).max(1));
             (self.place.offset, self.place.mark) = (0, mark(&self.file, 0));
             self.entries.clear();
         }
@@ -234,7 +240,7 @@ impl JsonFile {
         if event.mask.contains(EventMask::MOVED_TO) && event.name.as_deref() == first.file_name() {
             self.rotations += 1;
             self.is_between = true;
-        } else if event.mask.contains(EventMask::CREATE) && event.name.as_deref() == newest {
+        } else if event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO) && event.name.as_deref() == newest {
             // Where one file is kept, Docker from 23 on does not rename it: it is removed, and another is made.
             self.rotations += u64::from(!std::mem::take(&mut self.is_between));
         }
@@ -272,7 +278,9 @@ impl JsonFile {
                     Some(_) => next_after,
                     None => self.rotations.saturating_sub(u64::from(next)).max(next_after),
                 };
-                self.lost_file_bytes += (self.begun_after - next_after) * this.len().max(file.metadata()?.len());
+                let skipped = (self.begun_after - next_after) * this.len().max(file.metadata()?.len());
+                // An entry that is torn at the end of its file is never whole.
+                self.lose(skipped + self.entries.pending_bytes());
                 (self.file, self.place) = (file, place);
                 self.entries.clear();
                 return Ok(true);

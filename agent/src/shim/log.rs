@@ -23,6 +23,8 @@ const MAX_FILE_BYTES: u64 = 50_000_000;
 const MAX_FILES: u32 = 5;
 /// A longer line is kept in pieces of this size.
 const MAX_PIECE_BYTES: usize = 16 * 1024;
+/// Room that is kept on the disk for what tells what was refused.
+const RESERVE_BYTES: usize = 4096;
 /// How many reads of output may wait for the disk.
 const MAX_WAITING: usize = 16;
 /// How long the disk may take for what is waited for in the end.
@@ -73,10 +75,12 @@ fn send(messages: &SyncSender<Message>, stream: Stream, bytes: Vec<u8>) -> bool 
 
 pub(super) struct Log {
     path: PathBuf,
-    file: File,
+    file: Box<dyn Write + Send>,
     size: u64,
     max_size: u64,
     line: Vec<u8>,
+    /// How many bytes of entries the disk did not take, and the log does not tell yet.
+    refused: u64,
 }
 
 impl Log {
@@ -102,26 +106,35 @@ impl Log {
     }
 
     fn create(path: &Path, max_size: u64) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: File::create(path)?, size: 0, max_size, line: Vec::new() })
+        let file = Box::new(File::create(path)?);
+        let log = Self { path: path.to_owned(), file, size: 0, max_size, line: Vec::new(), refused: 0 };
+        log.reserve();
+        Ok(log)
     }
 
     fn keep(mut self, waiting: &Receiver<Message>, mut streams: usize, events: &Sender<Event>) {
         for message in waiting {
             match message {
-                // What a full disk does not take is lost; the job goes on.
-                Message::Output(output) => _ = self.write(&output),
+                Message::Output(output) => self.write(&output),
                 Message::End => {
                     streams -= 1;
                     if streams == 0 {
                         let _ = events.send(Event::Drained);
                     }
                 }
-                Message::Ask(answer) => _ = answer.send(()),
+                Message::Ask(answer) => {
+                    // The job may have left the disk full: what was kept for the next file gives its room.
+                    if !self.tell_refused() && File::create(self.next()).is_ok() {
+                        self.tell_refused();
+                    }
+                    let _ = answer.send(());
+                }
             }
         }
     }
 
-    fn write(&mut self, Output { stream, bytes }: &Output) -> io::Result<()> {
+    /// What a full disk does not take is lost, and counted; the job goes on.
+    fn write(&mut self, Output { stream, bytes }: &Output) {
         let at = clock::now();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -134,24 +147,71 @@ impl Log {
                 vmjob_logs::encode(*stream, piece, &at, &mut self.line);
             }
         }
-        let length = self.line.len() as u64;
-        if self.size > 0 && self.size + length > self.max_size {
-            self.rotate()?;
-        }
-        let written = self.file.write_all(&self.line);
+        let line = std::mem::take(&mut self.line);
+        let length = line.len() as u64;
+        let size = self.size + length;
+        // Where no file can be made the old one goes on, until it is as long as all of them may be together.
+        let has_room = self.size == 0
+            || size <= self.max_size
+            || self.rotate().is_ok()
+            || size <= self.max_size * u64::from(MAX_FILES);
+        let written = if has_room && self.tell_refused() { self.put(&line) } else { 0 };
+        self.refused += length - written;
+        self.line = line;
         self.line.clear();
-        self.size += length;
+    }
+
+    /// Says in the log how much is missing here: a number on a line of its own is no entry, and [`vmjob_logs::Entries`] knows it. It
+    /// ends an entry of which only a part was taken: that is not taken back, as the reader may have it. False if the disk is full.
+    fn tell_refused(&mut self) -> bool {
+        if self.refused > 0 {
+            let note = format!("\n{}\n", self.refused);
+            if self.put(note.as_bytes()) < note.len() as u64 {
+                return false;
+            }
+            self.refused = 0;
+        }
+        true
+    }
+
+    /// Writes as much as the disk takes, and returns how much that was.
+    fn put(&mut self, bytes: &[u8]) -> u64 {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(length @ 1..) => rest = &rest[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        let written = (bytes.len() - rest.len()) as u64;
+        self.size += written;
         written
     }
 
+    /// Nothing is renamed before there is a file to go on with, and none to where there is one but the oldest: what fails may be
+    /// tried again.
     fn rotate(&mut self) -> io::Result<()> {
-        for index in (1..MAX_FILES - 1).rev() {
+        let next = File::create(self.next())?;
+        let free = (1..MAX_FILES - 1).find(|index| !self.rotated(*index).exists()).unwrap_or(MAX_FILES - 1);
+        for index in (1..free).rev() {
             let _ = fs::rename(self.rotated(index), self.rotated(index + 1));
         }
         fs::rename(&self.path, self.rotated(1))?;
-        self.file = File::create(&self.path)?;
+        fs::rename(self.next(), &self.path).inspect_err(|_| _ = fs::rename(self.rotated(1), &self.path))?;
+        self.file = Box::new(next);
         self.size = 0;
+        self.reserve();
         Ok(())
+    }
+
+    /// Makes the next file ahead of its time, and keeps some room with it: a job may use up the disk's blocks, or its inodes.
+    fn reserve(&self) {
+        let _ = fs::write(self.next(), [0; RESERVE_BYTES]);
+    }
+
+    fn next(&self) -> PathBuf {
+        self.path.with_added_extension("next")
     }
 
     fn rotated(&self, index: u32) -> PathBuf {
@@ -160,7 +220,7 @@ impl Log {
 }
 
 /// Where to cut so that at most `most` bytes come before, and no character is torn.
-fn char_boundary(bytes: &[u8], most: usize) -> usize {
+pub(crate) fn char_boundary(bytes: &[u8], most: usize) -> usize {
     if bytes.len() <= most {
         return bytes.len();
     }
@@ -199,64 +259,4 @@ fn read(stream: Stream, mut source: impl Read + Send + 'static, messages: SyncSe
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_character_is_torn() {
-        let text = "aä€😀z".as_bytes();
-        let cuts: Vec<usize> = (1..=text.len()).map(|most| char_boundary(text, most)).collect();
-        assert_eq!(cuts, [1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11]);
-        assert_eq!(char_boundary(&[0x80; 20], 10), 10, "what is no text is cut where it has to be");
-    }
-
-    #[test]
-    fn what_was_begun_to_be_said_is_kept_though_the_stream_does_not_end() {
-        let path = std::env::temp_dir().join(format!("vmjob-shim-rest-{}", std::process::id()));
-        let (events, coming) = std::sync::mpsc::channel();
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "printf 'line\\nlast' >&2; printf x; exec sleep 1000"])
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let unfinished = Log::begin(&path, child.stdout.take(), child.stderr.take(), events).unwrap();
-        let kept = || {
-            unfinished.keep();
-            let text = fs::read_to_string(&path).unwrap();
-            let entries = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-            let mut texts: Vec<String> = entries.map(|entry| entry["log"].as_str().unwrap().to_owned()).collect();
-            texts.sort();
-            texts
-        };
-        while kept() != ["last", "line\n", "x"] {
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(matches!(coming.recv().unwrap(), Event::Drained));
-        assert_eq!(kept().len(), 3, "and not twice");
-        fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
-    fn the_files_are_bounded_and_keep_the_newest() {
-        let dir = std::env::temp_dir().join(format!("vmjob-shim-log-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("job-json.log");
-        let mut log = Log::create(&path, 10_000).unwrap();
-        let line = [vec![b'x'; 3000], b"\n".to_vec()].concat();
-        for _ in 0..30 {
-            log.write(&Output { stream: Stream::Stdout, bytes: line.clone() }).unwrap();
-        }
-        log.write(&Output { stream: Stream::Stderr, bytes: b"the last \"word\"".to_vec() }).unwrap();
-        let sizes: Vec<u64> =
-            fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
-        assert_eq!(sizes.len(), MAX_FILES as usize);
-        assert!(sizes.iter().all(|size| *size <= 10_000), "{sizes:?}");
-        let newest = fs::read_to_string(&path).unwrap();
-        let last: serde_json::Value = serde_json::from_str(newest.lines().last().unwrap()).unwrap();
-        assert_eq!((last["log"].as_str(), last["stream"].as_str()), (Some("the last \"word\""), Some("stderr")));
-        fs::remove_dir_all(&dir).unwrap();
-    }
-}
+mod tests;

@@ -208,3 +208,63 @@ async fn an_entry_is_taken_when_it_is_whole() {
     writeln!(engine.file, r#" done","stream":"stderr"}}"#).unwrap();
     assert_eq!(read_all(&mut log).await, "half done");
 }
+
+#[tokio::test]
+async fn what_is_torn_or_was_refused_is_lost_and_takes_nothing_with_it() {
+    let mut engine = Engine::new("torn");
+    engine.write(3);
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    write!(engine.file, r#"{{"log":"to"#).unwrap();
+    assert_eq!(read_all(&mut log).await, lines(1..=3));
+    assert_eq!(log.lost_bytes(), 0, "it may go on");
+    write!(engine.file, "\n1000000\n").unwrap();
+    engine.write(1);
+    assert_eq!(read_all(&mut log).await, lines(4..=4));
+    let lost = log.lost_bytes();
+    assert!((50_000..500_000).contains(&lost), "of a million bytes of entries: {lost}");
+    // A restart counts it no second time.
+    let place = log.place();
+    let mut log = JsonFile::follow(engine.path(), Some(place)).unwrap();
+    engine.write(1);
+    assert_eq!(read_all(&mut log).await, lines(5..=5));
+    assert_eq!(log.lost_bytes(), 0);
+}
+
+#[tokio::test]
+async fn an_entry_torn_by_a_rotation_or_on_a_line_of_its_own_is_lost() {
+    for rotates in [true, false] {
+        let mut engine = Engine::new("torn-end");
+        engine.write(1);
+        write!(engine.file, r#"{{"log":"torn"#).unwrap();
+        if rotates {
+            engine.rotate(5);
+        } else {
+            writeln!(engine.file).unwrap();
+        }
+        engine.write(1);
+        let mut log = JsonFile::follow(engine.path(), None).unwrap();
+        assert_eq!(read_all(&mut log).await, lines(1..=2));
+        assert!(log.lost_bytes() > 0, "rotates: {rotates}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_made_before_the_rotation_is_not_taken_for_one_that_was_begun_anew() {
+    let mut engine = Engine::new("ahead");
+    engine.write(1);
+    let mut log = JsonFile::follow(engine.path(), None).unwrap();
+    assert_eq!(read_all(&mut log).await, lines(1..=1));
+    for number in 2..=9 {
+        let next = engine.dir.join("x-json.log.next");
+        engine.file = File::create(&next).unwrap();
+        for index in (0..2).rev() {
+            let _ = fs::rename(rotated(&engine.path(), index), rotated(&engine.path(), index + 1));
+        }
+        fs::rename(&next, engine.path()).unwrap();
+        engine.write(1);
+        let mut text = Vec::new();
+        log.next(&mut |_, piece| text.extend_from_slice(piece)).await.unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), lines(number..=number));
+    }
+    assert_eq!(log.lost_bytes(), 0);
+}
