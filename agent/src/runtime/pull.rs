@@ -128,9 +128,10 @@ fn classify(image: &str, source: EngineError) -> Failure {
         "HTTP 401 response",
         "HTTP 403 response",
     ];
-    if source.message_has(&denied) {
+    let not_found = ["manifest unknown", "not found", "name unknown", "HTTP 404 response"];
+    if source.message_has(&denied) || source.is_bare_denial() {
         Failure::ImageDenied { image, source }
-    } else if source.is_not_found() || source.message_has(&["manifest unknown", "not found", "name unknown"]) {
+    } else if source.is_not_found() || source.is_other_platform() || source.message_has(&not_found) {
         Failure::ImageNotFound { image, source }
     } else {
         Failure::Pull { image, source }
@@ -203,7 +204,7 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Cause;
+    use crate::outcome::{Cause, Outcome};
 
     #[test]
     fn a_reference_is_split_as_the_engine_wants_it() {
@@ -247,6 +248,12 @@ mod tests {
                 Cause::ImageDenied,
             ),
             (500, "error parsing HTTP 403 response body: unexpected end of JSON input: \"\"", Cause::ImageDenied),
+            (500, "denied", Cause::ImageDenied),
+            (500, "Error response from daemon: denied", Cause::ImageDenied),
+            (500, "Head \"https://r/v2/a\": error from registry: denied\nsee r's manual", Cause::ImageDenied),
+            (500, "error parsing HTTP 404 response body: unexpected end of JSON input: \"\"", Cause::ImageNotFound),
+            (500, "no matching manifest for linux/amd64 in the manifest list entries", Cause::ImageNotFound),
+            (500, "no image found in image index for architecture \"amd64\", OS \"linux\"", Cause::ImageNotFound),
             (500, "Get \"http://127.0.0.1:5001/v2/\": dial tcp: connect: connection refused", Cause::ImagePullFailed),
             (500, "write /var/lib/docker/tmp/x: no space left on device", Cause::DiskFull),
             (500, "open /var/lib/docker/x: permission denied", Cause::ImagePullFailed),
@@ -254,6 +261,22 @@ mod tests {
         for (status, message, cause) in cases {
             let error = EngineError::Refused { status, message: message.into() };
             assert_eq!(classify("a:b", error).cause(), cause, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_failed_pull_says_what_helps() {
+        let cases = [
+            ("a:b", "no matching manifest for linux/amd64 in the manifest list entries", "build the image for"),
+            ("a:b", "manifest unknown", "check the image's name"),
+            ("gcr.io/p/i", "denied", "roles/artifactregistry.reader"),
+            ("ghcr.io/o/i", "denied", "has no password"),
+            ("a:b", "pull access denied for a", "has no password"),
+        ];
+        for (image, message, fix) in cases {
+            let failure = classify(image, EngineError::Failed(message.into()));
+            let found = Outcome::from(&failure).fix.unwrap();
+            assert!(found.contains(fix), "{image} {message}: {found}");
         }
     }
 }
