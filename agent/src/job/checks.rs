@@ -74,16 +74,7 @@ pub(super) fn user(text: &str) -> Result<String, Problem> {
         .fix(r#"write for example "1000:1000""#))
 }
 
-/// `secret` is the resource name of one version, as the Secret Manager API wants it.
-pub(super) fn secret(text: &str) -> Result<String, Problem> {
-    if is_secret_version(text) {
-        return Ok(text.to_owned());
-    }
-    Err(Problem::new(format!("expected a secret version, found {}", quote(text)))
-        .fix(r#"write for example "projects/p/secrets/s/versions/latest""#))
-}
-
-/// Whether the text is the resource name of one version: nothing in it means anything in a URL.
+/// Whether the text is the resource name of one version, as the Secret Manager API wants it: nothing in it means anything in a URL.
 pub fn is_secret_version(text: &str) -> bool {
     let is_name = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -264,8 +255,8 @@ mod tests {
         for text in ["gs://b", "gs:///x", "s3://b/x", "/x"] {
             assert!(bucket_uri(text).is_err());
         }
-        assert!(secret("projects/p/secrets/s/versions/3").is_ok());
-        assert!(secret("projects/example.com:p/secrets/S_1-a/versions/latest").is_ok());
+        assert!(is_secret_version("projects/p/secrets/s/versions/3"));
+        assert!(is_secret_version("projects/example.com:p/secrets/S_1-a/versions/latest"));
         for text in [
             "s",
             "projects/p/secrets/s",
@@ -274,7 +265,7 @@ mod tests {
             "projects/p/secrets/s?x=/versions/1",
             "projects/p/secrets/s/versions/1#",
         ] {
-            assert!(secret(text).is_err(), "{text}");
+            assert!(!is_secret_version(text), "{text}");
         }
         assert_eq!(extra_host("a=::1"), Ok("a:::1".to_owned()));
         assert!(extra_host("a").is_err());

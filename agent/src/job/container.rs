@@ -131,9 +131,22 @@ fn environment(fields: &Fields) -> Result<(Variables, BTreeMap<String, String>),
     let env: Variables = fields.read("env", |f| f.string_map(checks::variable_name))?.unwrap_or_default();
     let secret_env = fields
         .read("secret_env", |f| {
-            let mut secrets: BTreeMap<_, _> = f.string_map(checks::variable_name)?;
-            for (name, secret) in &mut secrets {
-                *secret = checks::secret(secret).map_err(|problem| f.error(problem))?;
+            let mut secrets = BTreeMap::new();
+            // What stands where a name belongs may be the secret itself: it is not shown.
+            let unnamed = |f: &Field| {
+                let problem = Problem::new("expected the name of a secret version");
+                f.error(problem.fix(r#"write for example {"KEY": "projects/p/secrets/s/versions/latest"}"#))
+            };
+            if let Json::String(_) = f.value() {
+                return Err(unnamed(f));
+            }
+            for (name, entry) in f.entries("an object")? {
+                checks::variable_name(name).map_err(|problem| f.error(problem))?;
+                let secret = match entry.value() {
+                    Json::String(text) if checks::is_secret_version(text) => text.to_string(),
+                    _ => return Err(unnamed(&entry)),
+                };
+                secrets.insert(name.to_owned(), secret);
                 if env.contains(name) {
                     return Err(
                         f.error(Problem::new(format!("{name} is also in env")).fix("give it in one of the two"))
