@@ -2,8 +2,12 @@
 //!
 //! In: a value without its place. Out: the value as the engine wants it, or a [`Problem`].
 
+use std::net::IpAddr;
+use std::path::Path;
+
 use super::error::{Problem, did_you_mean, quote};
-use super::types::{Device, Ulimit};
+use super::places::RESULT_DIR;
+use super::types::{Device, Mount, Ulimit};
 
 /// <https://github.com/docker/go-units/blob/master/ulimit.go>
 const ULIMITS: [&str; 15] = [
@@ -37,6 +41,22 @@ pub(super) fn absolute_path(text: &str) -> Result<String, Problem> {
         return Ok(text.to_owned());
     }
     Err(Problem::new(format!("expected an absolute path, found {}", quote(text))).fix(r#"write for example "/data""#))
+}
+
+/// Where a mount goes, as the engine has it: but it says so only once it has the image.
+pub(super) fn mount_target(text: &str, others: &[Mount]) -> Result<String, Problem> {
+    let target = absolute_path(text)?;
+    let is = |other: &str| Path::new(other) == Path::new(text);
+    let problem = if is("/") {
+        "is the whole container"
+    } else if is(RESULT_DIR) {
+        "is vmjob's own"
+    } else if others.iter().any(|other| is(&other.target)) {
+        "is another mount's target"
+    } else {
+        return Ok(target);
+    };
+    Err(Problem::new(format!("{} {problem}", quote(text))).fix("choose another"))
 }
 
 pub(super) fn job_id(text: &str) -> Result<String, Problem> {
@@ -109,7 +129,7 @@ pub(super) fn volume_name(text: &str) -> Result<String, Problem> {
 /// `/dev/fuse`, `/dev/sda:/dev/xvda`, `/dev/sda:/dev/xvda:rwm`, `/dev/sda:r`, as `docker run --device`.
 pub(super) fn device(text: &str) -> Result<Device, Problem> {
     let permissions_ok =
-        |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+        |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c) && text.matches(c).count() == 1);
     let parts: Vec<&str> = text.split(':').collect();
     let (host, container, permissions) = match parts[..] {
         [host] => (host, host, "rwm"),
@@ -128,14 +148,18 @@ pub(super) fn device(text: &str) -> Result<Device, Problem> {
 
 /// `name:address` or `name=address`, an IPv6 address also in brackets; the engine knows the first only, and no brackets.
 pub(super) fn extra_host(text: &str) -> Result<String, Problem> {
-    match text.split_once([':', '=']) {
-        Some((name, address)) if !name.is_empty() && !address.is_empty() => {
+    let host = match text.split_once([':', '=']) {
+        Some((name, address)) if !name.is_empty() => {
             let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
-            Ok(format!("{name}:{bare}"))
+            let is_address = bare == "host-gateway" || bare.parse::<IpAddr>().is_ok();
+            is_address.then(|| format!("{name}:{bare}"))
         }
-        _ => Err(Problem::new(format!("expected a host and its address, found {}", quote(text)))
-            .fix(r#"write for example "db:10.0.0.7""#)),
-    }
+        _ => None,
+    };
+    host.ok_or_else(|| {
+        Problem::new(format!("expected a host and its address, found {}", quote(text)))
+            .fix(r#"write for example "db:10.0.0.7""#)
+    })
 }
 
 pub(super) fn ulimit_name(name: &str) -> Result<(), Problem> {
@@ -219,7 +243,16 @@ mod tests {
             let device = device(text).unwrap();
             assert_eq!([&*device.host, &*device.container, &*device.permissions], [host, container, permissions]);
         }
-        for text in ["", "fuse", "/dev/a:b", "/dev/a:/dev/b:x", "/dev/a:/dev/b:r:w", "nvidia.com/gpu=all"] {
+        for text in [
+            "",
+            "fuse",
+            "/dev/a:b",
+            "/dev/a:rr",
+            "/dev/a:/dev/b:rwmr",
+            "/dev/a:/dev/b:x",
+            "/dev/a:/dev/b:r:w",
+            "nvidia.com/gpu=all",
+        ] {
             assert!(device(text).is_err(), "{text}");
         }
     }
@@ -268,6 +301,9 @@ mod tests {
             assert!(!is_secret_version(text), "{text}");
         }
         assert_eq!(extra_host("a=::1"), Ok("a:::1".to_owned()));
-        assert!(extra_host("a").is_err());
+        assert_eq!(extra_host("a:host-gateway"), Ok("a:host-gateway".to_owned()));
+        for text in ["a", "a:", ":1.2.3.4", "db:notanip", "db:10.0.0", "a=1"] {
+            assert!(extra_host(text).is_err(), "{text}");
+        }
     }
 }

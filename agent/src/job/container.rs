@@ -161,10 +161,14 @@ fn environment(fields: &Fields) -> Result<(Variables, BTreeMap<String, String>),
 
 fn mounts(field: &Field) -> Result<Vec<Mount>, JobError> {
     let items = field.items(r#"a list such as [{"type": "bind", "source": "/mnt/disks/data", "target": "/data"}]"#)?;
-    items.map(|item| mount(&item)).collect()
+    let mut mounts = Vec::new();
+    for item in items {
+        mounts.push(mount(&item, &mounts)?);
+    }
+    Ok(mounts)
 }
 
-fn mount(field: &Field) -> Result<Mount, JobError> {
+fn mount(field: &Field, others: &[Mount]) -> Result<Mount, JobError> {
     let fields = field.object(&["type", "source", "create", "target", "read_only", "size"])?;
     let kind = fields.need("type", r#""bind""#, |f| f.choice(&[("bind", 'b'), ("volume", 'v'), ("tmpfs", 't')]))?;
     let not_here = |name: &str, why: &str| match fields.get(name) {
@@ -177,7 +181,7 @@ fn mount(field: &Field) -> Result<Mount, JobError> {
     if kind != 'b' {
         not_here("create", "only a bind mount has a directory to make")?;
     }
-    let target = fields.need("target", r#""/data""#, |f| f.checked(checks::absolute_path))?;
+    let target = fields.need("target", r#""/data""#, |f| f.checked(|text| checks::mount_target(text, others)))?;
     let kind = match kind {
         'b' => bind(&fields, &target)?,
         'v' => MountKind::Volume { source: fields.read("source", |f| f.checked(checks::volume_name))? },

@@ -147,7 +147,7 @@ fn good_container() -> Vec<GoodField> {
         maybe("cap_drop", texts()),
         one_of("security_opt", &[json!(["no-new-privileges", "seccomp=unconfined"]), json!(["seccomp={}"])]),
         maybe("labels", table("L[A-Z]{0,2}")),
-        one_of("extra_hosts", &[json!(["a=1", "b:::1"]), json!([])]),
+        one_of("extra_hosts", &[json!(["a=1.2.3.4", "b:::1"]), json!([])]),
         one_of("pull", &[json!("always"), json!("missing"), json!("never")]),
         maybe("tty", any::<bool>()),
         one_of("log_driver", &[json!("local"), json!("json-file")]),
