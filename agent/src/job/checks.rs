@@ -28,6 +28,12 @@ const ULIMITS: [&str; 15] = [
     "stack",
 ];
 
+/// capabilities(7), and all of them.
+const CAPABILITIES: &str = "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH \
+    FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE \
+    NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT SYS_CHROOT SYSLOG SYS_MODULE SYS_NICE \
+    SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM";
+
 pub(super) fn non_empty(text: &str) -> Result<String, Problem> {
     if text.is_empty() {
         Err(Problem::new("must not be empty").fix("leave it out for the default"))
@@ -162,6 +168,16 @@ pub(super) fn extra_host(text: &str) -> Result<String, Problem> {
     })
 }
 
+/// With `CAP_` or without, in any case.
+pub(super) fn capability(text: &str) -> Result<String, Problem> {
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("CAP_").unwrap_or(&name);
+    if CAPABILITIES.split(' ').any(|known| known == name) {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::new(format!("unknown capability {}", quote(text))).fix("write for example SYS_PTRACE"))
+}
+
 pub(super) fn ulimit_name(name: &str) -> Result<(), Problem> {
     if ULIMITS.contains(&name) {
         return Ok(());
@@ -254,6 +270,16 @@ mod tests {
             "nvidia.com/gpu=all",
         ] {
             assert!(device(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn capabilities() {
+        for text in ["ALL", "all", "SYS_ADMIN", "cap_net_raw", "CAP_WAKE_ALARM", "syslog"] {
+            assert_eq!(capability(text), Ok(text.to_owned()));
+        }
+        for text in ["", "CAP_", "NOPE", "SYS", "SYS_ADMIN SYS_BOOT", "NET_ADMIN "] {
+            assert!(capability(text).is_err(), "{text}");
         }
     }
 

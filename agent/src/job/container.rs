@@ -69,8 +69,8 @@ pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
     fields.set(&mut c.init, "init", Field::flag)?;
     fields.set(&mut c.read_only, "read_only", Field::flag)?;
     fields.set(&mut c.privileged, "privileged", Field::flag)?;
-    fields.set(&mut c.cap_add, "cap_add", Field::names)?;
-    fields.set(&mut c.cap_drop, "cap_drop", Field::names)?;
+    fields.set(&mut c.cap_add, "cap_add", capabilities)?;
+    fields.set(&mut c.cap_drop, "cap_drop", capabilities)?;
     fields.set(&mut c.security_opt, "security_opt", |f| {
         let items = f.items(r#"a list such as ["no-new-privileges"]"#)?;
         items.map(|item| item.checked(checks::security_opt)).collect()
@@ -110,6 +110,11 @@ pub(super) fn read_process(field: &Field) -> Result<Process, JobError> {
         workdir: fields.read("workdir", |f| f.checked(checks::absolute_path))?,
         user: fields.read("user", |f| f.checked(checks::user))?,
     })
+}
+
+fn capabilities(field: &Field) -> Result<Vec<String>, JobError> {
+    let items = field.items(r#"a list such as ["SYS_PTRACE"]"#)?;
+    items.map(|item| item.checked(checks::capability)).collect()
 }
 
 fn key_not_empty(key: &str) -> Result<(), Problem> {

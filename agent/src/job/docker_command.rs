@@ -94,8 +94,8 @@ impl Run {
         let on = text == "true";
         match given.flag.long {
             "add-host" => c.extra_hosts.push(checks::extra_host(text)?),
-            "cap-add" => c.cap_add.push(checks::non_empty(text)?),
-            "cap-drop" => c.cap_drop.push(checks::non_empty(text)?),
+            "cap-add" => c.cap_add.push(checks::capability(text)?),
+            "cap-drop" => c.cap_drop.push(checks::capability(text)?),
             "cpus" => c.cpus = docker_values::cpus(text)?,
             "device" => c.devices.push(checks::device(text)?),
             // An empty one clears the image's: the engine wants that as one empty word.
