@@ -2,8 +2,12 @@
 //!
 //! In: a value without its place. Out: the value as the engine wants it, or a [`Problem`].
 
+use std::net::IpAddr;
+use std::path::Path;
+
 use super::error::{Problem, did_you_mean, quote};
-use super::types::{Device, Ulimit};
+use super::places::RESULT_DIR;
+use super::types::{Device, Mount, Ulimit};
 
 /// <https://github.com/docker/go-units/blob/master/ulimit.go>
 const ULIMITS: [&str; 15] = [
@@ -24,6 +28,12 @@ const ULIMITS: [&str; 15] = [
     "stack",
 ];
 
+/// capabilities(7), and all of them.
+const CAPABILITIES: &str = "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH \
+    FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE \
+    NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT SYS_CHROOT SYSLOG SYS_MODULE SYS_NICE \
+    SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM";
+
 pub(super) fn non_empty(text: &str) -> Result<String, Problem> {
     if text.is_empty() {
         Err(Problem::new("must not be empty").fix("leave it out for the default"))
@@ -37,6 +47,22 @@ pub(super) fn absolute_path(text: &str) -> Result<String, Problem> {
         return Ok(text.to_owned());
     }
     Err(Problem::new(format!("expected an absolute path, found {}", quote(text))).fix(r#"write for example "/data""#))
+}
+
+/// Where a mount goes, as the engine has it: but it says so only once it has the image.
+pub(super) fn mount_target(text: &str, others: &[Mount]) -> Result<String, Problem> {
+    let target = absolute_path(text)?;
+    let is = |other: &str| Path::new(other) == Path::new(text);
+    let problem = if is("/") {
+        "is the whole container"
+    } else if is(RESULT_DIR) {
+        "is vmjob's own"
+    } else if others.iter().any(|other| is(&other.target)) {
+        "is another mount's target"
+    } else {
+        return Ok(target);
+    };
+    Err(Problem::new(format!("{} {problem}", quote(text))).fix("choose another"))
 }
 
 pub(super) fn job_id(text: &str) -> Result<String, Problem> {
@@ -74,16 +100,7 @@ pub(super) fn user(text: &str) -> Result<String, Problem> {
         .fix(r#"write for example "1000:1000""#))
 }
 
-/// `secret` is the resource name of one version, as the Secret Manager API wants it.
-pub(super) fn secret(text: &str) -> Result<String, Problem> {
-    if is_secret_version(text) {
-        return Ok(text.to_owned());
-    }
-    Err(Problem::new(format!("expected a secret version, found {}", quote(text)))
-        .fix(r#"write for example "projects/p/secrets/s/versions/latest""#))
-}
-
-/// Whether the text is the resource name of one version: nothing in it means anything in a URL.
+/// Whether the text is the resource name of one version, as the Secret Manager API wants it: nothing in it means anything in a URL.
 pub fn is_secret_version(text: &str) -> bool {
     let is_name = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -118,7 +135,7 @@ pub(super) fn volume_name(text: &str) -> Result<String, Problem> {
 /// `/dev/fuse`, `/dev/sda:/dev/xvda`, `/dev/sda:/dev/xvda:rwm`, `/dev/sda:r`, as `docker run --device`.
 pub(super) fn device(text: &str) -> Result<Device, Problem> {
     let permissions_ok =
-        |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+        |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c) && text.matches(c).count() == 1);
     let parts: Vec<&str> = text.split(':').collect();
     let (host, container, permissions) = match parts[..] {
         [host] => (host, host, "rwm"),
@@ -137,14 +154,28 @@ pub(super) fn device(text: &str) -> Result<Device, Problem> {
 
 /// `name:address` or `name=address`, an IPv6 address also in brackets; the engine knows the first only, and no brackets.
 pub(super) fn extra_host(text: &str) -> Result<String, Problem> {
-    match text.split_once([':', '=']) {
-        Some((name, address)) if !name.is_empty() && !address.is_empty() => {
+    let host = match text.split_once([':', '=']) {
+        Some((name, address)) if !name.is_empty() => {
             let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
-            Ok(format!("{name}:{bare}"))
+            let is_address = bare == "host-gateway" || bare.parse::<IpAddr>().is_ok();
+            is_address.then(|| format!("{name}:{bare}"))
         }
-        _ => Err(Problem::new(format!("expected a host and its address, found {}", quote(text)))
-            .fix(r#"write for example "db:10.0.0.7""#)),
+        _ => None,
+    };
+    host.ok_or_else(|| {
+        Problem::new(format!("expected a host and its address, found {}", quote(text)))
+            .fix(r#"write for example "db:10.0.0.7""#)
+    })
+}
+
+/// With `CAP_` or without, in any case.
+pub(super) fn capability(text: &str) -> Result<String, Problem> {
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("CAP_").unwrap_or(&name);
+    if CAPABILITIES.split(' ').any(|known| known == name) {
+        return Ok(text.to_owned());
     }
+    Err(Problem::new(format!("unknown capability {}", quote(text))).fix("write for example SYS_PTRACE"))
 }
 
 pub(super) fn ulimit_name(name: &str) -> Result<(), Problem> {
@@ -228,8 +259,27 @@ mod tests {
             let device = device(text).unwrap();
             assert_eq!([&*device.host, &*device.container, &*device.permissions], [host, container, permissions]);
         }
-        for text in ["", "fuse", "/dev/a:b", "/dev/a:/dev/b:x", "/dev/a:/dev/b:r:w", "nvidia.com/gpu=all"] {
+        for text in [
+            "",
+            "fuse",
+            "/dev/a:b",
+            "/dev/a:rr",
+            "/dev/a:/dev/b:rwmr",
+            "/dev/a:/dev/b:x",
+            "/dev/a:/dev/b:r:w",
+            "nvidia.com/gpu=all",
+        ] {
             assert!(device(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn capabilities() {
+        for text in ["ALL", "all", "SYS_ADMIN", "cap_net_raw", "CAP_WAKE_ALARM", "syslog"] {
+            assert_eq!(capability(text), Ok(text.to_owned()));
+        }
+        for text in ["", "CAP_", "NOPE", "SYS", "SYS_ADMIN SYS_BOOT", "NET_ADMIN "] {
+            assert!(capability(text).is_err(), "{text}");
         }
     }
 
@@ -264,8 +314,8 @@ mod tests {
         for text in ["gs://b", "gs:///x", "s3://b/x", "/x"] {
             assert!(bucket_uri(text).is_err());
         }
-        assert!(secret("projects/p/secrets/s/versions/3").is_ok());
-        assert!(secret("projects/example.com:p/secrets/S_1-a/versions/latest").is_ok());
+        assert!(is_secret_version("projects/p/secrets/s/versions/3"));
+        assert!(is_secret_version("projects/example.com:p/secrets/S_1-a/versions/latest"));
         for text in [
             "s",
             "projects/p/secrets/s",
@@ -274,9 +324,12 @@ mod tests {
             "projects/p/secrets/s?x=/versions/1",
             "projects/p/secrets/s/versions/1#",
         ] {
-            assert!(secret(text).is_err(), "{text}");
+            assert!(!is_secret_version(text), "{text}");
         }
         assert_eq!(extra_host("a=::1"), Ok("a:::1".to_owned()));
-        assert!(extra_host("a").is_err());
+        assert_eq!(extra_host("a:host-gateway"), Ok("a:host-gateway".to_owned()));
+        for text in ["a", "a:", ":1.2.3.4", "db:notanip", "db:10.0.0", "a=1"] {
+            assert!(extra_host(text).is_err(), "{text}");
+        }
     }
 }

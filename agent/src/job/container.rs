@@ -69,8 +69,8 @@ pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
     fields.set(&mut c.init, "init", Field::flag)?;
     fields.set(&mut c.read_only, "read_only", Field::flag)?;
     fields.set(&mut c.privileged, "privileged", Field::flag)?;
-    fields.set(&mut c.cap_add, "cap_add", Field::names)?;
-    fields.set(&mut c.cap_drop, "cap_drop", Field::names)?;
+    fields.set(&mut c.cap_add, "cap_add", capabilities)?;
+    fields.set(&mut c.cap_drop, "cap_drop", capabilities)?;
     fields.set(&mut c.security_opt, "security_opt", |f| {
         let items = f.items(r#"a list such as ["no-new-privileges"]"#)?;
         items.map(|item| item.checked(checks::security_opt)).collect()
@@ -112,6 +112,11 @@ pub(super) fn read_process(field: &Field) -> Result<Process, JobError> {
     })
 }
 
+fn capabilities(field: &Field) -> Result<Vec<String>, JobError> {
+    let items = field.items(r#"a list such as ["SYS_PTRACE"]"#)?;
+    items.map(|item| item.checked(checks::capability)).collect()
+}
+
 fn key_not_empty(key: &str) -> Result<(), Problem> {
     if key.is_empty() { Err(Problem::new("a key must not be empty")) } else { Ok(()) }
 }
@@ -131,9 +136,22 @@ fn environment(fields: &Fields) -> Result<(Variables, BTreeMap<String, String>),
     let env: Variables = fields.read("env", |f| f.string_map(checks::variable_name))?.unwrap_or_default();
     let secret_env = fields
         .read("secret_env", |f| {
-            let mut secrets: BTreeMap<_, _> = f.string_map(checks::variable_name)?;
-            for (name, secret) in &mut secrets {
-                *secret = checks::secret(secret).map_err(|problem| f.error(problem))?;
+            let mut secrets = BTreeMap::new();
+            // What stands where a name belongs may be the secret itself: it is not shown.
+            let unnamed = |f: &Field| {
+                let problem = Problem::new("expected the name of a secret version");
+                f.error(problem.fix(r#"write for example {"KEY": "projects/p/secrets/s/versions/latest"}"#))
+            };
+            if let Json::String(_) = f.value() {
+                return Err(unnamed(f));
+            }
+            for (name, entry) in f.entries("an object")? {
+                checks::variable_name(name).map_err(|problem| f.error(problem))?;
+                let secret = match entry.value() {
+                    Json::String(text) if checks::is_secret_version(text) => text.to_string(),
+                    _ => return Err(unnamed(&entry)),
+                };
+                secrets.insert(name.to_owned(), secret);
                 if env.contains(name) {
                     return Err(
                         f.error(Problem::new(format!("{name} is also in env")).fix("give it in one of the two"))
@@ -148,10 +166,14 @@ fn environment(fields: &Fields) -> Result<(Variables, BTreeMap<String, String>),
 
 fn mounts(field: &Field) -> Result<Vec<Mount>, JobError> {
     let items = field.items(r#"a list such as [{"type": "bind", "source": "/mnt/disks/data", "target": "/data"}]"#)?;
-    items.map(|item| mount(&item)).collect()
+    let mut mounts = Vec::new();
+    for item in items {
+        mounts.push(mount(&item, &mounts)?);
+    }
+    Ok(mounts)
 }
 
-fn mount(field: &Field) -> Result<Mount, JobError> {
+fn mount(field: &Field, others: &[Mount]) -> Result<Mount, JobError> {
     let fields = field.object(&["type", "source", "create", "target", "read_only", "size"])?;
     let kind = fields.need("type", r#""bind""#, |f| f.choice(&[("bind", 'b'), ("volume", 'v'), ("tmpfs", 't')]))?;
     let not_here = |name: &str, why: &str| match fields.get(name) {
@@ -164,7 +186,7 @@ fn mount(field: &Field) -> Result<Mount, JobError> {
     if kind != 'b' {
         not_here("create", "only a bind mount has a directory to make")?;
     }
-    let target = fields.need("target", r#""/data""#, |f| f.checked(checks::absolute_path))?;
+    let target = fields.need("target", r#""/data""#, |f| f.checked(|text| checks::mount_target(text, others)))?;
     let kind = match kind {
         'b' => bind(&fields, &target)?,
         'v' => MountKind::Volume { source: fields.read("source", |f| f.checked(checks::volume_name))? },

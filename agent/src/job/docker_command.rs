@@ -94,8 +94,8 @@ impl Run {
         let on = text == "true";
         match given.flag.long {
             "add-host" => c.extra_hosts.push(checks::extra_host(text)?),
-            "cap-add" => c.cap_add.push(checks::non_empty(text)?),
-            "cap-drop" => c.cap_drop.push(checks::non_empty(text)?),
+            "cap-add" => c.cap_add.push(checks::capability(text)?),
+            "cap-drop" => c.cap_drop.push(checks::capability(text)?),
             "cpus" => c.cpus = docker_values::cpus(text)?,
             "device" => c.devices.push(checks::device(text)?),
             // An empty one clears the image's: the engine wants that as one empty word.
@@ -103,6 +103,9 @@ impl Run {
             "env" => {
                 let (name, value) = variable(text)?;
                 self.env.push((name, value));
+            }
+            "gpus" if c.gpus.is_some() => {
+                return Err(Problem::new("a job asks for GPUs once").fix("leave the others out"));
             }
             "gpus" => c.gpus = Some(docker_values::gpus(text)?),
             "hostname" => c.hostname = Some(checks::hostname(text)?),
@@ -117,7 +120,7 @@ impl Run {
                 self.log_options.insert(key.to_owned(), value.to_owned());
             }
             "memory" => c.memory = docker_values::size(text, checks::memory)?,
-            "mount" => c.mounts.push(docker_mounts::mount(text, &mut self.ignored)?),
+            "mount" => docker_mounts::add(&mut c.mounts, docker_mounts::mount(text, &mut self.ignored)?)?,
             // Docker attaches the container to each, and which of them leads out is not told by the line.
             "net" | "network" if c.network.is_some() => {
                 return Err(Problem::new("a job's container is on one network").fix("leave the others out"));
@@ -139,14 +142,14 @@ impl Run {
             "security-opt" => c.security_opt.push(checks::security_opt(text)?),
             "shm-size" => c.shm_size = docker_values::size(text, checks::shm_size)?,
             "stop-timeout" => self.grace = Some(stop_timeout(text)?),
-            "tmpfs" => c.mounts.push(docker_mounts::tmpfs(text)?),
+            "tmpfs" => docker_mounts::add(&mut c.mounts, docker_mounts::tmpfs(text)?)?,
             "tty" => c.tty = on,
             "ulimit" => {
                 let (name, limit) = docker_values::ulimit(text)?;
                 c.ulimits.insert(name, limit);
             }
             "user" => c.user = Some(checks::user(text)?),
-            "volume" => c.mounts.push(docker_mounts::volume(text, &mut self.ignored)?),
+            "volume" => docker_mounts::add(&mut c.mounts, docker_mounts::volume(text, &mut self.ignored)?)?,
             "workdir" => c.workdir = Some(checks::absolute_path(text)?),
             _ => {
                 return Err(Problem::new("this flag has no counterpart in a job").fix("leave it out"));

@@ -2,6 +2,8 @@
 //!
 //! In: the text after the flag. Out: a [`Mount`], or what it asks for that a job-spec cannot say.
 
+use std::path::Path;
+
 use super::checks;
 use super::docker_values::comma_separated;
 use super::error::{Problem, did_you_mean, quote};
@@ -28,15 +30,15 @@ pub(super) fn volume(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Pro
         Some(path) if path.starts_with('/') => MountKind::Bind { source: path.to_owned(), create: true },
         Some(name) => MountKind::Volume { source: Some(checks::volume_name(name)?) },
     };
-    let mut mount = Mount { kind, target: checks::absolute_path(target)?, read_only: false };
+    let mut mount = Mount { kind, target: checks::mount_target(target, &[])?, read_only: false };
+    let mut has_mode = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
-            "ro" => mount.read_only = true,
-            "rw" => mount.read_only = false,
+            "ro" | "rw" if !has_mode => (mount.read_only, has_mode) = (option == "ro", true),
             "cached" | "delegated" | "consistent" => {
                 ignored.push(format!("the mount option {option} is ignored: it only has a meaning on a Mac"));
             }
-            _ => return Err(no_option(option, "use ro or rw")),
+            _ => return Err(no_option(options, "use ro or rw")),
         }
     }
     Ok(mount)
@@ -58,7 +60,7 @@ pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Prob
             ("type", Some(value)) => kind = value.to_ascii_lowercase(),
             ("source" | "src", Some(value)) => source = Some(value.to_owned()),
             ("target" | "destination" | "dst", Some(value)) => {
-                target = Some(checks::absolute_path(value)?);
+                target = Some(checks::mount_target(value, &[])?);
             }
             ("tmpfs-size", Some(value)) => {
                 size = Some(checks::shm_size(units::parse_size(value)?)?);
@@ -104,7 +106,7 @@ const MOUNT_EXAMPLE: &str = "write for example type=bind,source=/mnt/disks/data,
 /// `/target` or `/target:size=1g,ro`.
 pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let target = checks::absolute_path(target)?;
+    let target = checks::mount_target(target, &[])?;
     let (mut size, mut read_only) = (None, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
@@ -119,6 +121,22 @@ pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
         }
     }
     Ok(Mount { kind: MountKind::Tmpfs { size }, target, read_only })
+}
+
+/// As Docker has it: of equal mounts there is one, of several `--tmpfs` the last counts, and an anonymous volume gives way to what
+/// else is on its target.
+pub(super) fn add(mounts: &mut Vec<Mount>, mount: Mount) -> Result<(), Problem> {
+    let is_anonymous = |mount: &Mount| mount.kind == MountKind::Volume { source: None };
+    let is_tmpfs = |mount: &Mount| matches!(mount.kind, MountKind::Tmpfs { .. });
+    match mounts.iter_mut().find(|other| Path::new(&other.target) == Path::new(&mount.target)) {
+        Some(other) if is_anonymous(other) || (is_tmpfs(other) && is_tmpfs(&mount)) => *other = mount,
+        Some(other) if is_anonymous(&mount) || *other == mount => {}
+        _ => {
+            checks::mount_target(&mount.target, mounts)?;
+            mounts.push(mount);
+        }
+    }
+    Ok(())
 }
 
 fn no_option(option: &str, fix: &str) -> Problem {
@@ -168,6 +186,8 @@ mod tests {
             ("-v", "a:x", "volume name"),
             ("-v", "aa:x", r#"expected an absolute path, found "x""#),
             ("-v", "/a:/b:/c:ro", "too many colons"),
+            ("-v", "/a:/b:rw,ro", r#"the mount option "rw,ro" has no counterpart"#),
+            ("-v", "/a:/", r#""/" is the whole container"#),
             ("-v", "/a:/b:z", r#"the mount option "z" has no counterpart"#),
             ("-v", "", "expected an absolute path"),
             ("--mount", "type=bind,target=/x", "needs a source"),
@@ -176,6 +196,8 @@ mod tests {
             ("--mount", "target=/x,tmpfs-size=1m", "only a tmpfs has a size"),
             ("--mount", "target=/x,tmpfs-mode=1777", r#""tmpfs-mode" has no counterpart"#),
             ("--mount", "target=/x,sorce=a", "did you mean source?"),
+            ("--mount", "target=/run/vmjob/", r#""/run/vmjob/" is vmjob's own"#),
+            ("--tmpfs", "//", r#""//" is the whole container"#),
             ("--mount", "target", "is not key=value"),
             ("--mount", "target=/x,readonly=yes", r#"expected true or false, found "yes""#),
             ("--tmpfs", "/x:exec", r#"the mount option "exec""#),

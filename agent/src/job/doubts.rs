@@ -15,7 +15,10 @@ pub(super) fn of(job: &Job) -> Vec<String> {
             words(container, &mut doubts);
             (&container.env, &container.secret_env)
         }
-        Work::Process(process) => (&process.env, &process.secret_env),
+        Work::Process(process) => {
+            program("command", &process.command, &mut doubts);
+            (&process.env, &process.secret_env)
+        }
     };
     for name in OWN_VARIABLES {
         if env.contains(name) || secret_env.contains_key(name) {
@@ -47,16 +50,30 @@ pub(super) fn of(job: &Job) -> Vec<String> {
 
 /// Command lines written as one word, which konlet's users knew as a job that ends at once with 127.
 fn words(container: &Container, doubts: &mut Vec<String>) {
-    let spaced = |word: &String| word.contains(char::is_whitespace);
-    match (&container.entrypoint, &container.args[..]) {
-        (Some(words), _) if words.first().is_some_and(spaced) => doubts.push(format!(
-            "the entrypoint {} has a space in it and is taken as one file name: give each word on its own",
-            quote(&words[0])
-        )),
-        (None, [argument]) if spaced(argument) => doubts.push(format!(
+    let entrypoint = container.entrypoint.as_deref().unwrap_or_default();
+    program("entrypoint", entrypoint, doubts);
+    // The argument of `sh -c`, `bash -lc` or `perl -e` is meant to be one word.
+    let takes_text = entrypoint.last().is_some_and(|word| word.starts_with('-') && word.ends_with(['c', 'e']));
+    if let [argument] = &container.args[..]
+        && is_spaced(argument)
+        && !takes_text
+    {
+        doubts.push(format!(
             "the only argument {} has a space in it and stays one word: if it is a command line, give each word on its own",
             quote(argument)
-        )),
-        _ => {}
+        ));
     }
+}
+
+fn program(what: &str, words: &[String], doubts: &mut Vec<String>) {
+    if let Some(word) = words.first().filter(|word| is_spaced(word)) {
+        doubts.push(format!(
+            "the {what} {} has a space in it and is taken as one file name: give each word on its own",
+            quote(word)
+        ));
+    }
+}
+
+fn is_spaced(word: &str) -> bool {
+    word.contains(char::is_whitespace)
 }

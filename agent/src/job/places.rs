@@ -35,6 +35,9 @@ pub struct OwnMount {
     pub hides_image: bool,
 }
 
+/// Where a container finds the directory of its result file.
+pub const RESULT_DIR: &str = "/run/vmjob";
+
 /// Directories of an image without which little works.
 const SYSTEM_DIRS: [&str; 12] =
     ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr"];

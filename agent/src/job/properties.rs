@@ -106,6 +106,10 @@ fn texts() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("\\PC{1,9}", 1..3)
 }
 
+fn capabilities() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("(CAP_|cap_)?(KILL|sys_admin|BPF)", 1..3)
+}
+
 fn table(keys: &'static str) -> impl Strategy<Value = Value> {
     prop::collection::btree_map(keys, "\\PC{0,9}", 0..3).prop_map(|map| json!(map))
 }
@@ -143,11 +147,11 @@ fn good_container() -> Vec<GoodField> {
         maybe("init", any::<bool>()),
         maybe("read_only", any::<bool>()),
         maybe("privileged", any::<bool>()),
-        maybe("cap_add", texts()),
-        maybe("cap_drop", texts()),
+        maybe("cap_add", capabilities()),
+        maybe("cap_drop", capabilities()),
         one_of("security_opt", &[json!(["no-new-privileges", "seccomp=unconfined"]), json!(["seccomp={}"])]),
         maybe("labels", table("L[A-Z]{0,2}")),
-        one_of("extra_hosts", &[json!(["a=1", "b:::1"]), json!([])]),
+        one_of("extra_hosts", &[json!(["a=1.2.3.4", "b:::1"]), json!([])]),
         one_of("pull", &[json!("always"), json!("missing"), json!("never")]),
         maybe("tty", any::<bool>()),
         one_of("log_driver", &[json!("local"), json!("json-file")]),

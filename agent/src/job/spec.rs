@@ -225,7 +225,21 @@ mod tests {
                 "retry.on names EXIT_CODE:137, but a job that ends with 137 has the cause SIGNAL or OOM_KILLED: name that",
             ]
         );
-        let shell = json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}});
-        assert_eq!(parse(&shell).unwrap().warnings().next(), None);
+        let words = [
+            (json!({"container": {"image": "a", "entrypoint": ["sh", "-c"], "args": ["python train.py"]}}), ""),
+            (json!({"container": {"image": "a", "entrypoint": ["bash", "-lc"], "args": ["python train.py"]}}), ""),
+            (json!({"container": {"image": "a", "entrypoint": ["/bin/sh"], "args": ["x", "a b"]}}), ""),
+            (
+                json!({"container": {"image": "a", "entrypoint": ["/bin/sh"], "args": ["python train.py"]}}),
+                "the only argument \"python train.py\" has",
+            ),
+            (json!({"container": {"image": "a", "entrypoint": ["run.sh --x"]}}), "the entrypoint \"run.sh --x\" has"),
+            (json!({"process": {"command": ["run.sh --x"]}}), "the command \"run.sh --x\" has a space in it"),
+            (json!({"process": {"command": ["run.sh", "a b"]}}), ""),
+        ];
+        for (spec, doubt) in words {
+            let doubts = parse(&spec).unwrap().doubts;
+            assert!(doubts.concat().starts_with(doubt) && doubts.is_empty() == doubt.is_empty(), "{spec}: {doubts:?}");
+        }
     }
 }

@@ -1,9 +1,21 @@
 //! Everything that can end a job other than its own exit. Each failure has one cause, given out in one place.
 
 use super::{Cause, Outcome};
-use crate::{job::JobError, runtime::EngineError, secrets::SecretError, storage::StorageError};
+use crate::{
+    job::JobError,
+    runtime::{EngineError, registry_wants_token},
+    secrets::SecretError,
+    storage::StorageError,
+};
 
 pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
+
+/// Engine and agent are of one platform.
+const FIX_PLATFORM: &str = if cfg!(target_arch = "aarch64") {
+    "build the image for the VM's platform, linux/arm64"
+} else {
+    "build the image for the VM's platform, linux/amd64"
+};
 
 /// Where the engine gives out GPUs itself.
 pub const FIX_GPU_TOOLKIT: &str = "install the NVIDIA driver and the NVIDIA Container Toolkit (`apt-get install \
@@ -130,8 +142,12 @@ impl Failure {
             Self::EngineUnavailable { .. } => {
                 "use an image that has Docker (Container-Optimized OS), or install and start it; see `journalctl -u docker`"
             }
+            Self::ImageNotFound { source, .. } if source.is_other_platform() => FIX_PLATFORM,
             Self::ImageNotFound { .. } => "check the image's name, tag and region; it must have been pushed",
             Self::ImageMissing { .. } => "set `container.pull` to `missing`, or bake the image into the VM",
+            Self::ImageDenied { image, .. } if !registry_wants_token(image) => {
+                "check the image's name; vmjob has no password for its registry: copy the image to Artifact Registry"
+            }
             Self::ImageDenied { .. } => {
                 "give the VM's service account `roles/artifactregistry.reader` on the repository, and check the image's name"
             }

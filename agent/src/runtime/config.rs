@@ -13,13 +13,11 @@ use bollard::models::{
 
 use super::{SecretEnv, process::can_start_units};
 use crate::{
-    job::{Container, Gpus, Job, MetadataServer, MountKind, OwnMount, Process},
+    job::{Container, Gpus, Job, MetadataServer, MountKind, OwnMount, Process, RESULT_DIR},
     journal::Record,
     shim::ProcessSpec,
 };
 
-/// Where the job finds the directory of its result file.
-const RESULT_DIR: &str = "/run/vmjob";
 /// The result file's name, on both sides of the mount.
 pub const RESULT_FILE: &str = "result.json";
 

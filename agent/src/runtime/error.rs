@@ -51,10 +51,25 @@ impl EngineError {
         matches!(self, Self::Late { .. } | Self::Unreachable(_))
     }
 
+    /// Whether the image is there, but was not built for this machine: as Docker says it, and Podman.
+    pub fn is_other_platform(&self) -> bool {
+        self.message_has(&["no matching manifest", "no image found in"])
+    }
+
+    /// Whether a line of it ends in nothing but a no: `denied`, or `error from registry: denied`.
+    pub(super) fn is_bare_denial(&self) -> bool {
+        self.message().lines().any(|line| line.rsplit(": ").next() == Some("denied"))
+    }
+
     pub(super) fn message_has(&self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.message().contains(word))
+    }
+
+    /// The engine's own words, if it said anything.
+    fn message(&self) -> &str {
         match self {
-            Self::Refused { message, .. } | Self::Failed(message) => words.iter().any(|word| message.contains(word)),
-            _ => false,
+            Self::Refused { message, .. } | Self::Failed(message) => message,
+            _ => "",
         }
     }
 }

@@ -27,20 +27,31 @@ pub fn registry_wants_token(image: &str) -> bool {
     host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev")
 }
 
-/// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not. A try may
+/// Pulls `image`. What may pass is tried again with back-off; an image that is not there, or not for us, is not. But a token may
+/// expire under a large image: who is let in and then not, is asked for once more with another. A try may
 /// stand still for `patience`, and two and a half times as long until the registry's first answer. A registry that is away for no
 /// longer than `patience` costs nothing.
 pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str, patience: Duration) -> Result<(), Failure> {
     let (end, try_until) = (Instant::now() + PULL_DEADLINE, Instant::now() + patience);
     let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
+    let mut has_expired = false;
     for tried in 1.. {
-        let Some(failure) = try_pull(engine, metadata, image, patience, end).await.err() else { break };
+        let mut progress = Progress::default();
+        let pulled = try_pull(engine, metadata, image, patience, end, &mut progress).await;
+        let Some(failure) = pulled.err() else { break };
         let now = Instant::now();
         let mut delay = delays.next().unwrap_or_default();
         if now < try_until {
             delay = delay.min(try_until - now);
         }
-        let transient = matches!(failure, Failure::Pull { .. } | Failure::PullCutShort { .. });
+        let transient = match failure {
+            Failure::Pull { .. } | Failure::PullCutShort { .. } => true,
+            // Layers are told once the manifest is there.
+            Failure::ImageDenied { .. } if registry_wants_token(image) && !progress.layers.is_empty() => {
+                !std::mem::replace(&mut has_expired, true)
+            }
+            _ => false,
+        };
         let disk_full = failure.cause() == crate::outcome::Cause::DiskFull;
         let is_enough = tried >= MIN_TRIES && now >= try_until;
         if !transient || disk_full || is_enough || now + delay >= end {
@@ -58,6 +69,7 @@ async fn try_pull(
     image: &str,
     patience: Duration,
     end: Instant,
+    progress: &mut Progress,
 ) -> Result<(), Failure> {
     let cut_short = |problem: String| Failure::PullCutShort { image: image.to_owned(), problem };
     let credentials = if registry_wants_token(image) {
@@ -85,7 +97,6 @@ async fn try_pull(
     // What is late is told here alone, so that it is a pull that is late and no engine.
     let docker = engine.docker.clone().with_timeout(NO_DEADLINE);
     let mut events = docker.create_image(Some(options), None, credentials);
-    let mut progress = Progress::default();
     let mut deadline = Instant::now() + begin_patience;
     let mut ticks = interval_at(Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
     loop {
@@ -128,9 +139,10 @@ fn classify(image: &str, source: EngineError) -> Failure {
         "HTTP 401 response",
         "HTTP 403 response",
     ];
-    if source.message_has(&denied) {
+    let not_found = ["manifest unknown", "not found", "name unknown", "HTTP 404 response"];
+    if source.message_has(&denied) || source.is_bare_denial() {
         Failure::ImageDenied { image, source }
-    } else if source.is_not_found() || source.message_has(&["manifest unknown", "not found", "name unknown"]) {
+    } else if source.is_not_found() || source.is_other_platform() || source.message_has(&not_found) {
         Failure::ImageNotFound { image, source }
     } else {
         Failure::Pull { image, source }
@@ -202,8 +214,16 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+        net::{TcpListener, UnixListener},
+    };
+
     use super::*;
-    use crate::outcome::Cause;
+    use crate::outcome::{Cause, Outcome};
 
     #[test]
     fn a_reference_is_split_as_the_engine_wants_it() {
@@ -247,6 +267,12 @@ mod tests {
                 Cause::ImageDenied,
             ),
             (500, "error parsing HTTP 403 response body: unexpected end of JSON input: \"\"", Cause::ImageDenied),
+            (500, "denied", Cause::ImageDenied),
+            (500, "Error response from daemon: denied", Cause::ImageDenied),
+            (500, "Head \"https://r/v2/a\": error from registry: denied\nsee r's manual", Cause::ImageDenied),
+            (500, "error parsing HTTP 404 response body: unexpected end of JSON input: \"\"", Cause::ImageNotFound),
+            (500, "no matching manifest for linux/amd64 in the manifest list entries", Cause::ImageNotFound),
+            (500, "no image found in image index for architecture \"amd64\", OS \"linux\"", Cause::ImageNotFound),
             (500, "Get \"http://127.0.0.1:5001/v2/\": dial tcp: connect: connection refused", Cause::ImagePullFailed),
             (500, "write /var/lib/docker/tmp/x: no space left on device", Cause::DiskFull),
             (500, "open /var/lib/docker/x: permission denied", Cause::ImagePullFailed),
@@ -254,6 +280,82 @@ mod tests {
         for (status, message, cause) in cases {
             let error = EngineError::Refused { status, message: message.into() };
             assert_eq!(classify("a:b", error).cause(), cause, "{message}");
+        }
+    }
+
+    /// An engine and a metadata server in one: each token is another, and each pull gets to a layer before the registry says no, but
+    /// for those that `pulls` lets through. Returns what came of a pull, and with how many tokens it was tried.
+    async fn pulled(image: &str, pulls: &'static [bool]) -> (Result<(), Failure>, usize) {
+        const LAYER: &str = r#"{"status":"Pulling fs layer","progressDetail":{},"id":"a"}"#;
+        const DENIED: &str = r#"{"errorDetail":{"message":"unauthorized"},"error":"unauthorized"}"#;
+        let socket = std::env::temp_dir().join(format!("vmjob-pull-{}", std::process::id()));
+        let (engine, cloud) = (UnixListener::bind(&socket).unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let host = cloud.local_addr().unwrap().to_string();
+        let tried = Rc::new(RefCell::new(BTreeSet::new()));
+        let serve = async {
+            let mut tokens = 0;
+            loop {
+                tokio::select! {
+                    Ok((connection, _)) = cloud.accept() => {
+                        tokens += 1;
+                        answer(connection, |_| json!({"access_token": format!("token-{tokens}")}).to_string()).await;
+                    }
+                    Ok((connection, _)) = engine.accept() => answer(connection, |request| {
+                        let auth = request.lines().find_map(|line| line.strip_prefix("x-registry-auth: "));
+                        let Some(auth) = auth else { return r#"{"ApiVersion": "1.44"}"#.into() };
+                        tried.borrow_mut().insert(auth.to_owned());
+                        let is_let_in = pulls.get(tried.borrow().len() - 1).copied().unwrap_or(false);
+                        let end = if is_let_in { r#"{"status":"Done"}"# } else { DENIED };
+                        format!("{LAYER}\n{end}\n")
+                    }).await,
+                }
+            }
+        };
+        let pull = async {
+            let engine = DockerEngine::connect(&format!("unix://{}", socket.display()), PATIENCE).await.unwrap();
+            pull(&engine, &Metadata::new(crate::http::Http::default(), &host), image, PATIENCE).await
+        };
+        let result = tokio::select! { result = pull => result, () = serve => unreachable!("it serves for ever") };
+        std::fs::remove_file(&socket).unwrap();
+        let tried = tried.borrow().len();
+        (result, tried)
+    }
+
+    const PATIENCE: Duration = Duration::from_mins(2);
+
+    async fn answer(mut connection: impl AsyncRead + AsyncWrite + Unpin, body: impl FnOnce(&str) -> String) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(connection.read_u8().await.unwrap());
+        }
+        let body = body(&String::from_utf8_lossy(&head));
+        let head = "HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\nContent-Type: application/json\r\nConnection: close";
+        let text = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        connection.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_token_that_expires_under_a_large_image_is_renewed_once() {
+        let image = "gcr.io/p/large";
+        let (result, tried) = pulled(image, &[false, true]).await;
+        assert_eq!((result.map_err(|failure| failure.to_string()), tried), (Ok(()), 2));
+        let (result, tried) = pulled(image, &[]).await;
+        assert_eq!((result.unwrap_err().cause(), tried), (Cause::ImageDenied, 2));
+    }
+
+    #[test]
+    fn a_failed_pull_says_what_helps() {
+        let cases = [
+            ("a:b", "no matching manifest for linux/amd64 in the manifest list entries", "build the image for"),
+            ("a:b", "manifest unknown", "check the image's name"),
+            ("gcr.io/p/i", "denied", "roles/artifactregistry.reader"),
+            ("ghcr.io/o/i", "denied", "has no password"),
+            ("a:b", "pull access denied for a", "has no password"),
+        ];
+        for (image, message, fix) in cases {
+            let failure = classify(image, EngineError::Failed(message.into()));
+            let found = Outcome::from(&failure).fix.unwrap();
+            assert!(found.contains(fix), "{image} {message}: {found}");
         }
     }
 }

@@ -213,9 +213,6 @@ fn mounts(fields: &mut BTreeMap<String, Value>) -> Value {
             "rest": [mount["BindOptions"], mount["VolumeOptions"], mount["Consistency"]],
         }));
     }
-    for (target, _) in object(fields.remove("Config.Volumes")) {
-        mounts.push(json!({"type": "volume", "source": "", "target": target, "read_only": false, "create": false}));
-    }
     for (target, options) in object(fields.remove("HostConfig.Tmpfs")) {
         // In the order of the engine; these are on in any case.
         let options = options
@@ -226,6 +223,12 @@ fn mounts(fields: &mut BTreeMap<String, Value>) -> Value {
         let (read_only, options): (Vec<_>, Vec<_>) = options.partition(|option| *option == "ro");
         let options = options.join(",").replace("size=1m", "size=1048576").replace("size=65536k", "size=67108864");
         mounts.push(json!({"type": "tmpfs", "source": "", "target": target, "read_only": !read_only.is_empty(), "create": false, "options": options}));
+    }
+    for (target, _) in object(fields.remove("Config.Volumes")) {
+        // The engine makes none where something else is mounted.
+        if !mounts.iter().any(|mount| mount["target"] == target) {
+            mounts.push(json!({"type": "volume", "source": "", "target": target, "read_only": false, "create": false}));
+        }
     }
     for mount in &mut mounts {
         mount
