@@ -3,11 +3,10 @@
 //! In: a value without its place. Out: the value as the engine wants it, or a [`Problem`].
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use super::error::{Problem, did_you_mean, quote};
 use super::places::RESULT_DIR;
-use super::types::{Device, Mount, Ulimit};
+use super::types::{Device, Ulimit};
 
 /// <https://github.com/docker/go-units/blob/master/ulimit.go>
 const ULIMITS: [&str; 15] = [
@@ -49,20 +48,27 @@ pub(super) fn absolute_path(text: &str) -> Result<String, Problem> {
     Err(Problem::new(format!("expected an absolute path, found {}", quote(text))).fix(r#"write for example "/data""#))
 }
 
-/// Where a mount goes, as the engine has it: but it says so only once it has the image.
-pub(super) fn mount_target(text: &str, others: &[Mount]) -> Result<String, Problem> {
+/// Where a mount may go: the engine says so only once it has the image.
+pub(super) fn mount_target(text: &str) -> Result<String, Problem> {
     let target = absolute_path(text)?;
-    let is = |other: &str| Path::new(other) == Path::new(text);
-    let problem = if is("/") {
-        "is the whole container"
-    } else if is(RESULT_DIR) {
-        "is vmjob's own"
-    } else if others.iter().any(|other| is(&other.target)) {
-        "is another mount's target"
-    } else {
-        return Ok(target);
-    };
-    Err(Problem::new(format!("{} {problem}", quote(text))).fix("choose another"))
+    match bare(text) {
+        "" => Err(no_target(text, "is the whole container")),
+        RESULT_DIR => Err(no_target(text, "is vmjob's own")),
+        _ => Ok(target),
+    }
+}
+
+pub(super) fn taken_target(text: &str) -> Problem {
+    no_target(text, "is another mount's target")
+}
+
+fn no_target(text: &str, why: &str) -> Problem {
+    Problem::new(format!("{} {why}", quote(text))).fix("choose another")
+}
+
+/// A directory without the slashes after it.
+pub(super) fn bare(path: &str) -> &str {
+    path.trim_end_matches('/')
 }
 
 pub(super) fn job_id(text: &str) -> Result<String, Problem> {

@@ -166,14 +166,16 @@ fn environment(fields: &Fields) -> Result<(Variables, BTreeMap<String, String>),
 
 fn mounts(field: &Field) -> Result<Vec<Mount>, JobError> {
     let items = field.items(r#"a list such as [{"type": "bind", "source": "/mnt/disks/data", "target": "/data"}]"#)?;
-    let mut mounts = Vec::new();
-    for item in items {
-        mounts.push(mount(&item, &mounts)?);
+    let mounts: Vec<Mount> = items.map(|item| mount(&item)).collect::<Result<_, _>>()?;
+    let mut targets: Vec<_> = mounts.iter().enumerate().map(|(at, mount)| (checks::bare(&mount.target), at)).collect();
+    targets.sort_unstable();
+    match targets.array_windows().find(|[(target, _), (next, _)]| target == next) {
+        Some([_, (_, at)]) => Err(field.item_error(*at, "target", checks::taken_target(&mounts[*at].target))),
+        None => Ok(mounts),
     }
-    Ok(mounts)
 }
 
-fn mount(field: &Field, others: &[Mount]) -> Result<Mount, JobError> {
+fn mount(field: &Field) -> Result<Mount, JobError> {
     let fields = field.object(&["type", "source", "create", "target", "read_only", "size"])?;
     let kind = fields.need("type", r#""bind""#, |f| f.choice(&[("bind", 'b'), ("volume", 'v'), ("tmpfs", 't')]))?;
     let not_here = |name: &str, why: &str| match fields.get(name) {
@@ -186,7 +188,7 @@ fn mount(field: &Field, others: &[Mount]) -> Result<Mount, JobError> {
     if kind != 'b' {
         not_here("create", "only a bind mount has a directory to make")?;
     }
-    let target = fields.need("target", r#""/data""#, |f| f.checked(|text| checks::mount_target(text, others)))?;
+    let target = fields.need("target", r#""/data""#, |f| f.checked(checks::mount_target))?;
     let kind = match kind {
         'b' => bind(&fields, &target)?,
         'v' => MountKind::Volume { source: fields.read("source", |f| f.checked(checks::volume_name))? },

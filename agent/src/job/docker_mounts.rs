@@ -2,8 +2,6 @@
 //!
 //! In: the text after the flag. Out: a [`Mount`], or what it asks for that a job-spec cannot say.
 
-use std::path::Path;
-
 use super::checks;
 use super::docker_values::comma_separated;
 use super::error::{Problem, did_you_mean, quote};
@@ -30,7 +28,7 @@ pub(super) fn volume(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Pro
         Some(path) if path.starts_with('/') => MountKind::Bind { source: path.to_owned(), create: true },
         Some(name) => MountKind::Volume { source: Some(checks::volume_name(name)?) },
     };
-    let mut mount = Mount { kind, target: checks::mount_target(target, &[])?, read_only: false };
+    let mut mount = Mount { kind, target: checks::mount_target(target)?, read_only: false };
     let mut has_mode = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
@@ -60,7 +58,7 @@ pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Prob
             ("type", Some(value)) => kind = value.to_ascii_lowercase(),
             ("source" | "src", Some(value)) => source = Some(value.to_owned()),
             ("target" | "destination" | "dst", Some(value)) => {
-                target = Some(checks::mount_target(value, &[])?);
+                target = Some(checks::mount_target(value)?);
             }
             ("tmpfs-size", Some(value)) => {
                 size = Some(checks::shm_size(units::parse_size(value)?)?);
@@ -106,7 +104,7 @@ const MOUNT_EXAMPLE: &str = "write for example type=bind,source=/mnt/disks/data,
 /// `/target` or `/target:size=1g,ro`.
 pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let target = checks::mount_target(target, &[])?;
+    let target = checks::mount_target(target)?;
     let (mut size, mut read_only) = (None, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
@@ -128,13 +126,11 @@ pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
 pub(super) fn add(mounts: &mut Vec<Mount>, mount: Mount) -> Result<(), Problem> {
     let is_anonymous = |mount: &Mount| mount.kind == MountKind::Volume { source: None };
     let is_tmpfs = |mount: &Mount| matches!(mount.kind, MountKind::Tmpfs { .. });
-    match mounts.iter_mut().find(|other| Path::new(&other.target) == Path::new(&mount.target)) {
+    match mounts.iter_mut().find(|other| checks::bare(&other.target) == checks::bare(&mount.target)) {
+        None => mounts.push(mount),
         Some(other) if is_anonymous(other) || (is_tmpfs(other) && is_tmpfs(&mount)) => *other = mount,
         Some(other) if is_anonymous(&mount) || *other == mount => {}
-        _ => {
-            checks::mount_target(&mount.target, mounts)?;
-            mounts.push(mount);
-        }
+        Some(_) => return Err(checks::taken_target(&mount.target)),
     }
     Ok(())
 }

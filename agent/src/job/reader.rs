@@ -72,6 +72,11 @@ impl<'a> Field<'a> {
         problem.at(spec::ATTRIBUTE, self.place.to_string())
     }
 
+    /// An error in a field of an item of this list.
+    pub(super) fn item_error(&self, index: usize, name: &str, problem: Problem) -> JobError {
+        problem.at(spec::ATTRIBUTE, format!("{}[{index}].{name}", self.place))
+    }
+
     pub(super) fn expected(&self, what: &str) -> JobError {
         let found = match self.value {
             Json::Null => "null".to_owned(),
