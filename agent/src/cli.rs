@@ -180,11 +180,13 @@ impl Cli {
         });
         let mut hosts = Vec::new();
         let mut install = Install::default();
+        let mut has_settings = false;
         let mut command = None;
         let mut file = None;
 
         let mut parser = lexopt::Parser::from_args(args);
         while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+            has_settings |= matches!(arg, Long(name) if !["now", "prefix", "log-format"].contains(&name));
             match arg {
                 Short('h') | Long("help") => {
                     command = Some("help".to_owned());
@@ -236,6 +238,9 @@ impl Cli {
         }
         if install != Install::default() && command.as_deref() != Some("install") {
             return Err("--now and --prefix belong to `install`".into());
+        }
+        if has_settings && command.as_deref() == Some("install") {
+            return Err("`install` keeps no settings of `run`: write them to /etc/default/vmjob-agent, such as STATE_DIRECTORY=/data".into());
         }
         let command = match command.as_deref() {
             Some("install") => Command::Install(install),
@@ -427,6 +432,8 @@ mod tests {
             ("--engine-patience soon", "for example 90s"),
             ("install --prefix opt", "write an absolute one"),
             ("install --prefix=/opt/%h", "of letters, digits"),
+            ("--state-dir /data install --now", "to /etc/default/vmjob-agent"),
+            ("install --callback-allow h", "to /etc/default/vmjob-agent"),
             ("-x", "-x"),
         ];
         for (line, words) in cases {

@@ -25,7 +25,10 @@ pub use self::{
     spool::{Parts, Spool},
     stream::OutputStream,
 };
-use crate::mask::{MaskPlace, Masks};
+use crate::{
+    mask::{MaskPlace, Masks},
+    runtime::Usage,
+};
 
 /// Where all output goes, in blocks as they were read, whatever its source.
 struct Intake {
@@ -100,6 +103,9 @@ pub struct Checkpoint {
     /// When it came, where there is no place.
     #[serde(default)]
     times: Times,
+    /// What the job had used by then: of one that ends while no agent is there nothing more can be measured.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 impl Checkpoint {
@@ -239,7 +245,7 @@ impl Logs {
         let mut summary = self.intake.outlets.summary.clone();
         summary.add_lost(self.lost_bytes());
         let masks = self.intake.masks.as_ref().map(Masks::place).unwrap_or_default();
-        Checkpoint { summary, place, masks, parts: self.parts(), times }
+        Checkpoint { summary, place, masks, parts: self.parts(), times, usage: Usage::default() }
     }
 
     /// Nothing more will come: what was held back is taken.

@@ -25,9 +25,12 @@ impl Run<'_> {
     /// The log reader, on from the last checkpoint.
     pub(super) fn logs(&mut self, job: &Job) -> &mut Logs {
         let spool_dir = self.spool_dir(job);
-        let Self { journal, secrets, .. } = self;
+        let Self { journal, secrets, record, .. } = self;
         self.logs.get_or_insert_with(|| {
             let checkpoint: Checkpoint = journal.load_logs().unwrap_or_default();
+            if checkpoint.usage > record.attempt.usage {
+                record.attempt.usage = checkpoint.usage;
+            }
             let masks = Self::masks(secrets, job, checkpoint.mask_place());
             let spool = spool_dir.map(|dir| Spool::resume(dir, journal.logs_file(), checkpoint.parts()));
             Logs::resume(checkpoint, job.logs.summary_bytes as usize, job.logs.forward, masks, spool)
@@ -99,7 +102,9 @@ impl Run<'_> {
     pub(super) fn save_logs(&mut self) {
         let Some(logs) = &mut self.logs else { return };
         logs.cut();
-        match self.journal.save_logs(&logs.checkpoint()) {
+        let mut checkpoint = logs.checkpoint();
+        checkpoint.usage = self.record.attempt.usage;
+        match self.journal.save_logs(&checkpoint) {
             Ok(()) => logs.commit(),
             Err(error) => warn!("failed to write down how far the log was read: {error}"),
         }

@@ -28,6 +28,8 @@ struct Standing {
     /// What the first of them failed of, and what to do about it.
     error: Option<StorageError>,
     fix: Option<String>,
+    /// Of links in it that lead to no file: how many, and the first.
+    left_out: (u64, PathBuf),
 }
 
 /// Why not all was tried.
@@ -135,7 +137,12 @@ impl Run<'_> {
                 }
             }
             is_listed[index] = true;
-            standings[index].is_done = under_way[index] == 0;
+            let standing = &mut standings[index];
+            standing.is_done = under_way[index] == 0;
+            standing.left_out = files.left_out;
+            if standing.is_done && standing.failed == 0 && standing.upload.files == 0 {
+                standing.was_empty();
+            }
         }
         while let Some((ended, result)) = pool.next().await {
             under_way[ended] -= 1;
@@ -143,7 +150,9 @@ impl Run<'_> {
             standings[ended].is_done = under_way[ended] == 0;
         }
         for (standing, output) in standings.iter_mut().zip(&job.outputs) {
-            if let Some(error) = &standing.error {
+            if let Some(error) = &standing.error
+                && standing.fix.is_none()
+            {
                 let bucket = Location::parse(&output.to).bucket;
                 standing.fix = error.fix(&bucket, Access::Write, &storage.account().await);
             }
@@ -155,7 +164,7 @@ impl Standing {
     fn new(output: &Output) -> Self {
         let Output { from, to, .. } = output.clone();
         let upload = Upload { from, to, files: 0, bytes: 0, error: None };
-        Self { upload, is_done: false, failed: 0, error: None, fix: None }
+        Self { upload, is_done: false, failed: 0, error: None, fix: None, left_out: (0, PathBuf::new()) }
     }
 
     fn take(&mut self, result: Result<u64, StorageError>) {
@@ -174,9 +183,27 @@ impl Standing {
         self.error.get_or_insert(error);
     }
 
+    /// It is a directory, which the agent itself may have made for it, without a file.
+    fn was_empty(&mut self) {
+        let what = if self.left_out.0 == 0 { "nothing" } else { "only links" };
+        self.failed(StorageError::Unfit(format!("the directory is empty: the job has put {what} there")));
+        let from = &self.upload.from;
+        self.fix =
+            Some(format!("let the job write to {from}, or set `from` to where it writes, or `required` to false"));
+    }
+
     /// Says what became of it, in its entry and, where that matters, in the outcome.
     fn conclude(&mut self, output: &Output, cut_short: Option<CutShort>, outcome: &mut Outcome) {
         let Upload { from, to, files, bytes, .. } = &self.upload;
+        if let (links @ 1.., first) = &self.left_out {
+            let mut sentence = format!(
+                "{links} links in the output {from} lead to no file and are left out; the first is {}",
+                first.display()
+            );
+            sentence.truncate(sentence.floor_char_boundary(MAX_ERROR_BYTES));
+            warn!("{sentence}");
+            outcome.evidence.push(sentence);
+        }
         let mut problem = self.error.as_ref().map(ToString::to_string);
         if let Some(problem) = &mut problem
             && self.failed > 1
@@ -213,17 +240,18 @@ struct Files<'a> {
     single: Option<File>,
     walk: Option<io::Result<crate::storage::Walk<'a>>>,
     odd: Option<io::Error>,
+    left_out: (u64, PathBuf),
 }
 
 impl<'a> Files<'a> {
     fn of(tree: &'a Tree, entry: Entry, path: &Path) -> Self {
+        let mut files = Self { single: None, walk: None, odd: None, left_out: (0, PathBuf::new()) };
         match entry {
-            Entry::File(file) => Self { single: Some(file), walk: None, odd: None },
-            Entry::Directory => Self { single: None, walk: Some(tree.walk(path)), odd: None },
-            Entry::Other => {
-                Self { single: None, walk: None, odd: Some(io::Error::other("it is neither a file nor a directory")) }
-            }
+            Entry::File(file) => files.single = Some(file),
+            Entry::Directory => files.walk = Some(tree.walk(path)),
+            Entry::Other => files.odd = Some(io::Error::other("it is neither a file nor a directory")),
         }
+        files
     }
 
     /// The next one, by its path below the output.
@@ -236,7 +264,10 @@ impl<'a> Files<'a> {
         }
         match self.walk.take()? {
             Ok(mut walk) => {
-                let Found { path, file } = walk.next()?;
+                let Some(Found { path, file }) = walk.next() else {
+                    self.left_out = walk.left_out;
+                    return None;
+                };
                 self.walk = Some(Ok(walk));
                 Some(file.map(|file| (path.clone(), file)).map_err(|error| (path, error)))
             }

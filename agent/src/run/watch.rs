@@ -22,7 +22,8 @@ use crate::{
     stop::StopReason,
 };
 
-/// How often the place in the log is written down, and how soon first: without a place nobody knows what rotation has taken.
+/// How often the place in the log is written down, with what the job has used, and how soon first: without a place nobody knows
+/// what rotation has taken.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
 /// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
@@ -178,7 +179,7 @@ impl Run<'_> {
         let meter = self.record.attempt.main_pid.and_then(Meter::of);
         let mut samples = Samples::start();
         self.upload_parts(job);
-        // With parts for a bucket, each makes one: from the second on they say themselves when it is time.
+        // With parts for a bucket, each makes one of what has come: from the second on they say themselves when it is time.
         let (has_parts, mut is_first) = (job.logs.upload.is_some(), true);
         let mut checkpoints = every(CHECKPOINT_INTERVAL);
         checkpoints.reset_after(FIRST_CHECKPOINT);
@@ -213,10 +214,8 @@ impl Run<'_> {
                 biased;
                 code = &mut exit => return match code {
                     Ok(code) => {
-                        if let Some(meter) = &meter {
-                            // A process's control group is still there.
-                            meter.sample(&mut self.record.attempt.usage);
-                        }
+                        // A process's control group is still there.
+                        self.sample(meter.as_ref());
                         if is_witness {
                             self.record.attempt.exit_seen = Some(code);
                         }
@@ -238,6 +237,7 @@ impl Run<'_> {
                     }
                 }
                 () = leaving.handover() => {
+                    self.sample(meter.as_ref());
                     // The live view repeats nothing, and leaves nothing out.
                     self.save_logs();
                     self.logs(job).hand_over();
@@ -247,13 +247,13 @@ impl Run<'_> {
                 () = sleep_until_some(wake_at) => if !stops {
                     self.note_stop_anyway(StopReason::Timeout);
                 },
-                () = samples.next(), if meter.is_some() => if let Some(meter) = &meter {
-                    meter.sample(&mut self.record.attempt.usage);
-                },
-                _ = checkpoints.tick(), if unsaved_logs => if !has_parts || is_first || logs.is_checkpoint_due() {
-                    (unsaved_logs, is_first) = (false, false);
-                    self.save_logs();
-                },
+                () = samples.next(), if meter.is_some() => self.sample(meter.as_ref()),
+                _ = checkpoints.tick(), if unsaved_logs || meter.is_some() => {
+                    if !has_parts || is_first || !unsaved_logs || logs.is_checkpoint_due() {
+                        (unsaved_logs, is_first) = (false, false);
+                        self.save_logs();
+                    }
+                }
                 _ = engine_checks.tick(), if engine_check.is_none() => engine_check = Some(Box::pin(engine.inspect(id))),
                 found = some(&mut engine_check) => {
                     engine_check = None;
@@ -269,6 +269,12 @@ impl Run<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn sample(&mut self, meter: Option<&Meter>) {
+        if let Some(meter) = meter {
+            meter.sample(&mut self.record.attempt.usage);
         }
     }
 

@@ -9,8 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// What was used up to the last sample; null where nothing could be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// What was used up to the last sample; null where nothing could be read. None of it ever gets less: what is later is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Usage {
     pub cpu_s: Option<f64>,
     pub peak_memory_bytes: Option<u64>,

@@ -18,7 +18,7 @@ use crate::{
     delivery::check_endpoint,
     http::{Answer, Http},
     job::CallbackAuth,
-    metadata::Metadata,
+    metadata::{Metadata, TokenError},
     retry::Delays,
 };
 
@@ -111,7 +111,10 @@ impl Storage {
     /// A request with the VM's token.
     pub(super) async fn authorized(&self, doing: &str, path: &str) -> Result<Builder, StorageError> {
         let uri = self.checked(doing, &format!("{}{path}", self.endpoint))?;
-        let token = self.metadata.access_token().await.map_err(|error| broken(doing, &error))?;
+        let token = self.metadata.access_token().await.map_err(|error| match error {
+            TokenError::NoServiceAccount => StorageError::NoAccount { doing: doing.to_owned() },
+            error => broken(doing, &error),
+        })?;
         let bearer = token.bearer().map_err(|error| broken(doing, &error))?;
         Ok(Request::builder().uri(uri).header(AUTHORIZATION, bearer))
     }

@@ -4,7 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use hyper::StatusCode;
 
-use crate::{delivery::retry_after, http::Answer};
+use crate::{delivery::retry_after, http::Answer, metadata::TokenError};
 
 /// Of an error's text at most so much is told.
 const MAX_TEXT_BYTES: usize = 300;
@@ -26,6 +26,8 @@ pub enum StorageError {
     Broken { doing: String, reason: String },
     #[error("failed to {doing}: {reason}")]
     Refused { doing: String, reason: String },
+    #[error("failed to {doing}: {}", TokenError::NoServiceAccount)]
+    NoAccount { doing: String },
     #[error("failed to read {path}: {source}")]
     File { path: String, source: io::Error },
     #[error("failed to write {from} to {path}: {source}")]
@@ -55,7 +57,9 @@ impl StorageError {
         match self {
             Self::Status { status, .. } => is_transient(*status),
             Self::Broken { .. } => true,
-            Self::Refused { .. } | Self::File { .. } | Self::Write { .. } | Self::Unfit(_) => false,
+            Self::Refused { .. } | Self::NoAccount { .. } | Self::File { .. } | Self::Write { .. } | Self::Unfit(_) => {
+                false
+            }
         }
     }
 
@@ -89,6 +93,9 @@ impl StorageError {
                 "give the VM's service account `{role}` on the bucket: gcloud storage buckets add-iam-policy-binding \
                  gs://{bucket} --member=serviceAccount:{account} --role={role}"
             )),
+            Self::NoAccount { .. } => {
+                Some(format!("create the VM with a service account that has `{role}`, and the scope `cloud-platform`"))
+            }
             Self::Status { status: 404, .. } => {
                 Some(format!("check the names of bucket and object: gcloud storage ls gs://{bucket}/"))
             }

@@ -93,7 +93,12 @@ impl Tree {
     /// All below the directory at `path`.
     pub fn walk(&self, path: &Path) -> io::Result<Walk<'_>> {
         let top = self.dir(path)?;
-        Ok(Walk { tree: self, path: path.to_owned(), open: vec![(OsString::new(), top)] })
+        Ok(Walk {
+            tree: self,
+            path: path.to_owned(),
+            open: vec![(OsString::new(), top)],
+            left_out: (0, PathBuf::new()),
+        })
     }
 
     fn dir(&self, path: &Path) -> io::Result<Dir> {
@@ -117,6 +122,8 @@ pub struct Walk<'a> {
     path: PathBuf,
     /// With their names in the one before.
     open: Vec<(OsString, Dir)>,
+    /// How many links were passed over, as they lead to something that is no file, and the first of them.
+    pub left_out: (u64, PathBuf),
 }
 
 /// One file that was found.
@@ -165,7 +172,12 @@ impl Iterator for Walk<'_> {
                 },
                 Ok(FileType::RegularFile | FileType::Symlink) => match self.tree.look(&full) {
                     Ok(Entry::File(file)) => return Some(Found { path, file: Ok(file) }),
-                    Ok(Entry::Directory | Entry::Other) => {}
+                    Ok(Entry::Directory | Entry::Other) => {
+                        if self.left_out.0 == 0 {
+                            self.left_out.1 = path;
+                        }
+                        self.left_out.0 += 1;
+                    }
                     Err(error) => return Some(Found { path, file: Err(error) }),
                 },
                 Ok(_) => {}
@@ -237,9 +249,9 @@ mod tests {
         symlink("sub", root.join("dir-inside")).unwrap();
         symlink(".", root.join("sub/loop")).unwrap();
         let tree = stage.tree();
-        let walk = tree.walk(Path::new("")).unwrap();
+        let mut walk = tree.walk(Path::new("")).unwrap();
         let mut found: Vec<_> =
-            walk.map(|Found { path, file }| (path.to_string_lossy().into_owned(), content(file))).collect();
+            walk.by_ref().map(|Found { path, file }| (path.to_string_lossy().into_owned(), content(file))).collect();
         found.sort();
         let file = || Some("file".to_owned());
         let wanted = [
@@ -251,6 +263,9 @@ mod tests {
             ("sub/file", file()),
         ];
         assert_eq!(found, wanted.map(|(path, content)| (path.to_owned(), content)));
+        // In what order they are found, nobody knows.
+        assert_eq!(walk.left_out.0, 2);
+        assert!(["dir-inside", "sub/loop"].map(PathBuf::from).contains(&walk.left_out.1), "{:?}", walk.left_out);
         assert!(tree.make_dirs(Path::new("dir-out/new"), 0o755).is_err());
         assert!(!stage.0.join("new").exists());
     }

@@ -59,7 +59,7 @@ async fn help_teaches_and_version_names() {
 
 #[tokio::test]
 async fn bad_usage_exits_with_2_and_says_what_is_wrong() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["rnu"], "did you mean run?"),
         (&["--state-dri", "x"], "did you mean --state-dir?"),
         (&["run", "extra"], "extra"),
@@ -67,6 +67,7 @@ async fn bad_usage_exits_with_2_and_says_what_is_wrong() {
         (&["--log-format", "xml"], "json"),
         (&["--docker-host", "tcp://127.0.0.1:2375"], "unix://"),
         (&["--engine-patience", "soon"], "90s"),
+        (&["install", "--state-dir", "/data", "--callback-allow", "h"], "/etc/default/vmjob-agent"),
     ];
     for (args, words) in cases {
         let output = agent(args, "").await;

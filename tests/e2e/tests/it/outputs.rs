@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use e2e::{Vm, expect, until};
+use fakecloud::Config;
 use serde_json::{Value, json};
 
 use crate::inputs::content;
@@ -147,6 +148,67 @@ async fn an_output_that_cannot_be_stored_is_reported() {
             }
             assert!(vm.logs().contains("WARN"), "{}", vm.logs());
         }
+    }
+}
+
+/// The agent makes the directory, so that it is there tells nothing: what is wanted is files.
+#[tokio::test]
+async fn a_directory_without_a_file_is_no_output() {
+    let nothing = "~the directory is empty: the job has put nothing there";
+    for (script, required, cause, error) in [
+        ("mkdir /other; echo 1 >/other/x", true, "OUTPUT_FAILED", nothing),
+        ("mkdir -p /data/out/sub/sub", true, "OUTPUT_FAILED", nothing),
+        ("mkdir /data/out/sub; ln -s sub /data/out/link", true, "OUTPUT_FAILED", "~the job has put only links there"),
+        ("exit 0", false, "NONE", nothing),
+        ("exit 3", true, "EXIT_CODE", nothing),
+    ] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let changes = json!({"outputs": [{"from": "/data/out/", "to": "gs://b/o/", "required": required}]});
+        let report = vm.run_job(script, changes).await;
+        let wanted = json!({"cause": cause, "retryable": false, "uploads": [{"files": 0, "error": error}]});
+        expect(&report, &wanted);
+        let told = if cause == "OUTPUT_FAILED" {
+            json!({"message": error, "fix": "~let the job write to /data/out/"})
+        } else {
+            json!({"fix": null, "evidence": ["~is not at gs://b/o/"]})
+        };
+        expect(&report, &told);
+        assert_eq!(vm.cloud.objects("b"), [""; 0]);
+    }
+}
+
+/// Such as `latest`, which many programs make beside the directory that it stands for.
+#[tokio::test]
+async fn links_that_are_left_out_are_told() {
+    for vm in Vm::of_each_kind().await {
+        let script =
+            "mkdir -p /shared/out/run-1 && cd /shared/out && echo 1 >run-1/x && ln -s run-1 latest && ln -s . run-1/up";
+        let report = vm.run_job(script, outputs(&vm, &[("out", "gs://b/", true)])).await;
+        expect(
+            &report,
+            &json!({"cause": "NONE", "uploads": [{"files": 1, "error": null}], "evidence": ["~2 links in the output"]}),
+        );
+        assert_eq!(report.to_string().matches("are left out").count(), 1, "one sentence: {report:#}");
+        assert_eq!(vm.cloud.objects("b"), ["run-1/x"]);
+    }
+}
+
+/// Such a VM never gets a token, however long it tries. That it wants to send no report lets it run the job.
+#[tokio::test]
+async fn a_vm_without_a_service_account_is_told_what_it_lacks() {
+    for (field, cause) in [("inputs", "INPUT_FAILED"), ("outputs", "OUTPUT_FAILED")] {
+        let Some(vm) = Vm::with_docker_and(Config { service_account: None, ..Config::default() }).await else { return };
+        vm.cloud.remove_attribute("callback-url");
+        let (from, to) = if field == "inputs" { ("gs://b/x", "/shared/in") } else { ("/shared/x", "gs://b/x") };
+        vm.set_job("echo 1 >/shared/x", json!({field: [{"from": from, "to": to}]}));
+        let mut command = vm.command();
+        command.args(["--storage-patience", "1h"]);
+        let mut agent = vm.spawn(command);
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        let report: Value = serde_json::from_str(&vm.written_report()).unwrap();
+        let wanted = json!({"cause": cause, "retryable": false, "message": "~no service account",
+                            "fix": "~create the VM with a service account that has `roles/storage.object"});
+        expect(&report, &wanted);
     }
 }
 

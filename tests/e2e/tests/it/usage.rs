@@ -1,11 +1,15 @@
 //! What the report says that a job used is what the kernel says of its control group.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use e2e::{Vm, expect};
-use serde_json::json;
+use e2e::{UNTIL_LET_GO, Vm, expect, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 const BYTES: u64 = 8 << 20;
+/// Takes two seconds of a processor.
+const WORK: &str = "until read -r _ _ _ _ _ _ _ _ _ _ _ _ _ user system rest </proc/$$/stat && [ $((user + system)) -ge 200 ]; do \
+    i=0; while [ $i -lt 10000 ]; do i=$((i + 1)); done; done";
 
 /// Whether the kernel counts what is read and written is its own affair; the job asks it too.
 #[tokio::test]
@@ -50,10 +54,8 @@ async fn bytes_read_and_written_are_the_kernel_s_count() {
 #[tokio::test]
 async fn processor_time_and_memory_are_what_the_job_took() {
     for vm in Vm::of_each_kind().await {
-        let script = "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; \
-            until read -r _ _ _ _ _ _ _ _ _ _ _ _ _ user system rest </proc/$$/stat && [ $((user + system)) -ge 200 ]; do \
-              i=0; while [ $i -lt 10000 ]; do i=$((i + 1)); done; done";
-        let report = vm.run_job(script, json!({})).await;
+        let script = format!("dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; {WORK}");
+        let report = vm.run_job(&script, json!({})).await;
         expect(&report, &json!({"cause": "NONE"}));
         let usage = &report["usage"];
         println!("{:?}: {usage}", vm.kind());
@@ -66,5 +68,40 @@ async fn processor_time_and_memory_are_what_the_job_took() {
         let run_s = report["durations_s"]["run"].as_f64().unwrap();
         assert!(cpu_s > 2.0 - 0.15 * run_s && cpu_s < 2.0 + run_s, "{usage} in {run_s} s");
         assert!(usage["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes >= 60 << 20), "{usage}");
+    }
+}
+
+/// A job that says nothing, and ends while no agent is there to look: what it had used before is told.
+#[tokio::test]
+async fn what_was_used_before_the_agent_left_or_died_is_told() {
+    for dies in [false, true] {
+        for (vm, plain) in Vm::of_each_kind().await.into_iter().zip(Vm::of_each_kind().await) {
+            if plain.run_job("sleep 1", json!({})).await["usage"]["cpu_s"].is_null() {
+                continue;
+            }
+            vm.set_job(&format!("echo x >>/shared/starts; {WORK}; echo x >/shared/worked; {UNTIL_LET_GO}"), json!({}));
+            let mut agent = vm.start();
+            vm.until_running().await;
+            vm.until_shared("worked").await;
+            if dies {
+                until("what it used to be on disk", async || {
+                    let saved: Value =
+                        serde_json::from_slice(&fs::read(vm.state_dir().join("logs.json")).ok()?).ok()?;
+                    saved["usage"]["cpu_s"].as_f64().filter(|cpu_s| *cpu_s > 1.9)
+                })
+                .await;
+                agent.kill9().await;
+            } else {
+                agent.signal(Signal::HUP);
+                assert_eq!(agent.wait().await, 0, "{}", agent.log());
+            }
+            vm.let_go();
+            vm.until_job_ended().await;
+            let report = vm.run().await;
+            expect(&report, &json!({"cause": "NONE"}));
+            let usage = &report["usage"];
+            assert!(usage["cpu_s"].as_f64().is_some_and(|cpu_s| cpu_s > 1.9), "{usage}");
+            assert!(usage["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{usage}");
+        }
     }
 }
