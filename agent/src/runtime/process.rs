@@ -5,7 +5,7 @@ use std::{
     env, io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     time::Duration,
 };
 
@@ -243,7 +243,7 @@ fn secrets_line(secrets: &SecretEnv) -> String {
 
 /// Starts a shim that does not end with the agent: as a unit of its own where systemd is, and not confined as the agent is.
 async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
-    let agent = env::current_exe().map_err(|error| failed("find the agent's own program", &error))?;
+    let agent = own_program().map_err(|error| failed("find the agent's own program", &error))?;
     let mut command = if spec.has_own_group {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--unit", &spec.name, "--description=a job of vmjob"]).args([
@@ -296,6 +296,14 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
             Err(error) => return Err(failed("start the job's shim", &error)),
         }
     }
+}
+
+/// The program that this process runs: where it was replaced, its successor. Where that is gone too, itself, which the kernel
+/// calls "PATH (deleted)" (`proc_pid_exe(5)`).
+fn own_program() -> io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    let known = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path.as_path(), Path::new);
+    Ok(if known.exists() { known.into() } else { format!("/proc/{}/exe", process::id()).into() })
 }
 
 /// Whether services can be started here: not by a person at a laptop.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Kind, Vm, expect};
+use e2e::{Kind, UNTIL_LET_GO, Vm, agent_binary, expect};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -96,6 +96,39 @@ async fn a_shim_that_ends_at_once_is_not_waited_for() {
     expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": "~shim ended before"}));
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
     assert!(vm.starts() == 0 && vm.logs().contains("Is a directory"), "{}", vm.logs());
+}
+
+/// The same call of another program, or of one by way of another.
+fn through(mut other: Command, agent: &Command) -> Command {
+    let agent = agent.as_std();
+    other.args(agent.get_args()).envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other
+}
+
+/// As a package's upgrade does before it restarts the agent. The copies are another program's: a file that this process has open for
+/// writing may be open in what another test starts just then, and cannot be run.
+#[tokio::test]
+async fn an_agent_whose_program_was_replaced_or_removed_begins_another_attempt() {
+    for is_replaced in [true, false] {
+        let Some(vm) = vm().await else { return };
+        let (program, new) = (vm.dir().join("agent"), vm.dir().join("agent.new"));
+        for copy in [&program, &new] {
+            let copied = Command::new("cp").arg(agent_binary()).arg(copy).status().await.unwrap();
+            assert!(copied.success());
+        }
+        let script = format!("echo x >>/shared/starts; {UNTIL_LET_GO}; [ $JOB_ATTEMPT = 2 ] || exit 75");
+        vm.set_job(&script, json!({"retry": {"max_attempts": 2, "on": ["EXIT_CODE:75"]}}));
+        let agent = vm.spawn(through(Command::new(&program), &vm.command()));
+        vm.until_running().await;
+        if is_replaced {
+            fs::rename(&new, &program).unwrap();
+        } else {
+            fs::remove_file(&program).unwrap();
+        }
+        vm.let_go();
+        expect(&vm.finish(agent).await, &json!({"cause": "NONE", "job": {"attempt": 2}}));
+        assert_eq!(vm.starts(), 2);
+    }
 }
 
 /// Room is kept for how it ended.
