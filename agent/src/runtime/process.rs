@@ -15,6 +15,7 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
+use tracing::warn;
 
 use super::{
     EngineError, SecretEnv,
@@ -75,8 +76,8 @@ impl Processes {
         let end = Instant::now() + START_DEADLINE;
         let mut has_secrets = !spec.has_secrets;
         loop {
-            // Asked before the state is read: a shim writes that down before it goes.
-            let is_gone = shim.is_gone(&files).await;
+            // Asked before the state is read: a shim writes that down before it goes. Another's may be beginning the job meanwhile.
+            let is_gone = shim.is_gone(&files).await && !matches!(files.lock(), Ok(None));
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
             if state.is_none() && is_gone {
                 return Err(EngineError::Failed(
@@ -279,13 +280,18 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
     let end = Instant::now() + START_DEADLINE;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => {
+            Ok(Some(status)) => {
+                if !status.success() {
+                    let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
+                    let text = String::from_utf8_lossy(&output.stderr);
+                    let problem = format!("systemd-run failed: {}", text.trim());
+                    // "Unit … was already loaded", or "already exists": an agent that died has started it.
+                    if !problem.contains(" already ") {
+                        return Err(EngineError::Failed(problem));
+                    }
+                    warn!("{problem}");
+                }
                 return Ok(Shim::Unit(format!("{}.service", spec.name), Instant::now() + UNIT_INTERVAL));
-            }
-            Ok(Some(_)) => {
-                let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
-                let text = String::from_utf8_lossy(&output.stderr);
-                return Err(EngineError::Failed(format!("systemd-run failed: {}", text.trim())));
             }
             Ok(None) if Instant::now() < end => sleep(LOOK_INTERVAL).await,
             Ok(None) => {
