@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -240,10 +240,8 @@ impl Journal {
     /// What is known of the logs so far. Not synced: after a power cut the log itself is read again.
     pub fn save_logs(&self, logs: &impl Serialize) -> io::Result<()> {
         let temporary = self.dir.join("logs.json.new");
-        // Of an agent that died. Whoever the job runs as may reach the directory, and is not to read this.
-        let _ = fs::remove_file(&temporary);
-        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&temporary)?;
-        file.write_all(&serde_json::to_vec(logs)?)?;
+        // Whoever the job runs as may reach the directory, and is not to read this.
+        durable::create(&temporary, &serde_json::to_vec(logs)?, 0o600)?;
         fs::rename(temporary, self.logs_file())
     }
 

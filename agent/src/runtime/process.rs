@@ -15,7 +15,6 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
-use tracing::warn;
 
 use super::{
     EngineError, SecretEnv,
@@ -284,12 +283,10 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
                 if !status.success() {
                     let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
                     let text = String::from_utf8_lossy(&output.stderr);
-                    let problem = format!("systemd-run failed: {}", text.trim());
                     // "Unit … was already loaded", or "already exists": an agent that died has started it.
-                    if !problem.contains(" already ") {
-                        return Err(EngineError::Failed(problem));
+                    if !text.contains(" already ") {
+                        return Err(EngineError::Failed(format!("systemd-run failed: {}", text.trim())));
                     }
-                    warn!("{problem}");
                 }
                 return Ok(Shim::Unit(format!("{}.service", spec.name), Instant::now() + UNIT_INTERVAL));
             }
@@ -307,9 +304,14 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
 /// The program that this process runs: where it was replaced, its successor. Where that is gone too, itself, which the kernel
 /// calls "PATH (deleted)" (`proc_pid_exe(5)`).
 fn own_program() -> io::Result<PathBuf> {
-    let path = env::current_exe()?;
-    let known = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path.as_path(), Path::new);
-    Ok(if known.exists() { known.into() } else { format!("/proc/{}/exe", process::id()).into() })
+    let mut path = env::current_exe()?;
+    if let Some(replaced) = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        path = replaced.into();
+        if !path.exists() {
+            path = format!("/proc/{}/exe", process::id()).into();
+        }
+    }
+    Ok(path)
 }
 
 /// Whether services can be started here: not by a person at a laptop.
