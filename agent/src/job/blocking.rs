@@ -118,8 +118,8 @@ fn way_out(mount: &Mount, state_dir: &Path) -> Option<&'static str> {
     if meets(&DOORS) {
         return Some("a container that sees the engine's socket, the service manager's, or the VM's processes");
     }
-    let meets_own = || meets(&VM_FILES) || meets_path(&resolved(state_dir));
-    (!mount.read_only && meets_own()).then_some("a container that can write the VM's own files")
+    (!mount.read_only && (meets(&VM_FILES) || meets_path(&resolved(state_dir))))
+        .then_some("a container that can write the VM's own files")
 }
 
 /// The path without `.` and `..`, which the engine takes out before it follows a link, and by the name that [`VIEWS`] has for it.
