@@ -31,6 +31,19 @@ pub fn replace_by(reserve: &Path, path: &Path, content: &[u8], mode: u32) -> io:
     }
 }
 
+/// Makes a file, in the place of what an agent that died has left: of another mode, perhaps.
+///
+/// # Errors
+/// What the file system refused.
+pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
+    let _ = fs::remove_file(path);
+    let mut file = File::options().create_new(true).write(true).mode(mode).open(path)?;
+    // Whatever the umask.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(content)?;
+    Ok(file)
+}
+
 /// Replaces a file: a temporary one in the same directory, synced, renamed over the old one, and the directory synced.
 ///
 /// # Errors
@@ -39,12 +52,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = Path::new(&new);
-    // What an agent that died has left: of another mode, perhaps.
-    let _ = fs::remove_file(new);
-    let written = File::options().create_new(true).write(true).mode(mode).open(new).and_then(|mut file| {
-        // Whatever the umask.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(content)?;
+    let written = create(new, content, mode).and_then(|file| {
         file.sync_all()?;
         fs::rename(new, path)
     });

@@ -240,7 +240,8 @@ impl Journal {
     /// What is known of the logs so far. Not synced: after a power cut the log itself is read again.
     pub fn save_logs(&self, logs: &impl Serialize) -> io::Result<()> {
         let temporary = self.dir.join("logs.json.new");
-        fs::write(&temporary, serde_json::to_vec(logs)?)?;
+        // Whoever the job runs as may reach the directory, and is not to read this.
+        durable::create(&temporary, &serde_json::to_vec(logs)?, 0o600)?;
         fs::rename(temporary, self.logs_file())
     }
 
@@ -265,5 +266,27 @@ pub fn read(dir: &Path) -> Result<Option<serde_json::Result<Record>>, JournalErr
         Ok(text) => Ok(Some(serde_json::from_slice(&text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(JournalError::Read { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_logs_are_nobody_else_s_to_read() {
+        let dir = std::env::temp_dir().join(format!("vmjob-journal-{}", std::process::id()));
+        let journal = Journal::open(&dir).unwrap();
+        let left = dir.join("logs.json.new");
+        fs::write(&left, "{").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
+        for text in ["one", "two"] {
+            journal.save_logs(&text).unwrap();
+            assert_eq!(fs::metadata(journal.logs_file()).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(journal.load_logs::<String>().unwrap(), text);
+        }
+        fs::remove_dir_all(dir).unwrap();
     }
 }

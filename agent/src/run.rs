@@ -336,13 +336,18 @@ impl Run<'_> {
             let engine = self.engine().await?;
             match call(&engine).await {
                 Err(error) if error.is_lost() && Instant::now() < end => {
-                    warn!("{error}; trying again");
-                    self.engine = None;
-                    sleep(ENGINE_PAUSE).await;
+                    self.lose_engine(&error).await;
                 }
                 result => return result.map_err(failure),
             }
         }
+    }
+
+    /// Apart from the above, which is compiled for each kind of call.
+    async fn lose_engine(&mut self, error: &EngineError) {
+        warn!("{error}; trying again");
+        self.engine = None;
+        sleep(ENGINE_PAUSE).await;
     }
 
     /// Does `work` unless there is a reason to stop, which is written down then. `work` has `grace` left to end, and is dropped

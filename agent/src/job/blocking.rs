@@ -4,7 +4,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::error::Problem;
+use super::error::{JobError, Problem};
+use super::spec::ATTRIBUTE;
 use super::types::{Container, Job, MetadataServer, Mount, MountKind, Process, Work};
 
 /// With these a container can leave its namespaces, or reads and writes what is not its own.
@@ -29,7 +30,7 @@ const DOORS: [&str; 9] = [
     "/proc",
 ];
 /// What the VM itself runs, or reads what to run from. To be read by the job, but not written.
-const VM_FILES: [&str; 14] = [
+const VM_FILES: [&str; 15] = [
     "/etc",
     "/usr",
     "/bin",
@@ -44,25 +45,40 @@ const VM_FILES: [&str; 14] = [
     "/var/lib/google",
     "/var/lib/cloud",
     "/var/spool/cron",
+    // What COS keeps `/var` on, and with it all of the above.
+    "/mnt/stateful_partition/var",
 ];
+/// Names of directories that are views of others: of COS, and one that every VM has.
+const VIEWS: [(&str, &str); 3] =
+    [("/mnt/stateful_partition/var", "/var"), ("/mnt/stateful_partition/home", "/home"), ("/var/run", "/run")];
+/// Where the agent keeps its state, as far as a job can tell.
+pub(super) const STATE_DIR: &str = "/var/lib/vmjob";
 
-pub(super) fn check(job: &Job) -> Result<(), (String, Problem)> {
-    if job.metadata_server == MetadataServer::Allow {
-        return Ok(());
+impl Job {
+    /// Whether the job can get around it on a VM whose agent keeps its state in this directory: what is blocked is written down
+    /// there.
+    ///
+    /// # Errors
+    /// The place in the job where it could.
+    pub fn check_block(&self, state_dir: &Path) -> Result<(), JobError> {
+        if self.metadata_server == MetadataServer::Allow {
+            return Ok(());
+        }
+        match &self.work {
+            Work::Container(container) => check_container(container, state_dir),
+            Work::Process(process) => check_process(process),
+        }
+        .map_err(|(place, problem, fix)| {
+            let problem =
+                format!("{problem} cannot be kept from the metadata server, as metadata_server \"block\" asks");
+            Problem::new(problem).fix(fix).at(ATTRIBUTE, place)
+        })
     }
-    match &job.work {
-        Work::Container(container) => check_container(container),
-        Work::Process(process) => check_process(process),
-    }
-    .map_err(|(place, problem, fix)| {
-        let problem = format!("{problem} cannot be kept from the metadata server, as metadata_server \"block\" asks");
-        (place, Problem::new(problem).fix(fix))
-    })
 }
 
 type Broken = (String, String, &'static str);
 
-fn check_container(container: &Container) -> Result<(), Broken> {
+fn check_container(container: &Container, state_dir: &Path) -> Result<(), Broken> {
     let broken = |place: &str, what: &str, fix| Err((format!("container.{place}"), what.to_owned(), fix));
     let network = container.network.as_deref().unwrap_or_default();
     if network == "host" || network.starts_with("container:") {
@@ -78,7 +94,7 @@ fn check_container(container: &Container) -> Result<(), Broken> {
         }
     }
     for (index, device) in container.devices.iter().enumerate() {
-        let host = resolved(&device.host);
+        let host = resolved(Path::new(&device.host));
         let name = host.strip_prefix("/dev").ok().map(|name| name.to_string_lossy().into_owned());
         if name.is_some_and(|name| name.is_empty() || STRONG_DEVICES.iter().any(|strong| name.starts_with(strong))) {
             let what = format!("a container with the device {}", device.host);
@@ -86,36 +102,39 @@ fn check_container(container: &Container) -> Result<(), Broken> {
         }
     }
     for (index, mount) in container.mounts.iter().enumerate() {
-        if let Some(what) = way_out(mount) {
+        if let Some(what) = way_out(mount, state_dir) {
             return broken(&format!("mounts[{index}].source"), what, "mount only what the job needs");
         }
     }
     Ok(())
 }
 
-/// What is wrong with a mount, if something is. Links of the VM's are not followed, but for `/var/run`, which every VM has.
-fn way_out(mount: &Mount) -> Option<&'static str> {
+/// What is wrong with a mount, if something is. Links of the VM's are not followed, but for those in [`VIEWS`].
+fn way_out(mount: &Mount, state_dir: &Path) -> Option<&'static str> {
     let MountKind::Bind { source, .. } = &mount.kind else { return None };
-    let source = resolved(source);
-    let meets =
-        |paths: &[&str]| paths.iter().any(|path| source.starts_with(path) || Path::new(path).starts_with(&source));
+    let source = resolved(Path::new(source));
+    let meets_path = |path: &Path| source.starts_with(path) || path.starts_with(&source);
+    let meets = |paths: &[&str]| paths.iter().any(|path| meets_path(Path::new(path)));
     if meets(&DOORS) {
         return Some("a container that sees the engine's socket, the service manager's, or the VM's processes");
     }
-    (!mount.read_only && meets(&VM_FILES)).then_some("a container that can write the VM's own files")
+    (!mount.read_only && (meets(&VM_FILES) || meets_path(&resolved(state_dir))))
+        .then_some("a container that can write the VM's own files")
 }
 
-/// The path without `.` and `..`, and by the name that `/var/run` has.
-fn resolved(path: &str) -> PathBuf {
+/// The path without `.` and `..`, which the engine takes out before it follows a link, and by the name that [`VIEWS`] has for it.
+fn resolved(path: &Path) -> PathBuf {
     let mut resolved = PathBuf::from("/");
-    for part in Path::new(path).components() {
+    for part in path.components() {
         match part {
             Component::Normal(name) => resolved.push(name),
             Component::ParentDir => _ = resolved.pop(),
             _ => {}
         }
-        if resolved == Path::new("/var/run") {
-            resolved = PathBuf::from("/run");
+    }
+    for (view, name) in VIEWS {
+        if let Ok(rest) = resolved.strip_prefix(view) {
+            resolved = Path::new(name).join(rest);
         }
     }
     resolved
@@ -131,9 +150,11 @@ fn check_process(process: &Process) -> Result<(), Broken> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::{Value, json};
 
-    use crate::job::parse_spec;
+    use crate::job::{Job, parse_spec};
 
     #[test]
     fn a_job_that_could_get_around_it_is_refused_at_its_place() {
@@ -176,6 +197,20 @@ mod tests {
             (bind("/etc/cron.d"), Some("container.mounts[0].source")),
             (bind("/var/lib"), Some("container.mounts[0].source")),
             (bind("/sys/fs/cgroup"), Some("container.mounts[0].source")),
+            (bind("/var/run/../spool/cron"), Some("container.mounts[0].source")),
+            (bind("/var/lib/vmjob"), Some("container.mounts[0].source")),
+            (bind("/var/lib/vmjob/result-1"), Some("container.mounts[0].source")),
+            (bind("/mnt"), Some("container.mounts[0].source")),
+            (bind("/mnt/stateful_partition"), Some("container.mounts[0].source")),
+            (bind("/mnt/stateful_partition/var"), Some("container.mounts[0].source")),
+            (bind("/mnt/stateful_partition/var/lib/vmjob"), Some("container.mounts[0].source")),
+            (bind("/mnt/stateful_partition/home/../var/lib/docker"), Some("container.mounts[0].source")),
+            (read(bind("/mnt/stateful_partition/var/run/docker.sock")), Some("container.mounts[0].source")),
+            (bind("/mnt/stateful_partition/var/data"), None),
+            (bind("/mnt/stateful_partition/home/job"), None),
+            (bind("/mnt/stateful_partition/data"), None),
+            (read(bind("/mnt/stateful_partition")), None),
+            (read(bind("/var/lib/vmjob")), None),
             (read(bind("/etc/ssl")), None),
             (read(bind("/sys")), None),
             (bind("/var/runner"), None),
@@ -201,6 +236,30 @@ mod tests {
                 process["user"] = user.clone();
             }
             assert_eq!(refused(json!({ "process": process })).as_deref(), place, "{user}");
+        }
+    }
+
+    #[test]
+    fn the_agent_s_own_state_directory_is_kept_from_the_job() {
+        let job = |source: &str, is_read_only: bool, metadata_server: &str| {
+            let mount = json!({"type": "bind", "source": source, "target": "/x", "read_only": is_read_only});
+            let job = json!({"container": {"image": "a", "mounts": [mount]}, "metadata_server": metadata_server});
+            parse_spec(job.to_string().as_bytes()).unwrap().job
+        };
+        for (source, state_dir, is_refused) in [
+            ("/home/vmjob", "/home/vmjob", true),
+            ("/home", "/home/vmjob", true),
+            ("/home/vmjob/result-1", "/home/x/../vmjob/", true),
+            ("/mnt/stateful_partition/home/vmjob", "/home/vmjob", true),
+            ("/home/vmjob", "/mnt/stateful_partition/home/vmjob", true),
+            ("/home/vmjobs", "/home/vmjob", false),
+            ("/home/vmjob", "/var/lib/vmjob", false),
+        ] {
+            let place = |job: Job| job.check_block(Path::new(state_dir)).err().map(|error| error.place);
+            let expected = is_refused.then_some("container.mounts[0].source");
+            assert_eq!(place(job(source, false, "block")).as_deref(), expected, "{source} {state_dir}");
+            assert_eq!(place(job(source, true, "block")), None);
+            assert_eq!(place(job(source, false, "allow")), None);
         }
     }
 }

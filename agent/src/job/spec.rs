@@ -2,6 +2,8 @@
 //!
 //! In: its bytes. Out: a [`Job`] with every default filled in, and warnings; or the first thing that is wrong with it.
 
+use std::path::Path;
+
 use super::checks;
 use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
@@ -73,7 +75,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
-    blocking::check(&job).map_err(|(place, problem)| problem.at(ATTRIBUTE, place))?;
+    job.check_block(Path::new(blocking::STATE_DIR))?;
     job.check_places()?;
     let doubts = doubts::of(&job);
     Ok(Parsed { job, ignored: Vec::new(), doubts })

@@ -39,7 +39,7 @@ impl Run<'_> {
             warn!("{warning}");
         }
         let mut job = self.job()?;
-        let url = self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
+        let url = self.check_block(&job).and_then(|()| self.endpoint(&job.callback.auth).map_err(Failure::Callback))?;
         let preflight = self.begin_preflight(url, &job.callback.auth);
         self.record.attempt.image = job.image().map(str::to_owned);
         if self.takes_over().await? {

@@ -10,6 +10,13 @@ use crate::{
 };
 
 impl Run<'_> {
+    /// Whether the job can be kept from it, with the agent's state where it is: by the name that this was given, and by that
+    /// without links.
+    pub(super) fn check_block(&self, job: &Job) -> Result<(), Failure> {
+        let dirs = [self.config.state_dir.as_path(), self.journal.dir()];
+        Ok(dirs.iter().try_for_each(|dir| job.check_block(dir))?)
+    }
+
     /// Keeps the job, which has been made and not started, from the metadata server, if it asks for that.
     pub(super) async fn block_metadata(&mut self, job: &Job) -> Result<(), Failure> {
         if job.metadata_server == MetadataServer::Allow {

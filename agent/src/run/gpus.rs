@@ -14,9 +14,12 @@ impl Run<'_> {
     /// Turns the wish for GPUs into devices and mounts, where it is not for the engine to fulfil.
     pub(super) async fn give_gpus(&mut self, container: &mut Container) -> Result<(), Failure> {
         let Some(wanted) = container.gpus.clone() else { return Ok(()) };
-        let Engine::Docker(docker) = self.engine().await? else { return Ok(()) };
-        let info =
-            docker.info().await.map_err(|source| Failure::Engine { doing: "ask for the engine's runtimes", source })?;
+        let failure = |source| Failure::Engine { doing: "ask for the engine's runtimes", source };
+        let asked = async |engine: &Engine| match engine {
+            Engine::Docker(docker) => docker.info().await.map(Some),
+            Engine::Processes(_) => Ok(None),
+        };
+        let Some(info) = self.call(asked, failure).await? else { return Ok(()) };
         let root = self.config.root.as_path();
         if !gpus::are_ours_to_give(root, &info) {
             return Ok(());

@@ -5,7 +5,7 @@ use std::{
     env, io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     time::Duration,
 };
 
@@ -75,8 +75,8 @@ impl Processes {
         let end = Instant::now() + START_DEADLINE;
         let mut has_secrets = !spec.has_secrets;
         loop {
-            // Asked before the state is read: a shim writes that down before it goes.
-            let is_gone = shim.is_gone(&files).await;
+            // Asked before the state is read: a shim writes that down before it goes. Another's may be beginning the job meanwhile.
+            let is_gone = shim.is_gone(&files).await && !matches!(files.lock(), Ok(None));
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
             if state.is_none() && is_gone {
                 return Err(EngineError::Failed(
@@ -243,7 +243,7 @@ fn secrets_line(secrets: &SecretEnv) -> String {
 
 /// Starts a shim that does not end with the agent: as a unit of its own where systemd is, and not confined as the agent is.
 async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
-    let agent = env::current_exe().map_err(|error| failed("find the agent's own program", &error))?;
+    let agent = own_program().map_err(|error| failed("find the agent's own program", &error))?;
     let mut command = if spec.has_own_group {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--unit", &spec.name, "--description=a job of vmjob"]).args([
@@ -279,13 +279,16 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
     let end = Instant::now() + START_DEADLINE;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => {
+            Ok(Some(status)) => {
+                if !status.success() {
+                    let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
+                    let text = String::from_utf8_lossy(&output.stderr);
+                    // "Unit … was already loaded", or "already exists": an agent that died has started it.
+                    if !text.contains(" already ") {
+                        return Err(EngineError::Failed(format!("systemd-run failed: {}", text.trim())));
+                    }
+                }
                 return Ok(Shim::Unit(format!("{}.service", spec.name), Instant::now() + UNIT_INTERVAL));
-            }
-            Ok(Some(_)) => {
-                let output = child.wait_with_output().map_err(|error| failed("start the job's shim", &error))?;
-                let text = String::from_utf8_lossy(&output.stderr);
-                return Err(EngineError::Failed(format!("systemd-run failed: {}", text.trim())));
             }
             Ok(None) if Instant::now() < end => sleep(LOOK_INTERVAL).await,
             Ok(None) => {
@@ -296,6 +299,19 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
             Err(error) => return Err(failed("start the job's shim", &error)),
         }
     }
+}
+
+/// The program that this process runs: where it was replaced, its successor. Where that is gone too, itself, which the kernel
+/// calls "PATH (deleted)" (`proc_pid_exe(5)`).
+fn own_program() -> io::Result<PathBuf> {
+    let mut path = env::current_exe()?;
+    if let Some(replaced) = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        path = replaced.into();
+        if !path.exists() {
+            path = format!("/proc/{}/exe", process::id()).into();
+        }
+    }
+    Ok(path)
 }
 
 /// Whether services can be started here: not by a person at a laptop.

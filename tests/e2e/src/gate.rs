@@ -20,6 +20,8 @@ pub enum Fate {
     HoldBefore,
     /// Held for ever, after the engine has answered it.
     HoldAfter,
+    /// Its connection is closed; the engine never hears of it.
+    Cut,
     /// Answered with this status and message; the engine never hears of it.
     Refuse(u16, &'static str),
     /// Answered with this JSON; the engine never hears of it.
@@ -79,7 +81,7 @@ impl Gate {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Waits until a call is held or refused, and returns its method and path.
+    /// Waits until a call is held, cut or refused, and returns its method and path.
     pub async fn stopped(&mut self) -> String {
         self.stopped.recv().await.expect("the gate is open")
     }
@@ -117,8 +119,11 @@ async fn attend(mut agent: UnixStream, head: Vec<u8>, line: String, fate: Fate, 
         let _ = stopped.send(line);
         return;
     }
-    if fate == Fate::HoldBefore {
+    if fate == Fate::HoldBefore || fate == Fate::Cut {
         let _ = stopped.send(line);
+        if fate == Fate::Cut {
+            return;
+        }
         return std::future::pending().await;
     }
     let socket = docker::host();

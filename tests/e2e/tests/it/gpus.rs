@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::{Agent, Vm, agent_binary, docker, expect, skip};
+use e2e::{Agent, Fate, Gate, Vm, agent_binary, docker, expect, skip};
 use serde_json::json;
 
 /// A machine as the agent sees it below this root, with so many GPUs.
@@ -104,6 +104,23 @@ async fn a_wait_for_the_driver_can_be_stopped() {
     vm.until_logged("waiting for the GPUs").await;
     vm.cloud.set_attribute("job-cancel", "true");
     expect(&vm.finish(agent).await, &json!({"cause": "CANCELLED", "exit_code": null}));
+}
+
+/// Asked what it has, the engine goes away for a moment.
+#[tokio::test]
+async fn an_engine_that_does_not_answer_at_once_is_asked_again() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let root = Root::new(&vm, 1);
+    if !root.install_driver(1) {
+        return;
+    }
+    let mut gate = Gate::open_but_for_once(vm.dir(), "/info", Fate::Cut);
+    vm.set_job("ls /dev/nvidia0", json!({"container": {"gpus": "all"}}));
+    let mut command = vm.command();
+    command.env("VMJOB_ROOT", &root.0).args(["--gpu-patience", "1s", "--docker-host", &gate.host()]);
+    let report = vm.finish(vm.spawn(command)).await;
+    assert!(gate.stopped().await.ends_with("/info"));
+    expect(&report, &json!({"cause": "NONE", "logs": {"head": "/dev/nvidia0\n"}}));
 }
 
 #[tokio::test]

@@ -194,6 +194,18 @@ async fn where_it_is_impossible_the_job_is_refused() {
     }
 }
 
+/// What is blocked is written down there.
+#[tokio::test]
+async fn a_job_that_may_write_the_agent_s_state_is_refused() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let mounts = json!([{"type": "bind", "source": vm.state_dir(), "target": "/state"}]);
+    let mut job = vm.job("true", json!({"metadata_server": "block"}));
+    job["container"]["mounts"] = mounts;
+    vm.cloud.set_attribute("job-spec", job.to_string());
+    let message = "~container.mounts[0].source: a container that can write the VM's own files";
+    expect(&vm.run().await, &json!({"cause": "INVALID_SPEC", "exit_code": null, "message": message}));
+}
+
 /// Its containers have a way of their own. Not every kernel has such networks, so it is the engine's answer that is another.
 #[tokio::test]
 async fn a_network_that_is_no_bridge_is_refused() {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Kind, Vm, expect, until};
+use e2e::{Kind, UNTIL_LET_GO, Vm, agent_binary, expect, until};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::process::Command;
@@ -102,6 +102,82 @@ async fn a_shim_that_ends_at_once_is_not_waited_for() {
     expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": "~shim ended before"}));
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
     assert!(vm.starts() == 0 && vm.logs().contains("Is a directory"), "{}", vm.logs());
+}
+
+/// What a shim writes down of a job that has exited with 7.
+const ENDED: &str = r#"{"pid": 0, "groups": [], "started_at": "2026-01-01T00:00:00.000Z", "error": null,
+    "ended": {"code": 7, "finished_at": "2026-01-01T00:00:01.000Z", "oom_killed": false}}"#;
+
+/// The same call of another program, or of one by way of another.
+fn through(mut other: Command, agent: &Command) -> Command {
+    let agent = agent.as_std();
+    other.args(agent.get_args()).envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other
+}
+
+/// As between an agent that died and the next one: a shim of the former has the lock, and not yet its socket. It begins the job once
+/// that of the latter has ended.
+#[tokio::test]
+async fn a_job_that_another_shim_is_beginning_is_waited_for() {
+    let Some(vm) = vm().await else { return };
+    let stand_in = format!(
+        "cat >/dev/null; cd {}/{} && [ ! -e lock ] || exit 0; exec 9>>lock; flock 9; touch job-json.log
+        (sleep 5; echo '{ENDED}' >state.new; mv state.new state.json) >/dev/null 2>&1 &",
+        vm.state_dir().display(),
+        vm.container(1)
+    );
+    vm.set_job("echo x >>/shared/starts", json!({"process": {"user": "nobody"}, "metadata_server": "block"}));
+    let mut command = vm.command();
+    command.env("PATH", vm.path_with("ip", &stand_in));
+    expect(&vm.finish(vm.spawn(command)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    assert_eq!(vm.starts(), 0);
+}
+
+/// The same where systemd starts shims, and says that it has started this one.
+#[tokio::test]
+async fn a_unit_that_an_agent_before_has_started_is_waited_for() {
+    let Some(vm) = vm().await else { return };
+    let systemd_run = format!(
+        "while [ $# -gt 1 ]; do shift; done; cd \"$1\"; touch job-json.log
+        (sleep 1; echo '{ENDED}' >state.new; mv state.new state.json) >/dev/null 2>&1 &
+        echo 'Failed to start transient service unit: Unit x.service was already loaded or has a fragment file.' >&2
+        exit 1"
+    );
+    vm.path_with("systemd-run", &systemd_run);
+    let path = vm.path_with("systemctl", "printf 'LoadState=loaded\\nActiveState=active\\n'");
+    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec \"$@\"";
+    let mut booted = Command::new("unshare");
+    booted.args(["--mount", "sh", "-c", script, "sh"]).arg(agent_binary()).env("PATH", path);
+    vm.set_job("echo x >>/shared/starts", json!({}));
+    let report = vm.finish(vm.spawn(through(booted, &vm.command()))).await;
+    expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    assert_eq!(vm.starts(), 0);
+}
+
+/// As a package's upgrade does before it restarts the agent. The copies are another program's: a file that this process has open for
+/// writing may be open in what another test starts just then, and cannot be run.
+#[tokio::test]
+async fn an_agent_whose_program_was_replaced_or_removed_begins_another_attempt() {
+    for is_replaced in [true, false] {
+        let Some(vm) = vm().await else { return };
+        let (program, new) = (vm.dir().join("agent"), vm.dir().join("agent.new"));
+        for copy in [&program, &new] {
+            let copied = Command::new("cp").arg(agent_binary()).arg(copy).status().await.unwrap();
+            assert!(copied.success());
+        }
+        let script = format!("echo x >>/shared/starts; {UNTIL_LET_GO}; [ $JOB_ATTEMPT = 2 ] || exit 75");
+        vm.set_job(&script, json!({"retry": {"max_attempts": 2, "on": ["EXIT_CODE:75"]}}));
+        let agent = vm.spawn(through(Command::new(&program), &vm.command()));
+        vm.until_running().await;
+        if is_replaced {
+            fs::rename(&new, &program).unwrap();
+        } else {
+            fs::remove_file(&program).unwrap();
+        }
+        vm.let_go();
+        expect(&vm.finish(agent).await, &json!({"cause": "NONE", "job": {"attempt": 2}}));
+        assert_eq!(vm.starts(), 2);
+    }
 }
 
 /// Room is kept for how it ended.
