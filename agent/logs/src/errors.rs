@@ -6,17 +6,13 @@ use crate::{
     Stream,
     signs::{self, GoesOn, Sign},
     text::{alike, shorten, text_of},
-    trace::Trace,
+    trace::{MAX_DETAIL_LINES, MAX_TRACE_LINES, Trace},
 };
 
 /// A line's beginning, as far as it is looked at.
 pub(crate) const MAX_LINE_BYTES: usize = 8192;
 /// How much of it is shown.
 const MAX_SHOWN_BYTES: usize = 1024;
-/// How many lines after a sign may belong to it: a stack trace's last line is the one that counts.
-const MAX_TRACE_LINES: u32 = 2000;
-/// And how many after the one that says what is wrong.
-const MAX_DETAIL_LINES: u32 = 20;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
 
@@ -32,11 +28,8 @@ pub(crate) struct Window {
 pub(crate) struct Errors {
     budget_bytes: usize,
     used_bytes: usize,
-    /// The first of each weight, one of a kind.
-    kept: Vec<(u8, Window)>,
-    /// How many more there were of each kind.
-    #[serde(default)]
-    more: Vec<u64>,
+    /// The first of each weight, one of a kind; four times how many more there were of it are added to the weight.
+    kept: Vec<(u64, Window)>,
     /// The last crash that is not among them: what comes last may be what ended the job.
     last_crash: Option<Window>,
     /// The last error.
@@ -105,8 +98,7 @@ impl Errors {
         match trace {
             Some((found, goes_on)) => {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
-                self.traces[stream as usize] =
-                    Some(Trace { weight, window, and_one, prefix, is_told: false, lines: 0, cut_at: None });
+                self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
             }
             None => self.keep(weight, window),
         }
@@ -126,7 +118,7 @@ impl Errors {
         let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0);
         let begins = !trace.and_one && sign.is_some_and(|(found, sign)| found == at && sign.weight > 1);
         // A field's name is the line before what is wrong with it.
-        let is_detail = trace.is_told && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
+        let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
         let is_inside = !begins && (is_frame || is_detail);
         let is_another = sign.is_some_and(|(found, sign)| {
             sign.weight > 2 && sign.goes_on != GoesOn::No && (found == 0 || sign.goes_on == GoesOn::AndOne)
@@ -135,7 +127,7 @@ impl Errors {
         if is_inside || is_last {
             trace.push(shown(content), self.budget_bytes / 3, self.budget_bytes / 2);
             if is_last {
-                (trace.and_one, trace.is_told, trace.lines) = (false, true, MAX_TRACE_LINES - MAX_DETAIL_LINES);
+                (trace.and_one, trace.lines) = (false, MAX_TRACE_LINES - MAX_DETAIL_LINES + 1);
             }
             if trace.lines < MAX_TRACE_LINES {
                 *place = Some(trace);
@@ -161,29 +153,26 @@ impl Errors {
     /// the newest, for what comes first is mostly the cause of the rest. The end of the log is in the tail anyway.
     fn keep(&mut self, weight: u8, mut window: Window) {
         shorten(&mut window.text, self.budget_bytes / 2);
-        self.more.resize(self.kept.len(), 0);
-        let is_like = |(_, kept): &(u8, Window)| {
+        let is_like = |(_, kept): &(u64, Window)| {
             let (kept, text) = (kept.text.as_bytes(), window.text.as_bytes());
             alike(kept, text) == (kept.len(), text.len())
         };
         if let Some(at) = self.kept.iter().position(is_like) {
-            self.more[at] += 1;
-            return self.keep_last(weight, window);
+            self.kept[at].0 += 4;
+            return self.keep_last(weight.into(), window);
         }
         self.used_bytes += window.text.len();
-        self.kept.push((weight, window));
-        self.more.push(0);
+        self.kept.push((weight.into(), window));
         while self.used_bytes > self.budget_of_first() {
-            let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0, usize::MAX - at));
+            let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0 % 4, usize::MAX - at));
             let Some(least) = least else { return };
             let (weight, window) = self.kept.remove(least);
-            self.more.remove(least);
             self.used_bytes -= window.text.len();
-            self.keep_last(weight, window);
+            self.keep_last(weight % 4, window);
         }
     }
 
-    fn keep_last(&mut self, weight: u8, mut window: Window) {
+    fn keep_last(&mut self, weight: u64, mut window: Window) {
         let (last, room) = match weight {
             3.. => (&mut self.last_crash, self.budget_bytes / 4),
             2 => (&mut self.last_error, self.budget_bytes / 8),
@@ -216,16 +205,16 @@ impl Errors {
         for trace in std::mem::take(&mut self.traces).into_iter().flatten() {
             self.keep(trace.weight, trace.window);
         }
-        let mut windows: Vec<Window> = self.kept.into_iter().map(|(_, window)| window).collect();
-        windows.extend(self.last_crash);
-        windows.extend(self.last_error);
-        let mut used: usize = windows.iter().map(|window| window.text.len()).sum();
-        for (window, more) in windows.iter_mut().zip(self.more).filter(|(_, more)| *more > 0) {
-            let note = format!(" (and {more} more like it)");
-            used += note.len();
-            if used <= self.budget_bytes {
+        let last = self.last_crash.into_iter().chain(self.last_error);
+        let mut windows: Vec<Window> = last.collect();
+        let mut used: usize = self.used_bytes + windows.iter().map(|window| window.text.len()).sum::<usize>();
+        for (count, mut window) in self.kept {
+            let note = format!(" (and {} more like it)", count / 4);
+            if count > 3 && used + note.len() <= self.budget_bytes {
+                used += note.len();
                 window.text += &note;
             }
+            windows.push(window);
         }
         for lines in [self.stderr_ends, self.stderr_begins] {
             let used: usize = windows.iter().map(|window| window.text.len()).sum();
@@ -281,7 +270,7 @@ pub(crate) fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// A line as it is looked atand shown.
+/// A line as it is looked at and shown.
 fn shown(content: &[u8]) -> &[u8] {
     content[..content.len().min(MAX_SHOWN_BYTES)].trim_ascii_end()
 }

@@ -2,7 +2,7 @@
 //! search for one each: every fourth position is looked at, as a sign of six bytes or more covers one in any case, with the three
 //! bytes that follow (Wu and Manber, "A fast algorithm for multi-pattern searching", 1994).
 
-use std::{ops::Range, sync::LazyLock};
+use std::{ops::Range, sync::OnceLock};
 
 /// What a line may contain.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,46 +114,52 @@ pub(crate) static SIGNS: [Sign; 77] = [
 
 const STEP: usize = 4;
 const BUCKET_BITS: u32 = 14;
-const FOUR_BITS: u32 = 15;
+const FOUR_BITS: u32 = 17;
 
 /// Where in a sign a gram stands.
 struct Spot {
     /// With the byte that follows, as far as `mask` has it.
     gram: u32,
     mask: u32,
+    /// One of the ways to write the sign.
+    text: &'static [u8],
     sign: &'static Sign,
     offset: usize,
+    next: u16,
 }
 
 struct Table {
     /// Where the spots of each bucket are; 0 is none. A byte each, as wider ones are slower: so some share a place.
     buckets: [u8; 1 << BUCKET_BITS],
-    spots: [Vec<Spot>; 256],
+    /// The first spot of each place, from 1, and the spots.
+    places: [u16; 256],
+    spots: Vec<Spot>,
     used: u8,
     /// Which grams with their fourth byte there are: a look here, before any at the spots, spares most of those.
-    fours: [u8; 1 << FOUR_BITS],
+    fours: [u8; 1 << (FOUR_BITS - 3)],
 }
 
 /// Made when it is first used: in the binary it would take more than what makes it.
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
+static TABLE: OnceLock<Box<Table>> = OnceLock::new();
+
+fn table() -> Table {
     let mut table = Table {
         buckets: [0; 1 << BUCKET_BITS],
-        spots: [const { Vec::new() }; 256],
+        places: [0; 256],
+        spots: Vec::with_capacity(SIGNS.len() * 3 * STEP),
         used: 0,
-        fours: [0; 1 << FOUR_BITS],
+        fours: [0; 1 << (FOUR_BITS - 3)],
     };
     for sign in &SIGNS {
-        let mut text = sign.text.as_bytes().to_vec();
-        table.add(sign, &text);
-        if !sign.is_exact() {
-            text[0].make_ascii_uppercase();
-            table.add(sign, &text);
-            text.make_ascii_uppercase();
-            table.add(sign, &text);
+        let upper = sign.text.to_ascii_uppercase();
+        let title = upper[..1].to_owned() + &sign.text[1..];
+        let is_exact = sign.text != sign.text.to_ascii_lowercase();
+        for text in [sign.text.to_owned(), title, upper].into_iter().take(if is_exact { 1 } else { 3 }) {
+            table.add(sign, text.leak().as_bytes());
         }
     }
     table
-});
+}
 
 /// The bucket of three bytes; a fourth does not matter.
 #[inline]
@@ -161,7 +167,7 @@ const fn bucket(gram: u32) -> usize {
     ((gram << 8).wrapping_mul(0x9e37_79b1) >> (32 - BUCKET_BITS)) as usize
 }
 
-/// The same of four bytes.
+/// The place of four bytes, a bit.
 #[inline]
 const fn four(gram: u32) -> usize {
     (gram.wrapping_mul(0x9e37_79b1) >> (32 - FOUR_BITS)) as usize
@@ -169,9 +175,12 @@ const fn four(gram: u32) -> usize {
 
 /// The first sign in `text` from `start` on: where it begins, and which it is.
 pub(crate) fn find(text: &[u8], start: usize) -> Option<(usize, &'static Sign)> {
-    let table = &*TABLE;
+    let table = TABLE.get_or_init(|| Box::new(table()));
     let three = |grams: &[u8], at| table.buckets[bucket(gram(grams, at))];
-    let four = |grams: &[u8], at| table.fours[four(gram(grams, at))];
+    let four = |grams: &[u8], at| {
+        let place = four(gram(grams, at));
+        table.fours[place / 8] >> (place % 8) & 1
+    };
     let mut at = start;
     for grams in text[start..].chunks_exact(4 * STEP) {
         if (three(grams, 0) | three(grams, 4) | three(grams, 8) | three(grams, 12)) != 0
@@ -195,19 +204,22 @@ fn gram(bytes: &[u8], at: usize) -> u32 {
 
 impl Table {
     /// Adds the places of a sign, which may be written so.
-    fn add(&mut self, sign: &'static Sign, text: &[u8]) {
+    fn add(&mut self, sign: &'static Sign, text: &'static [u8]) {
         for offset in 0..STEP {
             let gram = gram(text, offset);
             let (mask, fourths) = if offset + 4 > text.len() { (u32::MAX >> 8, 256) } else { (u32::MAX, 1) };
             for fourth in 0..fourths {
-                self.fours[four(gram | fourth << 24)] = 1;
+                let place = four(gram | fourth << 24);
+                self.fours[place / 8] |= 1 << (place % 8);
             }
             let place = &mut self.buckets[bucket(gram)];
             if *place == 0 {
                 self.used = self.used % u8::MAX + 1;
                 *place = self.used;
             }
-            self.spots[usize::from(*place)].push(Spot { gram, mask, sign, offset });
+            let next = &mut self.places[usize::from(*place)];
+            self.spots.push(Spot { gram, mask, text, sign, offset, next: *next });
+            *next = u16::try_from(self.spots.len()).unwrap_or(0);
         }
     }
 
@@ -216,15 +228,18 @@ impl Table {
     fn sign_at(&self, text: &[u8], start: usize, range: Range<usize>) -> Option<(usize, &'static Sign)> {
         for at in range.step_by(STEP) {
             let gram = gram(text, at);
-            let place = self.buckets[bucket(gram)];
-            if place == 0 {
-                continue;
-            }
-            for spot in &self.spots[usize::from(place)] {
+            let mut next = self.places[usize::from(self.buckets[bucket(gram)])];
+            while next > 0 {
+                let spot = &self.spots[usize::from(next) - 1];
                 let begin = at.wrapping_sub(spot.offset);
-                if (spot.gram ^ gram) & spot.mask == 0 && begin >= start && spot.sign.is_at(text, begin) {
+                if (spot.gram ^ gram) & spot.mask == 0
+                    && begin >= start
+                    && let Some(after) = text.get(begin..).and_then(|text| text.strip_prefix(spot.text))
+                    && !spot.sign.is_denied(&text[..begin], after)
+                {
                     return Some((begin, spot.sign));
                 }
+                next = spot.next;
             }
         }
         None
@@ -232,23 +247,6 @@ impl Table {
 }
 
 impl Sign {
-    fn is_exact(&self) -> bool {
-        self.text.bytes().any(|byte| byte.is_ascii_uppercase())
-    }
-
-    /// Whether it stands there, and means it.
-    #[inline(never)]
-    fn is_at(&self, text: &[u8], begin: usize) -> bool {
-        let (sign, end) = (self.text.as_bytes(), begin.wrapping_add(self.text.len()));
-        let Some(found) = text.get(begin..end).filter(|found| found.eq_ignore_ascii_case(sign)) else { return false };
-        let is_as_known = if self.is_exact() {
-            found == sign
-        } else {
-            !found[1..].iter().any(u8::is_ascii_uppercase) || !found.iter().any(u8::is_ascii_lowercase)
-        };
-        is_as_known && !self.is_denied(&text[..begin], &text[end..])
-    }
-
     /// Whether what stands around it says that it is not so: `non-fatal`, and of a hint `0 failed` or `failed=0`.
     fn is_denied(&self, before: &[u8], after: &[u8]) -> bool {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.';

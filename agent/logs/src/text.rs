@@ -73,7 +73,8 @@ pub(crate) fn alike(a: &[u8], b: &[u8]) -> (usize, usize) {
     let (mut i, mut j) = (0, 0);
     loop {
         // Eight at once, as errors may come in floods.
-        let eights = a[i..].chunks_exact(8).zip(b[j..].chunks_exact(8)).take_while(|(x, y)| x == y).count();
+        let eights =
+            a[i..].as_chunks::<8>().0.iter().zip(b[j..].as_chunks::<8>().0).take_while(|(x, y)| x == y).count();
         let rest = a[i + 8 * eights..].iter().zip(&b[j + 8 * eights..]);
         let same = 8 * eights + rest.take_while(|(x, y)| x == y).count();
         if (a.len(), b.len()) == (i + same, j + same) {

@@ -7,6 +7,11 @@ use crate::{
     text::{CUT, text_of},
 };
 
+/// How many lines after a sign may belong to it: a stack trace's last line is the one that counts.
+pub(crate) const MAX_TRACE_LINES: u32 = 2000;
+/// And how many after the one that says what is wrong.
+pub(crate) const MAX_DETAIL_LINES: u32 = 20;
+
 /// A sign and the lines that follow it, as far as they belong to it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Trace {
@@ -17,22 +22,25 @@ pub(crate) struct Trace {
     /// What stands before the sign, as a prefix that other lines may have as well.
     #[serde(with = "crate::base64_bytes")]
     pub(crate) prefix: Vec<u8>,
-    /// Whether that line has come; what follows are its details.
-    #[serde(default)]
-    pub(crate) is_told: bool,
     pub(crate) lines: u32,
     /// Where lines are left out, once there are too many.
     pub(crate) cut_at: Option<usize>,
 }
 
 impl Trace {
+    /// Whether the line has come that says what is wrong; what follows are its details.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.and_one && self.lines > MAX_TRACE_LINES - MAX_DETAIL_LINES
+    }
+
     /// Adds a line. Where there is no more room, lines in the middle go: the first and the last tell most.
     pub(crate) fn push(&mut self, content: &[u8], budget: usize, budget_of_details: usize) {
         self.lines += 1;
+        let is_told = self.is_told();
         let text = &mut self.window.text;
         text.push('\n');
         text.push_str(&text_of(content));
-        if self.is_told {
+        if is_told {
             return text.truncate(text.floor_char_boundary(budget_of_details));
         }
         while text.len() > budget {
