@@ -19,7 +19,7 @@ pub(crate) enum GoesOn {
     No,
     /// Those that are indented or empty, as a stack trace is.
     Indented,
-    /// And then one more, which says what is wrong.
+    /// And then one more, which says what is wrong, and what is indented behind it.
     AndOne,
 }
 

@@ -17,7 +17,7 @@ pub(crate) const MAX_DETAIL_LINES: u32 = 20;
 pub(crate) struct Trace {
     pub(crate) weight: u8,
     pub(crate) window: Window,
-    /// Whether the first line that is not indented is the last that belongs to it.
+    /// Whether the first line that is not indented belongs to it too, and then its details.
     pub(crate) and_one: bool,
     /// What stands before the sign, as a prefix that other lines may have as well.
     #[serde(with = "crate::base64_bytes")]
