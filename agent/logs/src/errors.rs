@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Stream,
     signs::{self, GoesOn, Sign},
-    text,
+    text::{alike, shorten, text_of},
+    trace::{MAX_DETAIL_LINES, MAX_TRACE_LINES, Trace},
 };
 
 /// A line's beginning, as far as it is looked at.
-pub(crate) const MAX_LINE_BYTES: usize = 1024;
-/// How many lines after a sign may belong to it: a stack trace's last line is the one that counts.
-const MAX_TRACE_LINES: u32 = 2000;
+pub(crate) const MAX_LINE_BYTES: usize = 8192;
+/// How much of it is shown.
+const MAX_SHOWN_BYTES: usize = 1024;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
 
@@ -27,10 +28,13 @@ pub(crate) struct Window {
 pub(crate) struct Errors {
     budget_bytes: usize,
     used_bytes: usize,
-    /// The first of each weight.
-    kept: Vec<(u8, Window)>,
-    /// The last crash that found no room: what comes last may be what ended the job.
+    /// The first of each weight, one of a kind; four times how many more there were of it are added to the weight.
+    kept: Vec<(u64, Window)>,
+    /// The last crash that is not among them: what comes last may be what ended the job.
     last_crash: Option<Window>,
+    /// The last error.
+    #[serde(default)]
+    last_error: Option<Window>,
     /// Of each stream the trace that is under way.
     traces: [Option<Trace>; 2],
     stderr_begins: Lines,
@@ -44,21 +48,6 @@ struct Lines(Vec<(u64, Text)>);
 /// A line that need not be UTF-8.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Text(#[serde(with = "crate::base64_bytes")] Vec<u8>);
-
-/// A sign and the lines that follow it, as far as they belong to it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Trace {
-    weight: u8,
-    window: Window,
-    /// Whether the first line that is not indented is the last that belongs to it.
-    and_one: bool,
-    /// What stands before the sign, as a prefix that other lines may have as well.
-    #[serde(with = "crate::base64_bytes")]
-    prefix: Vec<u8>,
-    lines: u32,
-    /// Where lines are left out, once there are too many.
-    cut_at: Option<usize>,
-}
 
 impl Errors {
     pub(crate) fn set_budget(&mut self, bytes: usize) {
@@ -74,7 +63,7 @@ impl Errors {
         while at < lines.len() {
             if self.traces[stream as usize].is_some() {
                 let end = line_end(lines, at);
-                self.follow(stream, line, &lines[at..end]);
+                self.follow(stream, line, &lines[at..lines.len().min(end + 1)]);
                 (at, line) = (end + 1, line + 1);
                 continue;
             }
@@ -82,17 +71,21 @@ impl Errors {
             let start = memchr::memrchr(b'\n', &lines[at..found]).map_or(at, |newline| at + newline + 1);
             line += count_lines(&lines[at..start]);
             let end = line_end(lines, found);
-            self.look_at_sign(stream, line, &lines[start..end], found - start, sign);
+            self.look_at_sign(stream, line, &lines[start..lines.len().min(end + 1)], found - start, sign);
             (at, line) = (end + 1, line + 1);
         }
     }
 
     /// Looks at one line with a sign at `found`, the first of those it has.
     fn look_at_sign(&mut self, stream: Stream, line: u64, content: &[u8], found: usize, sign: &'static Sign) {
-        let content = shown(content);
-        if found >= content.len() {
+        if found >= MAX_LINE_BYTES {
             return;
         }
+        // Of a long line what is around the sign.
+        let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
+        let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
+        let (content, found) = (&content[from..content.len().min(from + MAX_SHOWN_BYTES)], found - from);
+        let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
         let begins = |found, sign: &Sign| (sign.goes_on != GoesOn::No).then_some((found, sign.goes_on));
         let (mut weight, mut trace) = (sign.weight, begins(found, sign));
         let mut at = found;
@@ -101,10 +94,7 @@ impl Errors {
             trace = trace.or(begins(found, sign));
             at = found;
         }
-        if trace.is_none() && self.is_full_for(weight, content.len()) {
-            return;
-        }
-        let window = Window { line, text: text_of(content) };
+        let window = Window { line, text };
         match trace {
             Some((found, goes_on)) => {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
@@ -118,50 +108,79 @@ impl Errors {
     fn follow(&mut self, stream: Stream, line: u64, content: &[u8]) {
         let place = &mut self.traces[stream as usize];
         let Some(mut trace) = place.take() else { return };
-        let content = shown(content);
-        let sign = signs::find(content, 0);
-        let is_another = sign.is_some_and(|(_, sign)| sign.goes_on != GoesOn::No);
-        let plain = content.strip_prefix(&trace.prefix[..]).unwrap_or(content);
-        let is_inside = !is_another && plain.first().is_none_or(|byte| matches!(byte, b' ' | b'\t'));
-        let belongs = is_inside || (trace.and_one && !is_another);
-        if belongs {
-            trace.push(content, self.budget_bytes / 3);
-        }
-        if is_inside && trace.lines < MAX_TRACE_LINES {
-            *place = Some(trace);
-            return;
+        let indent = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let (alike, behind) = alike(&trace.prefix, content);
+        let (plain, base) =
+            if alike == trace.prefix.len() { (&content[behind..], 0) } else { (content, indent(&trace.prefix)) };
+        let (at, plain_shown) = (indent(plain), shown(plain));
+        // Also those of Python's exception groups, which begin with a bar.
+        let is_frame = plain_shown.is_empty() || at > base || (at > 0 && matches!(plain[at], b'|' | b'+'));
+        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0);
+        let begins = !trace.and_one && sign.is_some_and(|(found, sign)| found == at && sign.weight > 1);
+        // A field's name is the line before what is wrong with it.
+        let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
+        let is_inside = !begins && (is_frame || is_detail);
+        let is_another = sign.is_some_and(|(found, sign)| {
+            sign.weight > 2 && sign.goes_on != GoesOn::No && (found == 0 || sign.goes_on == GoesOn::AndOne)
+        });
+        let is_last = !is_inside && trace.and_one && !is_another;
+        if is_inside || is_last {
+            trace.push(shown(content), self.budget_bytes / 3, self.budget_bytes / 2);
+            if is_last {
+                (trace.and_one, trace.lines) = (false, MAX_TRACE_LINES - MAX_DETAIL_LINES + 1);
+            }
+            if trace.lines < MAX_TRACE_LINES {
+                *place = Some(trace);
+                return;
+            }
         }
         self.keep(trace.weight, trace.window);
-        if !belongs && let Some((found, sign)) = sign {
+        // What was pushed is not looked at again.
+        if !is_inside
+            && !is_last
+            && let Some((found, sign)) = signs::find(content, 0)
+        {
             self.look_at_sign(stream, line, content, found, sign);
         }
     }
 
     /// A part of the budget is for what came last.
     fn budget_of_first(&self) -> usize {
-        self.budget_bytes - self.budget_bytes / 4
+        self.budget_bytes - self.budget_bytes / 4 - self.budget_bytes / 8
     }
 
-    fn is_full_for(&self, weight: u8, bytes: usize) -> bool {
-        weight < 3
-            && self.used_bytes + bytes > self.budget_of_first()
-            && self.kept.iter().all(|(kept, _)| *kept >= weight)
-    }
-
-    /// When the budget is full, what tells least makes room; among equals the newest, for what comes first is mostly the cause of
-    /// the rest. The end of the log is in the tail anyway.
+    /// Keeps the first window of a kind, and counts the others. When the budget is full, what tells least makes room; among equals
+    /// the newest, for what comes first is mostly the cause of the rest. The end of the log is in the tail anyway.
     fn keep(&mut self, weight: u8, mut window: Window) {
-        window.text.truncate(window.text.floor_char_boundary(self.budget_bytes / 2));
+        shorten(&mut window.text, self.budget_bytes / 2);
+        let is_like = |(_, kept): &(u64, Window)| {
+            let (kept, text) = (kept.text.as_bytes(), window.text.as_bytes());
+            alike(kept, text) == (kept.len(), text.len())
+        };
+        if let Some(at) = self.kept.iter().position(is_like) {
+            self.kept[at].0 += 4;
+            return self.keep_last(weight.into(), window);
+        }
         self.used_bytes += window.text.len();
-        self.kept.push((weight, window));
+        self.kept.push((weight.into(), window));
         while self.used_bytes > self.budget_of_first() {
-            let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0, usize::MAX - at));
+            let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0 % 4, usize::MAX - at));
             let Some(least) = least else { return };
             let (weight, window) = self.kept.remove(least);
             self.used_bytes -= window.text.len();
-            if weight >= 3 && window.text.len() <= self.budget_bytes / 4 {
-                self.last_crash = Some(window);
-            }
+            self.keep_last(weight % 4, window);
+        }
+    }
+
+    fn keep_last(&mut self, weight: u64, mut window: Window) {
+        let (last, room) = match weight {
+            3.. => (&mut self.last_crash, self.budget_bytes / 4),
+            2 => (&mut self.last_error, self.budget_bytes / 8),
+            _ => return,
+        };
+        if last.as_ref().is_none_or(|last| last.line < window.line) {
+            shorten(&mut window.text, room);
+            *last = Some(window);
         }
     }
 
@@ -186,8 +205,17 @@ impl Errors {
         for trace in std::mem::take(&mut self.traces).into_iter().flatten() {
             self.keep(trace.weight, trace.window);
         }
-        let mut windows: Vec<Window> = self.kept.into_iter().map(|(_, window)| window).collect();
-        windows.extend(self.last_crash);
+        let last = self.last_crash.into_iter().chain(self.last_error);
+        let mut windows: Vec<Window> = last.collect();
+        let mut used: usize = self.used_bytes + windows.iter().map(|window| window.text.len()).sum::<usize>();
+        for (count, mut window) in self.kept {
+            let note = format!(" (and {} more like it)", count / 4);
+            if count > 3 && used + note.len() <= self.budget_bytes {
+                used += note.len();
+                window.text += &note;
+            }
+            windows.push(window);
+        }
         for lines in [self.stderr_ends, self.stderr_begins] {
             let used: usize = windows.iter().map(|window| window.text.len()).sum();
             let room = (self.budget_bytes - used.min(self.budget_bytes)).min(self.budget_bytes / 4);
@@ -234,35 +262,6 @@ impl Lines {
     }
 }
 
-impl Trace {
-    /// Adds a line. Where there is no more room, lines in the middle go: the first and the last tell most.
-    fn push(&mut self, content: &[u8], budget: usize) {
-        const CUT: &str = "\n…";
-        self.lines += 1;
-        let text = &mut self.window.text;
-        text.push('\n');
-        text.push_str(&text_of(content));
-        while text.len() > budget {
-            let cut_at = *self.cut_at.get_or_insert_with(|| {
-                let cut_at = text[..text.floor_char_boundary(budget / 3)].rfind('\n').or_else(|| text.find('\n'));
-                let cut_at = cut_at.unwrap_or(text.len());
-                text.insert_str(cut_at, CUT);
-                cut_at
-            });
-            let kept_from = cut_at + CUT.len();
-            let second = text[kept_from..].char_indices().skip(1).find(|(_, c)| *c == '\n');
-            let Some((length, _)) = second else {
-                // One line that is too long by itself.
-                text.truncate(text.floor_char_boundary(budget));
-                // The place may have been cut off with it.
-                self.cut_at = self.cut_at.filter(|_| kept_from <= text.len());
-                break;
-            };
-            text.replace_range(kept_from..kept_from + length, "");
-        }
-    }
-}
-
 fn line_end(lines: &[u8], at: usize) -> usize {
     memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |length| at + length)
 }
@@ -271,130 +270,10 @@ pub(crate) fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// Whole characters: a line may have been cut.
-fn text_of(content: &[u8]) -> String {
-    text::Text::beginning(content, content.len()).text
-}
-
 /// A line as it is looked at and shown.
 fn shown(content: &[u8]) -> &[u8] {
-    content[..content.len().min(MAX_LINE_BYTES)].trim_ascii_end()
+    content[..content.len().min(MAX_SHOWN_BYTES)].trim_ascii_end()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is kept of these blocks in 2000 bytes.
-    fn windows(blocks: &[(Stream, &str)]) -> Vec<Window> {
-        let mut errors = Errors::default();
-        errors.set_budget(2000);
-        let mut line = 1;
-        for (stream, lines) in blocks {
-            errors.look_at(*stream, line, lines.as_bytes());
-            line += count_lines(lines.as_bytes());
-        }
-        let windows = errors.into_windows(0, u64::MAX);
-        let bytes: usize = windows.iter().map(|window| window.text.len()).sum();
-        assert!(bytes <= 2000, "{bytes} bytes");
-        windows
-    }
-
-    #[test]
-    fn each_window_has_the_line_that_names_the_error_and_its_number() {
-        let deep = "  File \"/app/train.py\", line 120, in descend\n    descend(depth + 1)\n".repeat(500);
-        let deep = format!("Traceback (most recent call last):\n{deep}RecursionError: too deep\n");
-        let cases = [
-            (deep.as_str(), "\nRecursionError: too deep"),
-            (
-                "[rank0]: Traceback (most recent call last):\n[rank0]:   File \"a\"\n[rank0]: KeyError\n",
-                "\n[rank0]: KeyError",
-            ),
-            (
-                "Traceback (most recent call last):\n  File \"a.py\", line 1\n    assert False\nAssertionError\n",
-                "\nAssertionError",
-            ),
-            (
-                "thread 'main' (7) panicked at src/main.rs:2:5:\nindex out of bounds\nnote: run\n",
-                "\nindex out of bounds",
-            ),
-            ("panic: no config\n\ngoroutine 1 [running]:\n", "panic: no config\n\ngoroutine 1"),
-            (
-                "Exception in thread \"main\" X: y\n\tat A.b(A.java:1)\nCaused by: Z: disk\n\tat C\n",
-                "Caused by: Z: disk\n\tat C",
-            ),
-            ("terminate called after throwing an instance of 'std::runtime_error'\n  what():  boom\n", "what():  boom"),
-            ("main.sh: line 3: 77 Segmentation fault      (core dumped) ./x\n", "Segmentation fault"),
-            ("é error: no such thing\n", "é error: no such thing"),
-            ("time=2026-11-24T04:23:55Z level=error msg=\"no disk\"\n", "msg=\"no disk\""),
-            ("{\"level\":\"error\",\"msg\":\"no disk\"}\n", "no disk"),
-            ("{\"severity\": \"error\", \"message\": \"no disk\"}\n", "no disk"),
-            ("{\"level\":\"fatal\",\"msg\":\"no disk\"}\n", "no disk"),
-            ("npm ERR! code ELIFECYCLE\n", "ELIFECYCLE"),
-            ("npm error code ENOENT\n", "ENOENT"),
-            ("make[1]: *** [Makefile:2: all] Error 1\n", "[Makefile:2: all] Error 1"),
-            ("make: *** No rule to make target 'x'.  Stop.\n", "make target 'x'"),
-        ];
-        for (failure, words) in cases {
-            let noise = "all is well\n".repeat(5000);
-            let windows = windows(&[(Stream::Stdout, &noise), (Stream::Stdout, failure), (Stream::Stdout, &noise)]);
-            let first = if words.starts_with("Caused") { 5003 } else { 5001 };
-            let window = windows.iter().find(|window| window.line == first);
-            let window = window.unwrap_or_else(|| panic!("{words}: {windows:?}"));
-            assert!(window.text.contains(words), "{words}: {windows:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_crash_and_the_last_stay_however_much_follows() {
-        let crash = |name: &str| format!("Traceback (most recent call last):\n  File \"x.py\"\n{name}: x\n");
-        let mut log = String::from("all is well\nERROR first\n");
-        for number in 0..1000 {
-            log += &crash(&format!("Error{number}"));
-            log += "ERROR again and again\n";
-        }
-        let windows = windows(&[(Stream::Stdout, &log)]);
-        assert!(windows[0].line == 3 && windows[0].text.ends_with("Error0: x"), "{windows:?}");
-        assert!(windows.iter().any(|window| window.text.ends_with("Error999: x")), "{windows:?}");
-    }
-
-    #[test]
-    fn a_long_line_is_cut_between_characters() {
-        let line = format!("error: {}\n", "é".repeat(2000));
-        for window in windows(&[
-            (Stream::Stderr, &line),
-            (Stream::Stdout, &line),
-            (Stream::Stdout, "Traceback (most recent call last):\n"),
-            (Stream::Stdout, &line),
-        ]) {
-            assert!(window.text.ends_with('é') && window.text.len() > 200, "{window:?}");
-        }
-    }
-
-    #[test]
-    fn a_trace_of_long_lines_only_is_cut_as_often_as_it_takes() {
-        for length in [200, 221, 222, 223, 660, 666, 900, 1500] {
-            let line = format!("{}\n", "é".repeat(length / 2));
-            let trace = format!("thread 'main' panicked at {line} {line} {line}\t{line}the end\n");
-            let windows = windows(&[(Stream::Stdout, &trace)]);
-            assert!(windows[0].text.starts_with("thread 'main' panicked at é"), "{windows:?}");
-        }
-    }
-
-    #[test]
-    fn what_stderr_says_is_kept_where_nothing_looks_like_an_error() {
-        let noise = "all is well\n".repeat(1000);
-        let chatter = "noise\n".repeat(100);
-        let windows = windows(&[
-            (Stream::Stderr, "cannot read the tape\n"),
-            (Stream::Stdout, &noise),
-            (Stream::Stderr, &chatter),
-            (Stream::Stdout, &noise),
-            (Stream::Stderr, "the tape is on fire\n"),
-            (Stream::Stdout, &noise),
-        ]);
-        assert_eq!((windows[0].line, windows[0].text.lines().next()), (1, Some("cannot read the tape")), "{windows:?}");
-        let last = windows.last().unwrap();
-        assert!(last.text.ends_with("noise\nthe tape is on fire"), "{windows:?}");
-    }
-}
+mod tests;

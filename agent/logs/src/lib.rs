@@ -8,6 +8,7 @@ mod screen;
 mod signs;
 mod summary;
 mod text;
+mod trace;
 
 pub use self::{
     entries::Entries,

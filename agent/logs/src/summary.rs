@@ -388,8 +388,15 @@ mod tests {
 
     #[test]
     fn a_summary_survives_a_restart_at_any_byte() {
-        let log = "first\nerror: \u{e9} broke\n\nlast without newline".as_bytes();
+        let far = "x".repeat(1500);
+        let trace =
+            format!("Traceback\n10:1 Traceback (most recent call last):\n10:2   File\n{far}\n10:3 E: x\n\tmore\n");
+        let log =
+            format!("first\nerror: \u{e9} broke\nerror: 1\nerror: 2\n{far} failed\n{trace}\nlast without newline");
+        let log = log.as_bytes();
         let whole = summary_of(4096, &[(Stream::Stderr, log)]);
+        assert!(whole.errors.iter().any(|error| error.text.contains("x failed")), "a sign far into its line");
+        assert!(whole.errors.iter().any(|error| error.text.ends_with("(and 1 more like it)")));
         for cut in 0..=log.len() {
             let mut summary = Summary::default();
             summary.set_budget(4096);
@@ -399,6 +406,19 @@ mod tests {
             summary.push(Stream::Stderr, &log[cut..]);
             assert_eq!(summary.finish(false), whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_summary_of_an_earlier_version_goes_on() {
+        let mut summary = Summary::default();
+        summary.set_budget(4096);
+        summary.push(Stream::Stderr, b"error: first\nTraceback (most recent call last):\n");
+        let mut saved = serde_json::to_value(&summary).unwrap();
+        saved["errors"].as_object_mut().unwrap().remove("last_error").unwrap();
+        let mut summary: Summary = serde_json::from_value(saved).unwrap();
+        summary.push(Stream::Stderr, b"  File\nKeyError\n");
+        let errors = summary.finish(false).errors;
+        assert_eq!((errors[0].text.as_str(), errors[1].text.lines().last()), ("error: first", Some("KeyError")));
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! The two ends of a log as text: bytes go in, whole characters come out.
+//! Parts of a log as text: bytes go in, whole characters come out.
 
 use serde::Serialize;
+
+/// Stands where lines are left out.
+pub(crate) const CUT: &str = "\n…";
 
 /// A part of the log as text, and how many of the job's bytes it stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,5 +51,71 @@ fn is_cut_character(bytes: &[u8]) -> bool {
 impl Serialize for Text {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
+    }
+}
+
+/// Cuts a text down to its first line and its end.
+pub(crate) fn shorten(text: &mut String, room: usize) {
+    text.truncate(text.trim_ascii_end().len());
+    if text.len() > room {
+        let first = text.find('\n').unwrap_or(room).min(room / 3);
+        let end = text.ceil_char_boundary(text.len() - (room - room / 3).saturating_sub(CUT.len()));
+        if text.contains('\n') {
+            text.replace_range(text.floor_char_boundary(first)..end, CUT);
+        }
+        // Where there is but one line, its beginning tells most.
+        text.truncate(text.floor_char_boundary(room));
+    }
+}
+
+/// How far two texts are alike, where one number is as good as another.
+pub(crate) fn alike(a: &[u8], b: &[u8]) -> (usize, usize) {
+    let (mut i, mut j) = (0, 0);
+    loop {
+        // Eight at once, as errors may come in floods.
+        let eights =
+            a[i..].as_chunks::<8>().0.iter().zip(b[j..].as_chunks::<8>().0).take_while(|(x, y)| x == y).count();
+        let rest = a[i + 8 * eights..].iter().zip(&b[j + 8 * eights..]);
+        let same = 8 * eights + rest.take_while(|(x, y)| x == y).count();
+        if (a.len(), b.len()) == (i + same, j + same) {
+            return (a.len(), b.len());
+        }
+        // The word in which they begin to differ.
+        let word = a[i..i + same].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let length = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let ends = [&a[i + same - word..], &b[j + same - word..]];
+        let lengths = ends.map(length);
+        (i, j) = (i + same, j + same);
+        if lengths[0].max(lengths[1]) <= word || !ends.iter().all(|end| end.first().is_some_and(u8::is_ascii_digit)) {
+            return (i, j);
+        }
+        (i, j) = (i + lengths[0] - word, j + lengths[1] - word);
+    }
+}
+
+/// Whole characters: a line may have been cut.
+pub(crate) fn text_of(content: &[u8]) -> String {
+    match std::str::from_utf8(content) {
+        Ok(text) => text.to_owned(),
+        Err(_) => Text::beginning(content, content.len()).text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_make_no_kind() {
+        for (a, b, ends) in [
+            ("at 10:00:07 x", "at 10:00:8 x", (13, 12)),
+            ("id 5", "id 57f", (4, 6)),
+            ("Error1", "Error2", (5, 5)),
+            ("a 1,", "a 1;", (3, 3)),
+            ("a", "ab", (1, 1)),
+            ("", "1", (0, 0)),
+        ] {
+            assert_eq!(alike(a.as_bytes(), b.as_bytes()), ends, "{a} {b}");
+        }
     }
 }

@@ -70,7 +70,7 @@ main.main()
 #[tokio::test]
 async fn the_line_a_person_needs_is_in_the_report() {
     type Case = (&'static str, fn(&Vm) -> String, &'static [&'static str]);
-    let cases: [Case; 5] = [
+    let cases: [Case; 7] = [
         ("python", |_| TRACEBACK.into(), &["Traceback (most", "\nZeroDivisionError: division by zero"]),
         ("rust", rust_panic, &["panicked at", "index out of bounds: the len is 0 but the index is 1"]),
         ("java", java_exception, &["IllegalStateException: no work", "Caused by: java.io.IOException: disk"]),
@@ -80,6 +80,12 @@ async fn the_line_a_person_needs_is_in_the_report() {
             &["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"],
         ),
         ("go", |vm| prints(vm, GO), &["panic: runtime error: index out of range [5] with length 3"]),
+        ("go's errors", |vm| prints(vm, "open /data/in: no such file or directory\n"), &["/data/in: no such file"]),
+        (
+            "anyhow",
+            |vm| prints(vm, "Error: no start\n\nCaused by:\n    the disk is on fire\n"),
+            &["Error: no start", "Caused by:\n    the disk is on fire"],
+        ),
     ];
     for (name, failure, words) in cases {
         let Some(vm) = vm().await else { return };
