@@ -15,6 +15,7 @@ from driver.real_vm import SHUTDOWN_S, STOP_DEADLINE_S, RealVm
 AGENT = os.environ.get("VMJOB_AGENT", "vmjob-agent")
 FAKECLOUD = os.environ.get("FAKECLOUD", "fakecloud")
 TIDY_UP_S = 60
+END_S = 5
 
 
 class ProcessVm(RealVm):
@@ -60,11 +61,13 @@ class ProcessVm(RealVm):
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def power_off(self) -> None:
-        # The agent may still be tidying up after its report.
-        for end in (lambda: None, self.agent.terminate, self.agent.kill):
+        # After its report the agent may still be tidying up.
+        is_told = self.guest_attribute("vmjob/state") == "DELIVERED"
+        ends = (lambda: None, TIDY_UP_S if is_told else 0), (self.agent.terminate, END_S), (self.agent.kill, END_S)
+        for end, patience_s in ends:
             end()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.agent.wait(TIDY_UP_S)
+                self.agent.wait(patience_s)
                 break
         self.program.kill()
         self.program.wait(STOP_DEADLINE_S)
