@@ -23,7 +23,8 @@ const CREATE_PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a stop before the start waits for the engine to say how things stand.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-/// What newer engines note of a start that whoever asked for it did not wait for: an agent that died. It is asked for again.
+/// What newer engines note of a start that whoever asked for it did not wait for: an agent that died. It is asked for again. It comes
+/// alone, or from containerd as `Canceled: context canceled`.
 const GIVEN_UP: &str = "context canceled";
 /// How long a stop waits for a create or a start that is under way.
 const CALL_GRACE: Duration = Duration::from_secs(10);
@@ -269,7 +270,7 @@ impl Run<'_> {
             if self.record.attempt.daemon.is_some() && self.record.attempt.daemon != daemon {
                 return Err(Failure::StartUnseen);
             }
-            if !found.exit.error.is_empty() && found.exit.error != GIVEN_UP {
+            if !found.exit.error.is_empty() && !found.exit.error.ends_with(GIVEN_UP) {
                 return Err(Failure::Start(EngineError::Failed(found.exit.error)));
             }
             let secrets = self.secret_env(job)?;
