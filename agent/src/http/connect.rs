@@ -65,7 +65,7 @@ fn tls_config() -> ClientConfig {
     if roots.is_empty() {
         roots.extend(GOOGLE_ROOTS.iter().cloned());
     }
-    // The versions are rustls's own choice.
+    // The versions are rustls's own choice, TLS 1.2 and 1.3: there are cipher suites of ours for both.
     ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .expect("there are cipher suites for the default protocol versions")

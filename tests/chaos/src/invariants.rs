@@ -125,11 +125,10 @@ fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, r
     claim("an unseen exit has none", !unseen || exit_code.is_none(), format!("{cause} with {exit_code:?}"));
 
     if let Some(run_s) = report["durations_s"]["run"].as_f64()
-        // The engine may tell of a start later than it was.
-        && let Some(made) = evidence.event(&format!("vmjob-{}-{attempt}", plan.job.id), "create")
+        && let Some(started) = evidence.event(&format!("vmjob-{}-{attempt}", plan.job.id), "start")
         && let Some(post) = evidence.bodies().next()
     {
-        let most_s = post.wall.duration_since(made.at).unwrap_or_default().as_secs_f64() + 0.1;
+        let most_s = post.wall.duration_since(started.at).unwrap_or_default().as_secs_f64() + 0.1;
         claim("a run no longer than it was", (0.0..=most_s).contains(&run_s), format!("{run_s} s of {most_s} s"));
     }
     let latest = evidence.diary.last().map_or(1, |entry| entry.attempt);

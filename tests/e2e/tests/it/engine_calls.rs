@@ -94,15 +94,21 @@ async fn a_stop_is_heard_whatever_the_engine_hangs_on() {
     join_all(everywhere.map(|(number, fate)| stop_at(number, fate))).await;
 }
 
+/// An agent that dies while a call of its hangs, which lives on as long as what is returned.
+async fn dies_at(vm: &Vm, call: &'static str, fate: Fate) -> Gate {
+    let mut gate = Gate::open_but_for(vm.dir(), call, fate);
+    let mut agent = vm.start_through(&gate);
+    gate.stopped().await;
+    agent.kill9().await;
+    gate
+}
+
 /// The agent dies, its call lives on: when the next agent looks, the container is not there yet, and then it is.
 #[tokio::test]
 async fn a_container_that_is_made_while_the_next_agent_looks_for_it_is_its_own() {
     let Some(vm) = Vm::with_docker().await else { return };
     vm.set_job(JOB, json!({}));
-    let mut gate = Gate::open_but_for(vm.dir(), "/create", Fate::HoldAfter);
-    let mut agent = vm.start_through(&gate);
-    gate.stopped().await;
-    agent.kill9().await;
+    let _held = dies_at(&vm, "/create", Fate::HoldAfter).await;
 
     let gate = Gate::open_but_for_once(vm.dir(), "/containers/vmjob-", Fate::Refuse(404, "No such container"));
     expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
@@ -115,10 +121,7 @@ async fn a_start_that_the_engine_gave_up_with_a_dead_agent_is_asked_for_again() 
     for error in ["context canceled", "Canceled: context canceled"] {
         let Some(vm) = Vm::with_docker().await else { return };
         vm.set_job(JOB, json!({}));
-        let mut gate = Gate::open_but_for(vm.dir(), "/start", Fate::HoldBefore);
-        let mut agent = vm.start_through(&gate);
-        gate.stopped().await;
-        agent.kill9().await;
+        let _held = dies_at(&vm, "/start", Fate::HoldBefore).await;
 
         let inspected = docker::docker(&["inspect", &vm.container(1)]).await;
         let mut found: Vec<Value> = serde_json::from_str(&inspected).unwrap();

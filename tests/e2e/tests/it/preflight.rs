@@ -41,7 +41,7 @@ async fn a_job_of_which_nobody_could_hear_is_not_run_and_the_report_says_what_me
         let began = Instant::now();
         let mut agent = vm.start();
         assert_eq!(agent.wait().await, 75, "{}", agent.log());
-        assert!(began.elapsed() < Duration::from_mins(2), "it does not try for an hour: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_mins(1), "it does not try for an hour: {:?}", began.elapsed());
         let report = other_channels(&vm);
         let wanted = json!({"state": "FAILED", "cause": "INVALID_SPEC", "retryable": false, "exit_code": null,
                             "times": {"pull_started_at": null, "started_at": null}});
@@ -135,7 +135,7 @@ async fn a_doubt_is_a_warning_in_the_log_and_in_the_evidence() {
         vm.cloud.clear_scripts();
         let report = vm.finish(agent).await;
         expect(&report, &json!({"exit_code": 7, "evidence": ["~service account: "]}));
-        assert!(delay < Duration::from_mins(1), "{script} delayed the job by {delay:?}");
+        assert!(delay < Duration::from_secs(30), "{script} delayed the job by {delay:?}");
     }
 }
 

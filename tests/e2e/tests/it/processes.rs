@@ -50,10 +50,10 @@ async fn what_a_job_leaves_behind_ends_with_it() {
     let report = vm.run_job(script, json!({})).await;
     expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 3, "logs": {"stdout_bytes": 10, "stderr_bytes": 4}}));
     // Its child would have gone on.
-    assert!(report["durations_s"]["run"].as_f64().unwrap() < 500.0, "{report:#}");
+    assert!(report["durations_s"]["run"].as_f64().unwrap() < 30.0, "{report:#}");
     let finished: Timestamp = report["times"]["finished_at"].as_str().unwrap().parse().unwrap();
     let reported = Timestamp::try_from(vm.cloud.accepted()[0].wall).unwrap();
-    assert!(reported.duration_since(finished) < SignedDuration::from_mins(1), "{report:#}");
+    assert!(reported.duration_since(finished) < SignedDuration::from_secs(30), "{report:#}");
     // Dead, it stands there until the first process has looked at it.
     let stat = format!("/proc/{}/stat", vm.shared("child").trim());
     let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
