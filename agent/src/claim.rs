@@ -43,7 +43,8 @@ pub async fn read(
                 info!("no job yet: waiting for the attributes `callback-url` and `job-spec` or `docker-command`");
             }
             tokio::select! {
-                _ = changes.next() => continue,
+                // Where they cannot be read as a whole, they are read one by one at its pace.
+                _ = changes.try_next() => continue,
                 _ = notices.vm_end() => return Ok(None),
             }
         }
@@ -114,9 +115,10 @@ impl Assignment {
         &self.vm.id
     }
 
-    /// The record with which the job begins.
-    pub fn into_record(self, boot_id: &str) -> Record {
-        let job = parse(&self.source).ok().map(|parsed| parsed.job);
+    /// The record with which the job begins. With `may_read_job` false, where reading the job is what may have panicked, it says
+    /// nothing that only the job's text does.
+    pub fn into_record(self, boot_id: &str, may_read_job: bool) -> Record {
+        let job = may_read_job.then(|| parse(&self.source).ok()).flatten().map(|parsed| parsed.job);
         let job_id = job.as_ref().and_then(|job| job.id.clone()).unwrap_or_else(|| self.vm.id.clone());
         Record {
             version: Record::VERSION,

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::{
     checks::Preflighted,
+    clock,
     delivery::Progress,
     durable,
     metadata::Vm,
@@ -142,6 +143,37 @@ pub struct Record {
 
 impl Record {
     pub const VERSION: u32 = 1;
+
+    /// Without what cannot be: a flipped bit leaves a record well-formed, and no number of it is to end the agent.
+    fn plausible(mut self) -> Self {
+        let attempt = &mut self.attempt;
+        for seconds in [&mut attempt.started_since_boot_s, &mut attempt.pull_s, &mut attempt.run_s] {
+            *seconds = seconds.filter(|seconds| is_span(*seconds));
+        }
+        for time in [&mut attempt.pull_started_at, &mut attempt.started_at, &mut attempt.finished_at] {
+            *time = time.take().filter(|time| clock::parse(time).is_some());
+        }
+        if let Some(stop) = &mut attempt.stop
+            && !is_span(stop.since_boot_s)
+        {
+            // The stop's clock begins anew.
+            stop.since_boot_s = clock::since_boot().unwrap_or_default().as_secs_f64();
+        }
+        attempt.number = attempt.number.max(1);
+        self.delivery = self.delivery.plausible();
+        self
+    }
+}
+
+/// Whether it is a time in seconds that something in a VM can take: less than a century.
+fn is_span(seconds: f64) -> bool {
+    (0.0..=3.2e9).contains(&seconds)
+}
+
+/// What every version of a record has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -154,11 +186,19 @@ pub enum JournalError {
     InUse { dir: PathBuf },
     #[error("failed to read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
+    #[error(
+        "the record {path} is of version {version}, and this vmjob-agent knows version {known}: run the one that wrote it, or \
+         remove the file",
+        known = Record::VERSION
+    )]
+    Version { path: PathBuf, version: u64 },
 }
 
 /// The state directory, locked for one agent.
 pub struct Journal {
     dir: PathBuf,
+    /// The state directory that `dir` stands in for, where it does.
+    replaced: Option<PathBuf>,
     _lock: File,
 }
 
@@ -179,7 +219,7 @@ impl Journal {
         };
         let (dir, lock) = open().map_err(|source| JournalError::Open { dir: dir.to_owned(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Ok(()) => Ok(Self { dir, replaced: None, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(JournalError::InUse { dir }),
             Err(TryLockError::Error(source)) => Err(JournalError::Open { dir, source }),
         }
@@ -188,30 +228,41 @@ impl Journal {
     /// Opens `dir`; where nothing can be written there, as on a file system that was mounted read-only after an error, `spare`, with
     /// the record that `dir` has. What is there is forgotten with the next boot, so no new job may be run: why not comes along.
     pub fn open_somewhere(dir: &Path, spare: &Path) -> Result<(Self, Option<JournalError>), JournalError> {
-        match Self::open(dir) {
-            Ok(journal) => Ok((journal, None)),
-            Err(problem @ JournalError::Open { .. }) => {
-                let journal = Self::open(spare).map_err(|_| JournalError::Nowhere { problem: problem.to_string() })?;
-                warn!("{problem}; using {} instead", spare.display());
-                if !spare.join(RECORD).exists() {
-                    // There is none, or none that can be had.
-                    let _ = fs::copy(dir.join(RECORD), spare.join(RECORD));
-                }
-                Ok((journal, Some(problem)))
-            }
-            Err(other) => Err(other),
+        let opened = Self::open(dir).and_then(|journal| match read(dir) {
+            // It is neither read for what it is not, nor written over.
+            Err(problem @ JournalError::Version { .. }) => Err(problem),
+            _ => Ok(journal),
+        });
+        let problem = match opened {
+            Ok(journal) => return Ok((journal, None)),
+            Err(problem @ (JournalError::Open { .. } | JournalError::Version { .. })) => problem,
+            Err(other) => return Err(other),
+        };
+        let mut journal = Self::open(spare).map_err(|_| JournalError::Nowhere { problem: problem.to_string() })?;
+        warn!("{problem}; using {} instead", spare.display());
+        journal.replaced = dir.canonicalize().ok();
+        if matches!(problem, JournalError::Open { .. }) && !spare.join(RECORD).exists() {
+            // There is none, or none that can be had.
+            let _ = fs::copy(dir.join(RECORD), spare.join(RECORD));
         }
+        Ok((journal, Some(problem)))
     }
 
+    /// Where the record is written.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where what belongs to a job is: its files, its result, its process. It may be readable only.
+    pub fn job_dir(&self) -> &Path {
+        self.replaced.as_ref().unwrap_or(&self.dir)
     }
 
     /// The record, if there is one. One that cannot be read is put aside: the container's labels are the second witness.
     pub fn load(&self) -> Result<Option<Record>, JournalError> {
         let path = self.dir.join(RECORD);
         match read(&self.dir)? {
-            Some(Ok(record)) => Ok(Some(record)),
+            Some(Ok(record)) => Ok(Some(record.plausible())),
             Some(Err(error)) => {
                 let aside = path.with_extension("json.unreadable");
                 warn!("the journal {} is unreadable ({error}); it is kept as {}", path.display(), aside.display());
@@ -263,7 +314,12 @@ impl Journal {
 pub fn read(dir: &Path) -> Result<Option<serde_json::Result<Record>>, JournalError> {
     let path = dir.join(RECORD);
     match fs::read(&path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text))),
+        Ok(text) => match serde_json::from_slice(&text) {
+            Ok(Versioned { version }) if version != u64::from(Record::VERSION) => {
+                Err(JournalError::Version { path, version })
+            }
+            _ => Ok(Some(serde_json::from_slice(&text))),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(JournalError::Read { path, source }),
     }

@@ -52,6 +52,8 @@ fn run_job(config: &Config) -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Undelivered) => ExitCode::from(75),
         Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), 69),
+        // The unit starts the agent again after any other status.
+        Err(error @ RunError::Hopeless(_)) => show(Err(error.to_string()), 75),
         Err(error) => show(Err(error.to_string()), 1),
     }
 }

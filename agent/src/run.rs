@@ -34,8 +34,10 @@ use crate::{
     job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
     logs::Logs,
+    marker::{Marker, Sent},
     metadata::{Metadata, MetadataError},
     outcome::{Failure, Outcome},
+    panics::Panics,
     runtime::{DockerEngine, Engine, EngineError, Processes},
     service::ServiceManager,
     stop::{Notices, Stop, StopReason},
@@ -64,6 +66,8 @@ pub enum RunError {
     NoTime,
     #[error("failed to read the state of the machine: {0}")]
     Machine(#[from] std::io::Error),
+    #[error("the agent has panicked {0} times in a row, and could not report it; not trying again")]
+    Hopeless(usize),
 }
 
 /// What ends an attempt: something that failed, or being told to stop.
@@ -102,12 +106,21 @@ struct Run<'a> {
     carried_on: bool,
     /// Whether the disk did not take the note that the report is out.
     is_forgetful: bool,
+    /// Outlives the journal: whether the report has left the VM.
+    marker: Marker,
+    /// How often earlier runs ended in a panic.
+    panics: Panics,
     guest: Option<GuestAttributes>,
     service: &'a ServiceManager,
 }
 
 /// Runs the job of this VM, or goes on with it.
 pub async fn run(config: &Config) -> Result<Ended, RunError> {
+    Panics::note_from_now_on(&config.state_dir, &config.spare_dir);
+    let panics = Panics::load(&config.state_dir, &config.spare_dir);
+    if panics.is_hopeless() {
+        return Err(RunError::Hopeless(panics.count()));
+    }
     let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
     let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());
     let http = Http::default();
@@ -117,8 +130,8 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
 
     let service = ServiceManager::from_env();
     let work = async {
-        let Some(TakenOn { record, unreadable, carried_on }) =
-            take_on(config, &journal, &metadata, &mut notices, cannot_run).await?
+        let Some(TakenOn { record, unreadable, carried_on, marker }) =
+            take_on(config, &journal, &metadata, &mut notices, cannot_run, panics.may_read_job()).await?
         else {
             return Ok(Ended::Done);
         };
@@ -142,6 +155,8 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             attached: false,
             carried_on,
             is_forgetful: false,
+            marker,
+            panics,
         };
         run.go().await
     };
@@ -160,13 +175,38 @@ struct TakenOn {
     /// Why it cannot be run, where that was clear on reading it.
     unreadable: Option<Failure>,
     carried_on: bool,
+    marker: Marker,
 }
 
 impl TakenOn {
-    fn carry_on(record: Record) -> Self {
+    fn carry_on(record: Record, marker: Marker) -> Self {
         info!(job = record.job_id, phase = ?record.phase, "carrying on");
-        Self { record, unreadable: None, carried_on: true }
+        Self { record, unreadable: None, carried_on: true, marker }
     }
+
+    /// Its report has left the VM, `sent` tells how far it came, and the record does not hold it: nothing of the job is done again.
+    fn settled(mut record: Record, sent: Sent, marker: Marker) -> Self {
+        record.phase = Phase::Delivered;
+        record.finished = sent == Sent::Settled;
+        record.delivery.end = Some(match sent {
+            Sent::Settled => {
+                info!(job = record.job_id, "the report of this job is out already: the job is not run again");
+                End::Delivered
+            }
+            _ => {
+                let problem = "its record was lost while the report was being sent: \
+                               the job is neither run nor reported again";
+                warn!(job = record.job_id, "{problem}");
+                End::GaveUp(problem.into())
+            }
+        });
+        Self { record, unreadable: None, carried_on: true, marker }
+    }
+}
+
+/// Whether a report has left that `record` does not know of. A record with the report goes on sending the same bytes.
+fn is_reported(record: &Record, sent: Sent) -> bool {
+    record.phase != Phase::Delivered && (sent == Sent::Settled || sent == Sent::Begun && record.report.is_none())
 }
 
 /// The record to go on with: the journal's where it is about this job, else a new one. `None` if the agent was told to stop
@@ -177,8 +217,10 @@ async fn take_on(
     metadata: &Metadata,
     notices: &mut Notices,
     cannot_run: Option<String>,
+    may_read_job: bool,
 ) -> Result<Option<TakenOn>, RunError> {
     let boot_id = clock::boot_id()?;
+    let marker_of = |claim: &str| Marker::new(&config.state_dir, claim);
     let is_mendable = |record: &Record| record.phase == Phase::Delivered && record.preflight.cannot_report;
     // A VM that could not report may have been mended while it was off: nothing of its job has run.
     let known = journal.load()?.filter(|record| !is_mendable(record) || record.attempt.boot_id == boot_id);
@@ -187,7 +229,13 @@ async fn take_on(
         && record.phase != Phase::Delivered
         && record.attempt.boot_id == boot_id
     {
-        return Ok(Some(TakenOn::carry_on(record)));
+        let marker = marker_of(&record.claim);
+        let sent = marker.sent();
+        return Ok(Some(if is_reported(&record, sent) {
+            TakenOn::settled(record, sent, marker)
+        } else {
+            TakenOn::carry_on(record, marker)
+        }));
     }
 
     let delivered = known.as_ref().is_some_and(|record| record.phase == Phase::Delivered);
@@ -199,23 +247,37 @@ async fn take_on(
         () = no_time.last_moment() => return Err(RunError::NoTime),
     };
     match (known, assignment) {
-        (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => Ok(Some(TakenOn::carry_on(record))),
+        (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => {
+            let marker = marker_of(&record.claim);
+            let sent = marker.sent().max(delivery::reported_elsewhere(metadata, &record.claim).await);
+            Ok(Some(if is_reported(&record, sent) {
+                TakenOn::settled(record, sent, marker)
+            } else {
+                TakenOn::carry_on(record, marker)
+            }))
+        }
         (known, Ok(Some(mut assignment))) => {
             let unreadable = assignment.failure.take().or(cannot_run.map(Failure::Agent));
-            let mut record = assignment.into_record(&boot_id);
+            let marker = marker_of(&assignment.claim);
+            let sent = marker.sent().max(delivery::reported_elsewhere(metadata, &assignment.claim).await);
+            let mut record = assignment.into_record(&boot_id, may_read_job);
             // What an earlier job could not have undone is this one's to undo.
             record.blocked = known.and_then(|known| known.blocked);
+            if sent != Sent::No {
+                return Ok(Some(TakenOn::settled(record, sent, marker)));
+            }
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");
             }
             if unreadable.is_some() {
                 // Nothing of it can be run: should the agent die now, the metadata are read again.
-                return Ok(Some(TakenOn { record, unreadable, carried_on: false }));
+                return Ok(Some(TakenOn { record, unreadable, carried_on: false, marker }));
             }
+            marker.prepare();
             let saved = journal.reserve().and_then(|()| journal.clear_logs()).and_then(|()| journal.save(&record));
             let unreadable = saved.err().map(|source| journal_failure(config, source));
-            Ok(Some(TakenOn { record, unreadable, carried_on: false }))
+            Ok(Some(TakenOn { record, unreadable, carried_on: false, marker }))
         }
         (_, Ok(None)) => {
             info!("told to stop while there was no job");
@@ -224,7 +286,8 @@ async fn take_on(
         // Nothing is known of a new job, and the old one is done.
         (Some(record), Err(error)) if delivered => {
             warn!("{error}");
-            Ok(Some(TakenOn::carry_on(record)))
+            let marker = marker_of(&record.claim);
+            Ok(Some(TakenOn::carry_on(record, marker)))
         }
         (_, Err(error)) => Err(error.into()),
     }
@@ -249,6 +312,13 @@ fn journal_failure(config: &Config, source: std::io::Error) -> Failure {
 
 impl Run<'_> {
     async fn go(&mut self) -> Result<Ended, RunError> {
+        if self.record.phase == Phase::Delivered && self.record.report.is_none() {
+            // It was settled on being taken on.
+            self.save_if_possible();
+        }
+        if self.panics.only_report() {
+            self.report_panics();
+        }
         loop {
             self.show_state();
             let step = match self.record.phase {
@@ -264,13 +334,14 @@ impl Run<'_> {
                         self.record.delivery.end = Some(end);
                         self.record.phase = Phase::Delivered;
                         self.is_forgetful = self.save().map_err(|failure| warn!("{failure}")).is_err();
+                        self.note_settled();
                         Ok(())
                     }
                     None => return Ok(Ended::Undelivered),
                 },
                 Phase::Delivered => {
-                    // The next run would take a container that is gone for one that was lost.
-                    if !self.is_forgetful {
+                    // The next run would take a container that is gone for one that was lost; and what panics at every start may be this.
+                    if !self.is_forgetful && !self.panics.only_report() {
                         self.clean_up().await;
                     }
                     self.finish().await;
@@ -292,6 +363,9 @@ impl Run<'_> {
 
     /// The job, checked.
     fn job(&self) -> Result<Job, Failure> {
+        if !self.panics.may_read_job() {
+            return Err(Failure::Panicked { count: self.panics.count(), latest: self.panics.latest().to_vec() });
+        }
         Ok(claim::parse(&self.record.source)?.job)
     }
 
@@ -320,7 +394,7 @@ impl Run<'_> {
     /// What runs jobs of this kind; the Docker engine where there is no telling.
     async fn connect(&self, patience: Duration) -> Result<Engine, EngineError> {
         match self.job() {
-            Ok(Job { work: Work::Process(_), .. }) => Ok(Engine::Processes(Processes::below(self.journal.dir()))),
+            Ok(Job { work: Work::Process(_), .. }) => Ok(Engine::Processes(Processes::below(self.journal.job_dir()))),
             _ => Ok(Engine::Docker(DockerEngine::connect(&self.config.docker_host, patience).await?)),
         }
     }

@@ -4,13 +4,14 @@
 use std::{io, os::unix::net::UnixStream, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::{
     io::AsyncReadExt,
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::metadata::Metadata;
 
@@ -57,6 +58,10 @@ pub const OUTPUTS_SHARE: Duration = Duration::from_secs(8);
 /// How long before the VM's end the agent drops everything but the report.
 const LAST_MOMENT: Duration = Duration::from_secs(7);
 
+/// The attribute that stops the job, and how long one look at it may take.
+const CANCEL: &str = "job-cancel";
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+
 /// What the agent is told from outside.
 #[derive(Clone)]
 pub struct Notices {
@@ -102,10 +107,9 @@ impl Notices {
             tell(&sender, StopReason::Preempted);
         });
 
-        // A key that is not there cannot be watched, so the directory is.
-        let mut attributes = metadata.watch("instance/attributes/", true);
+        let metadata = metadata.clone();
         tokio::spawn(async move {
-            while !wants_cancel(&attributes.next().await) {}
+            until_cancelled(&metadata).await;
             tell(&notices, StopReason::Cancelled);
         });
         Ok(Self { notice })
@@ -191,9 +195,38 @@ async fn why_terminated(metadata: &Metadata) -> StopReason {
     }
 }
 
-fn wants_cancel(attributes: &[u8]) -> bool {
-    let attributes: serde_json::Value = serde_json::from_slice(attributes).unwrap_or_default();
-    attributes["job-cancel"].as_str().is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+/// Resolves once `job-cancel` is set. A key that is not there cannot be watched, so the directory is; where that cannot be read, the
+/// key itself is asked for.
+async fn until_cancelled(metadata: &Metadata) {
+    let mut attributes = metadata.watch("instance/attributes/", true);
+    let mut has_warned = false;
+    loop {
+        let problem = match attributes.try_next().await {
+            Ok(text) => match serde_json::from_slice::<Value>(&text) {
+                Ok(attributes) if is_true(attributes[CANCEL].as_str()) => return,
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        debug!("failed to watch the VM's attributes: {problem}");
+        let answer = metadata.get_once(&format!("instance/attributes/{CANCEL}"), CANCEL_DEADLINE).await;
+        if answer.is_ok() && !has_warned {
+            has_warned = true;
+            warn!(
+                "failed to read the VM's attributes as a whole: {problem}; asking for `{CANCEL}` alone, each minute at least"
+            );
+        }
+        if let Ok(Some(value)) = answer
+            && is_true(str::from_utf8(&value).ok())
+        {
+            return;
+        }
+    }
+}
+
+fn is_true(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
 }
 
 /// A stream that gives a byte for each of `signals`.

@@ -14,11 +14,12 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     clock,
     journal::Phase,
+    marker::Sent,
     metadata::{Metadata, MetadataError},
 };
 
@@ -57,6 +58,27 @@ impl GuestAttributes {
     pub async fn finish(self, patience: Duration) {
         drop(self.updates);
         let _ = timeout(patience, self.task).await;
+    }
+}
+
+/// Where a VM that can write nothing down keeps which job's report was being sent, across a reboot: the job's claim.
+const REPORTED: &str = "instance/guest-attributes/vmjob/reported";
+/// One read or write of it.
+const REPORTED_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Whether the guest attributes say that the report of the job with this claim left the VM.
+pub async fn reported_elsewhere(metadata: &Metadata, claim: &str) -> Sent {
+    match metadata.get_once(REPORTED, REPORTED_DEADLINE).await {
+        Ok(Some(value)) if value.trim_ascii() == claim.as_bytes() => Sent::Begun,
+        _ => Sent::No,
+    }
+}
+
+/// Writes that into the guest attributes, where the VM has them.
+pub async fn note_elsewhere(metadata: &Metadata, claim: &str) {
+    let write = metadata.put(REPORTED, Bytes::copy_from_slice(claim.as_bytes()));
+    if !matches!(timeout(REPORTED_DEADLINE, write).await, Ok(Ok(()))) {
+        warn!("nothing remembers that the report is being sent: after a reboot the job may be reported again");
     }
 }
 

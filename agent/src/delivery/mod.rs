@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use self::answer::{Verdict, judge};
 pub use self::{
     endpoint::{CALLBACK_URL, check as check_endpoint},
-    guest::GuestAttributes,
+    guest::{GuestAttributes, note_elsewhere, reported_elsewhere},
     obstacle::Obstacle,
 };
 use crate::{
@@ -57,6 +57,15 @@ pub struct Progress {
     pub end: Option<End>,
 }
 
+impl Progress {
+    /// Without a time that cannot be.
+    #[must_use]
+    pub fn plausible(self) -> Self {
+        let spent_s = if (0.0..=3.2e9).contains(&self.spent_s) { self.spent_s } else { 0.0 };
+        Self { spent_s, ..self }
+    }
+}
+
 /// How the delivery ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -90,7 +99,7 @@ impl Delivery<'_> {
         loop {
             let small = if progress.shrunk { without_logs(report) } else { None };
             let body = Bytes::copy_from_slice(small.as_deref().unwrap_or(report).as_bytes());
-            progress.tries += 1;
+            progress.tries = progress.tries.saturating_add(1);
             progress.in_flight = true;
             save(progress);
             let answer = self.post(body).await;
@@ -148,7 +157,7 @@ impl Delivery<'_> {
                 return gave_up(format!("{problem}, after {} tries in {spent:.0} s", progress.tries));
             }
             // However long an answer asks us to wait, the last try is within the time.
-            let delay = delay.min(Duration::from_secs_f64(left));
+            let delay = delay.min(Duration::try_from_secs_f64(left).unwrap_or(delay));
             warn!(
                 tries = progress.tries,
                 "the report is not out yet: {problem}; next try in {:.1} s",
@@ -213,15 +222,20 @@ fn answered(answer: &Answer) -> String {
     }
 }
 
-/// `Retry-After` in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
+/// The longest wait that an answer can ask for: the clock knows no time beyond all bounds.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+/// `Retry-After`, at most a day, in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
 /// is told: the VM's may be wrong.
 pub fn retry_after(answer: &Answer) -> Option<Duration> {
     let text = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let now = answer.date().unwrap_or_else(Timestamp::now);
-    Duration::try_from(parse_date(text)?.duration_since(now)).ok()
+    let wanted = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let now = answer.date().unwrap_or_else(Timestamp::now);
+        Duration::try_from(parse_date(text)?.duration_since(now)).ok()?
+    };
+    Some(wanted.min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -245,7 +259,10 @@ mod tests {
             retry_after(&Answer { status: hyper::StatusCode::OK, headers, body: Ok(Bytes::new()) })
         };
         assert_eq!(wait("7", None), Some(Duration::from_secs(7)));
-        assert!(wait("Fri, 31 Dec 2100 23:59:59 GMT", None).unwrap() > Duration::from_hours(24));
+        for longest in ["Fri, 31 Dec 2100 23:59:59 GMT", "18446744073709551615", "86401"] {
+            assert_eq!(wait(longest, None), Some(LONGEST_RETRY_AFTER), "{longest}");
+        }
+        assert_eq!(wait("18446744073709551616", None), None);
         let in_seven = wait("Fri, 31 Dec 2100 23:59:59 GMT", Some("Fri, 31 Dec 2100 23:59:52 GMT"));
         assert_eq!(in_seven, Some(Duration::from_secs(7)), "by the sender's clock");
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", None), None);

@@ -81,6 +81,11 @@ impl Http {
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
+    /// What time it is by a clock that the job cannot set: certificates are judged by it from now on.
+    pub fn set_time(&self, now: Timestamp) {
+        self.connector.set_time(now);
+    }
+
     /// Makes a connection as for a request, TLS included, and sends nothing on it.
     pub async fn reach(&self, uri: &Uri, deadline: Duration) -> Result<(), HttpError> {
         self.connect(uri, deadline).await.map(drop)

@@ -24,8 +24,8 @@ use crate::{
     retry::Delays,
 };
 
-/// All attributes of a VM together are at most 512 KB; JSON escapes may double that.
-const MAX_BODY_BYTES: usize = 2 << 20;
+/// All attributes of a VM together are at most 512 KB; JSON escapes make six bytes of one at the most.
+const MAX_BODY_BYTES: usize = 4 << 20;
 /// One request that does not hang on purpose: the server is on this very host.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -121,6 +121,9 @@ impl Metadata {
             self.http.send(request, deadline, MAX_BODY_BYTES).await.map_err(|source| self.unreachable(source))?;
         if answer.headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
             return Err(MetadataError::NotMetadata { host: self.host.clone() });
+        }
+        if let Some(now) = answer.date() {
+            self.http.set_time(now);
         }
         Ok(answer)
     }

@@ -69,6 +69,8 @@ pub enum Failure {
     Input { from: String, source: StorageError, fix: Option<String> },
     #[error("failed to write the state in {dir}: {source}")]
     Journal { dir: String, source: std::io::Error },
+    #[error("vmjob-agent panicked {count} times in a row: the job was given up")]
+    Panicked { count: usize, latest: Vec<String> },
     #[error("{0}")]
     Agent(String),
 }
@@ -98,7 +100,7 @@ impl Failure {
             Self::ContainerLost { .. } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,
             Self::Input { source, .. } => Cause::InputFailed { retryable: source.is_transient() },
-            Self::Engine { .. } | Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,
+            Self::Engine { .. } | Self::Journal { .. } | Self::Panicked { .. } | Self::Agent(_) => Cause::AgentError,
         }
     }
 
@@ -127,6 +129,7 @@ impl Failure {
             Self::Rebooted { started, now } => {
                 vec![format!("the job was started in boot {started}, this is boot {now}")]
             }
+            Self::Panicked { latest, .. } => latest.iter().map(|panic| format!("panicked at {panic}")).collect(),
             _ => Vec::new(),
         }
     }
@@ -152,6 +155,7 @@ impl Failure {
                 "give the VM's service account `roles/artifactregistry.reader` on the repository, and check the image's name"
             }
             Self::CannotReport { fix, .. } => fix,
+            Self::Panicked { .. } => "report the defect with the places in `evidence`; another version may not have it",
             Self::Gpus { fix, .. } => fix,
             Self::Create(source) | Self::Start(source) if source.is_without_gpus() => FIX_GPU_TOOLKIT,
             _ => return None,

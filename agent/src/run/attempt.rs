@@ -190,11 +190,11 @@ impl Run<'_> {
 
     /// For inputs and outputs of a container that lie under none of its mounts.
     pub(super) fn files_dir(&self, attempt: u32) -> PathBuf {
-        self.journal.dir().join(format!("files-{attempt}"))
+        self.journal.job_dir().join(format!("files-{attempt}"))
     }
 
     pub(super) fn result_dir(&self, attempt: u32) -> PathBuf {
-        self.journal.dir().join(format!("result-{attempt}"))
+        self.journal.job_dir().join(format!("result-{attempt}"))
     }
 
     /// Created → Running: starts the container, unless it was started already.

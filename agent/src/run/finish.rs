@@ -17,12 +17,13 @@ use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
     claim,
     cli::Config,
-    delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
+    delivery::{self, Delivery, End, REPORT_MARK, default_give_up_after},
     job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
+    marker::Sent,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Fault, Outcome, Report, Upload},
+    outcome::{Cause, Failure, Fault, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
     storage::{Entry, Tree},
     threads,
@@ -79,6 +80,44 @@ impl Run<'_> {
             uploads.extend(self.finish_log_upload(job, &mut outcome).await);
         }
         self.write_report(outcome, &uploads);
+    }
+
+    /// The agent panics at every start: what is on record is reported, and nothing else of the job is touched.
+    pub(super) fn report_panics(&mut self) {
+        if self.record.phase == Phase::Delivered || self.record.report.is_some() {
+            return;
+        }
+        let failure = Failure::Panicked { count: self.panics.count(), latest: self.panics.latest().to_vec() };
+        let outcome = Outcome::from(&failure);
+        warn!("{}", outcome.message);
+        let (logs, uploads) = (LogSummary::default(), Vec::new());
+        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result: None, uploads: &uploads };
+        self.record.report = Some(report.to_text());
+        self.record.attempt.outcome = None;
+        self.record.phase = Phase::Exited;
+        self.save_if_possible();
+    }
+
+    /// The report is out, or given up for good, whatever becomes of the journal.
+    pub(super) fn note_settled(&self) {
+        // A VM that could not report may be mended, and run the job then.
+        if !self.record.preflight.cannot_report
+            && let Err(error) = self.marker.set(Sent::Settled)
+        {
+            warn!("failed to write down that the report is out: {error}");
+        }
+        self.panics.clear();
+    }
+
+    /// Before the report leaves: a journal that is lost after this costs no second report.
+    async fn note_begun(&self) {
+        if self.record.preflight.cannot_report {
+            return;
+        }
+        if let Err(error) = self.marker.set(Sent::Begun) {
+            warn!("failed to write down that the report is being sent: {error}");
+            delivery::note_elsewhere(&self.metadata, &self.record.claim).await;
+        }
     }
 
     fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
@@ -182,6 +221,7 @@ impl Run<'_> {
         let Some(report) = self.record.report.clone() else {
             return Some(End::GaveUp("the journal holds no report".into()));
         };
+        self.note_begun().await;
         if self.record.delivery.tries == 0 {
             announce(&report).await;
         }

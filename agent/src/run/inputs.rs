@@ -15,7 +15,7 @@ use super::Run;
 use crate::{
     job::{Input, Job, Place, Root},
     outcome::Failure,
-    storage::{Access, Location, Object, Pool, Storage, StorageError, Tree, relative_path},
+    storage::{Access, Listing, Location, Object, Pool, Storage, StorageError, Tree, relative_path},
 };
 
 /// Directories in which whoever the job runs as may write, but not remove what is another's.
@@ -66,10 +66,10 @@ impl Run<'_> {
             }
             under_way.push(place);
             let mut targets = self.targets(job, input);
-            let mut page_token = None;
+            let mut listing = Listing::default();
             loop {
                 let (listed, outcomes) = match &mut targets {
-                    Ok(targets) => pool.beside(targets.next(&storage, &mut page_token)).await,
+                    Ok(targets) => pool.beside(targets.next(&storage, &mut listing)).await,
                     Err(error) => (Err(std::mem::replace(error, StorageError::Unfit(String::new()))), Vec::new()),
                 };
                 for ended in outcomes {
@@ -92,7 +92,7 @@ impl Run<'_> {
                         return Err(failed(input, error).await);
                     }
                 }
-                if page_token.is_none() {
+                if !listing.goes_on() {
                     break;
                 }
             }
@@ -165,19 +165,18 @@ struct Targets {
 type Target = (Location, Object, Rc<Tree>, PathBuf);
 
 impl Targets {
-    /// The next objects and where they go, the directories for them made; `page_token` is none at the end.
-    async fn next(&mut self, storage: &Storage, page_token: &mut Option<String>) -> Result<Vec<Target>, StorageError> {
+    /// The next objects and where they go, the directories for them made.
+    async fn next(&mut self, storage: &Storage, listing: &mut Listing) -> Result<Vec<Target>, StorageError> {
         if !self.from.is_prefix() {
             let object = storage.object(&self.from).await?;
             let path = if self.is_dir { self.below(self.from.file_name())? } else { self.path.clone() };
             self.make_dirs(path.parent())?;
             return Ok(vec![(self.from.clone(), object, Rc::clone(&self.tree), path)]);
         }
-        let page = storage.list(&self.from, page_token.as_deref()).await?;
-        *page_token = page.next_page_token;
+        let objects = storage.list(&self.from, listing).await?;
         let mut targets = Vec::new();
         self.make_dirs(Some(&self.path))?;
-        for object in page.items {
+        for object in objects {
             self.found_some = true;
             // The prefix itself may be an object, as consoles make for a directory.
             let Some(name) = object.name.strip_prefix(&self.from.name).filter(|name| !name.is_empty()) else {
@@ -191,7 +190,7 @@ impl Targets {
             self.make_dirs(path.parent())?;
             targets.push((self.from.sibling(&object.name), object, Rc::clone(&self.tree), path));
         }
-        if !self.found_some && page_token.is_none() {
+        if !self.found_some && !listing.goes_on() {
             return Err(StorageError::Unfit(format!("there is no object below {}", self.from)));
         }
         Ok(targets)

@@ -6,7 +6,10 @@ use std::cmp::Reverse;
 
 use tracing::debug;
 
-use crate::storage::{Location, MAX_SOURCES, Pool, Storage, StorageError, Traits};
+use crate::storage::{Listing, Location, MAX_SOURCES, Pool, Storage, StorageError, Traits};
+
+/// More than any log has: a part is a minute of it or more, and most are soon made one.
+const MAX_NAMES: usize = 100_000;
 
 /// As the console and `gcloud storage cat` show it: as text.
 pub(super) const TRAITS: Traits<'static> =
@@ -135,12 +138,14 @@ impl LogParts<'_> {
 
     async fn list(&self) -> Result<Vec<String>, StorageError> {
         let prefix = self.prefix.sibling(&self.name_prefix());
-        let (mut names, mut page_token) = (Vec::new(), None);
+        let (mut names, mut listing) = (Vec::new(), Listing::default());
         loop {
-            let page = self.storage.list(&prefix, page_token.as_deref()).await?;
-            names.extend(page.items.into_iter().map(|object| object.name));
-            page_token = page.next_page_token;
-            if page_token.is_none() {
+            let objects = self.storage.list(&prefix, &mut listing).await?;
+            names.extend(objects.into_iter().map(|object| object.name));
+            if names.len() > MAX_NAMES {
+                return Err(StorageError::Unfit(format!("there are more than {MAX_NAMES} objects below {prefix}")));
+            }
+            if !listing.goes_on() {
                 return Ok(names);
             }
         }

@@ -301,7 +301,7 @@ impl Run<'_> {
 
     fn running_for(&self) -> Option<Duration> {
         let started_s = self.record.attempt.started_since_boot_s?;
-        clock::since_boot().ok()?.checked_sub(Duration::from_secs_f64(started_s))
+        clock::since_boot().ok()?.checked_sub(Duration::try_from_secs_f64(started_s).ok()?)
     }
 }
 

@@ -17,7 +17,7 @@ pub use self::{
     compose::MAX_SOURCES,
     error::{Access, StorageError},
     location::{Location, relative_path},
-    object::{Object, Page},
+    object::{Listing, Object},
     pool::Pool,
     tree::{Entry, Found, Tree, Walk},
     upload::Traits,

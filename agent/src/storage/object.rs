@@ -22,9 +22,26 @@ pub struct Object {
 /// A part of a list, and how to get the next.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Page {
-    pub items: Vec<Object>,
-    pub next_page_token: Option<String>,
+struct Page {
+    items: Vec<Object>,
+    next_page_token: Option<String>,
+}
+
+/// How many pages in a row may be empty: a list that goes on and on without an object does not end.
+const MAX_EMPTY_PAGES: u32 = 1000;
+
+/// A list of objects, as far as it was read.
+#[derive(Debug, Default)]
+pub struct Listing {
+    page_token: Option<String>,
+    empty_pages: u32,
+}
+
+impl Listing {
+    /// Whether another page follows.
+    pub fn goes_on(&self) -> bool {
+        self.page_token.is_some()
+    }
 }
 
 const FIELDS: &str = "name,generation,size,crc32c";
@@ -53,20 +70,28 @@ impl Storage {
         Object::of(&doing, self.call(&doing, Method::GET, &path, &Value::Null).await?)
     }
 
-    /// A page of the objects whose names begin with `prefix`'s.
-    pub async fn list(&self, prefix: &Location, page_token: Option<&str>) -> Result<Page, StorageError> {
+    /// The next page of the objects whose names begin with `prefix`'s.
+    pub async fn list(&self, prefix: &Location, listing: &mut Listing) -> Result<Vec<Object>, StorageError> {
         let doing = format!("list {prefix}");
         let mut path = format!(
             "/storage/v1/b/{}/o?prefix={}&fields=items({FIELDS}),nextPageToken",
             encoded(&prefix.bucket),
             encoded(&prefix.name)
         );
-        if let Some(token) = page_token {
+        if let Some(token) = &listing.page_token {
             path = format!("{path}&pageToken={}", encoded(token));
         }
         let body =
             self.call(&doing, Method::GET, &path, &Value::Null).await?.body.map_err(|error| broken(&doing, &error))?;
-        serde_json::from_slice(&body).map_err(|error| broken(&doing, &format!("the answer is not understood: {error}")))
+        let Page { items, next_page_token } = serde_json::from_slice(&body)
+            .map_err(|error| broken(&doing, &format!("the answer is not understood: {error}")))?;
+        listing.empty_pages = if items.is_empty() { listing.empty_pages + 1 } else { 0 };
+        let repeats = next_page_token.is_some() && next_page_token == listing.page_token;
+        if repeats || listing.empty_pages > MAX_EMPTY_PAGES {
+            return Err(broken(&doing, &"the list does not end: its pages repeat, or are empty"));
+        }
+        listing.page_token = next_page_token.filter(|token| !token.is_empty());
+        Ok(items)
     }
 
     /// Deletes an object; one that is gone already is fine.

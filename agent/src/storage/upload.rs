@@ -178,6 +178,7 @@ impl Storage {
         if !progress.is_known {
             match self.ask(doing, &uri, size).await? {
                 Stands::At(at) if at == progress.offset => {}
+                Stands::At(at) if at > size => return Err(progress.forgotten(doing)),
                 Stands::At(at) => (progress.offset, progress.crc) = (at, crc_to(at).await?),
                 Stands::Done(object) => return Ok(Some((object, crc_to(size).await?))),
                 Stands::Gone => return Err(progress.forgotten(doing)),
@@ -292,7 +293,7 @@ fn stands(doing: &str, answer: Answer) -> Result<Stands, StorageError> {
     // `bytes=0-N`: the last byte that is stored; without it there is none yet.
     let range = answer.headers.get(RANGE).and_then(|range| range.to_str().ok());
     let last = range.and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
-    Ok(Stands::At(last.map_or(0, |last| last + 1)))
+    Ok(Stands::At(last.map_or(0, |last| last.saturating_add(1))))
 }
 
 fn stands_gone(error: StorageError) -> Result<Stands, StorageError> {

@@ -48,7 +48,7 @@ pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
         log_is_whole: evidence
             .fired(|what| matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_)))
             .all(|fired| !fired.ok),
-        report_may_change: plan.schedule.disk_kib.is_some() || evidence.fired(harms_journal).next().is_some(),
+        report_may_change: plan.schedule.disk_kib.is_some(),
     }
 }
 
@@ -180,7 +180,8 @@ fn harms_journal(what: What) -> bool {
     matches!(what, What::Kill { damage: Some(damage), .. } if damage != Damage::LogsTorn)
 }
 
-/// The endpoint turned the report away for good, or was away for longer than the agent was to try.
+/// The endpoint turned the report away for good, or was away for longer than the agent was to try; or the record was lost with the
+/// agent as it began to send, and a report that may have arrived is not sent again.
 fn is_deliverable(plan: &Plan, evidence: &Evidence) -> bool {
     let answered = |statuses: &[u16]| {
         evidence.posts.iter().filter(|post| status(post).is_some_and(|status| statuses.contains(&status))).count()
@@ -188,6 +189,10 @@ fn is_deliverable(plan: &Plan, evidence: &Evidence) -> bool {
     // Once more with the log texts dropped, where there are any.
     let logs = evidence.report().unwrap_or_default()["logs"].take();
     let refusals = if logs["head"] == "" && logs["tail"] == "" { 1 } else { 2 };
+    let gave_up = evidence.journal["delivery"]["end"]["gave_up"].as_str().unwrap_or_default();
+    if gave_up.contains("its record was lost") && evidence.fired(harms_journal).next().is_some() {
+        return false;
+    }
     answered(&[404, 405, 410]) == 0 && answered(&[400, 413]) < refusals && plan.job.give_up_after_ms.is_none()
 }
 

@@ -23,6 +23,7 @@ mod log_upload;
 mod metadata;
 mod metadata_block;
 mod on_finish;
+mod one_report;
 mod outputs;
 mod preflight;
 mod processes;

@@ -1,10 +1,9 @@
 //! The agent as systemd and Google's script runner start it.
 
-use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use e2e::{UNTIL_LET_GO, Vm, agent_binary, expect};
+use e2e::{Vm, agent_binary, expect};
 use fakecloud::Config;
 use serde_json::json;
 use tokio::process::Command;
@@ -90,40 +89,4 @@ async fn a_startup_script_that_cannot_install_itself_reports_that() {
         &report,
         &json!({"cause": "AGENT_ERROR", "retryable": true, "message": "~failed to write /usr/bin/vmjob-agent"}),
     );
-}
-
-/// After an error the kernel mounts a file system read-only. Nothing could be remembered of a job, so it is not run.
-#[tokio::test]
-async fn a_read_only_state_directory_is_reported() {
-    let vm = Vm::without_docker(Config::default()).await;
-    vm.set_job("true", json!({}));
-    let report = vm.finish(vm.spawn(read_only(&vm))).await;
-    expect(&report, &json!({"cause": "AGENT_ERROR", "message": "~Read-only file system"}));
-}
-
-/// Of a job that was under way, the record is still there to be read.
-#[tokio::test]
-async fn a_job_under_way_is_carried_on_from_a_read_only_state_directory() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
-    let agent = vm.start();
-    vm.until_running().await;
-    drop(agent);
-    vm.let_go();
-    let report = vm.finish(vm.spawn(read_only(&vm))).await;
-    expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
-    assert_eq!(vm.starts(), 1);
-}
-
-/// The agent in a mount namespace of its own, in which its state directory is read-only.
-fn read_only(vm: &Vm) -> Command {
-    let dir = vm.state_dir();
-    fs::create_dir_all(&dir).unwrap();
-    let inner = vm.command();
-    let script = "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && shift && exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script, "sh"]).arg(dir).arg(inner.as_std().get_program());
-    command.args(inner.as_std().get_args());
-    command.envs(inner.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command
 }
