@@ -8,8 +8,11 @@ use fakecloud::Config;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+/// What becomes of a record's text; `None`: it is removed.
+type Damage = fn(&str) -> Option<String>;
+
 /// What is left of a record, as a power cut, a full disk, a bad sector or another version of the agent leaves it.
-fn damages() -> Vec<(&'static str, fn(&str) -> Option<String>)> {
+fn damages() -> Vec<(&'static str, Damage)> {
     vec![
         ("empty", |_| Some(String::new())),
         ("gone", |_| None),
@@ -24,7 +27,7 @@ fn damages() -> Vec<(&'static str, fn(&str) -> Option<String>)> {
     ]
 }
 
-fn damage(vm: &Vm, damaged: fn(&str) -> Option<String>) {
+fn damage(vm: &Vm, damaged: Damage) {
     let file = vm.state_dir().join("journal.json");
     match damaged(&fs::read_to_string(&file).unwrap()) {
         Some(text) => fs::write(file, text).unwrap(),
