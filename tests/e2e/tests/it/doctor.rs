@@ -7,7 +7,7 @@ use e2e::{Vm, agent_binary, docker, free_port, skip, until};
 use fakecloud::{Config, ServiceAccount};
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// The table's lines, and the exit status.
 async fn doctor(vm: &Vm, change: impl FnOnce(&mut Command)) -> (Vec<String>, i32) {
@@ -137,10 +137,8 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     }
 }
 
-/// OpenSSL's own server, with a certificate that only whoever is told of it trusts.
-#[tokio::test]
-async fn the_callback_host_has_to_show_a_certificate_that_is_trusted() {
-    let vm = Vm::without_docker(Config::default()).await;
+/// OpenSSL's own server, with a certificate that only those trust who are told of it. What is sent to it is in `received`.
+async fn tls_server(vm: &Vm) -> Option<(Child, u16)> {
     let port = free_port();
     let openssl = |arguments: String| {
         let mut command = Command::new("openssl");
@@ -152,12 +150,19 @@ async fn the_callback_host_has_to_show_a_certificate_that_is_trusted() {
                        -addext basicConstraints=CA:FALSE -addext subjectAltName=DNS:localhost \
                        -keyout key.pem -out cert.pem";
     if !openssl(certificate.to_owned()).status().await.is_ok_and(|status| status.success()) {
-        return skip("there is no openssl");
+        skip("there is no openssl");
+        return None;
     }
-    let server = openssl(format!("s_server -accept 127.0.0.1:{port} -key key.pem -cert cert.pem -quiet")).spawn();
-    let _server = server.unwrap();
+    let mut server = openssl(format!("s_server -accept 127.0.0.1:{port} -key key.pem -cert cert.pem -quiet"));
+    let server = server.stdout(std::fs::File::create(vm.dir().join("received")).unwrap()).spawn().unwrap();
     until("the server", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    Some((server, port))
+}
 
+#[tokio::test]
+async fn the_callback_host_has_to_show_a_certificate_that_is_trusted() {
+    let vm = Vm::without_docker(Config::default()).await;
+    let Some((_server, port)) = tls_server(&vm).await else { return };
     vm.set_job("true", json!({}));
     vm.cloud.set_attribute("callback-url", format!("https://localhost:{port}/"));
     let allow = |command: &mut Command| {
@@ -230,5 +235,31 @@ async fn what_does_not_answer_costs_seconds() {
         vm.cloud.script_metadata(path, "hang*9".parse().unwrap());
         let (table, _) = doctor(&vm, |_| ()).await;
         assert!(table.iter().any(|line| line.contains("within 5 s")), "{path}: {table:#?}");
+    }
+}
+
+/// A job may set the VM's clock, and a certificate of today is not good in ten years.
+#[tokio::test]
+async fn a_wrong_clock_keeps_no_report_from_getting_out() {
+    let (Ok(agent), Ok(library)) = (std::env::var("VMJOB_AGENT_DYNAMIC"), std::env::var("LIBFAKETIME")) else {
+        return skip("VMJOB_AGENT_DYNAMIC and LIBFAKETIME are not set: see the Makefile");
+    };
+    for shift in ["+3650d", "-3650d"] {
+        let vm = Vm::without_docker(Config::default()).await;
+        let Some((_server, port)) = tls_server(&vm).await else { return };
+        vm.set_job("true", json!({}));
+        vm.cloud.set_attribute("callback-url", format!("https://localhost:{port}/"));
+        let inner = vm.command();
+        let mut command = Command::new(&agent);
+        command.args(inner.as_std().get_args()).args(["--callback-allow", "localhost"]);
+        command.envs(inner.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("SSL_CERT_FILE", vm.dir().join("cert.pem")).env("LD_PRELOAD", &library).env("FAKETIME", shift);
+        command.env("DONT_FAKE_MONOTONIC", "1");
+        let mut agent = vm.spawn(command);
+        let received = vm.dir().join("received");
+        let is_there =
+            async || std::fs::read_to_string(&received).is_ok_and(|text| text.contains("ENGINE_UNAVAILABLE"));
+        until("the report", async || is_there().await.then_some(())).await;
+        agent.kill9().await;
     }
 }
