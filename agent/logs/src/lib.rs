@@ -4,6 +4,7 @@
 mod entries;
 mod entry;
 mod errors;
+mod lost;
 mod screen;
 mod signs;
 mod summary;
@@ -11,8 +12,9 @@ mod text;
 mod trace;
 
 pub use self::{
-    entries::Entries,
+    entries::{Entries, Progress, first_time},
     entry::{decode as decode_entry, encode},
+    lost::{Loss, Lost},
     summary::{LogSummary, Summary},
 };
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Stream,
+    Lost, Stream,
     errors::{Errors, MAX_LINE_BYTES, Window, count_lines},
     screen::{Piece, Screen},
     text::Text,
@@ -18,8 +18,9 @@ pub struct Summary {
     lines: u64,
     ends: Ends,
     errors: Errors,
-    /// How much was gone before it could be read.
-    lost_bytes: u64,
+    /// What was gone before it could be read.
+    #[serde(default)]
+    lost: Lost,
     /// How many blocks came.
     #[serde(default)]
     blocks: u64,
@@ -99,13 +100,17 @@ impl Summary {
     }
 
     /// Counts what was gone before it could be read.
-    pub fn add_lost(&mut self, bytes: u64) {
-        self.lost_bytes += bytes;
+    pub fn add_lost(&mut self, lost: Lost) {
+        self.lost.add(lost);
     }
 
-    /// How many bytes were gone before they could be read.
-    pub fn lost_bytes(&self) -> u64 {
-        self.lost_bytes
+    pub fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// All that was gone before it could be read.
+    pub fn set_lost(&mut self, lost: Lost) {
+        self.lost = lost;
     }
 
     /// Of a stream `raw` bytes came, of which `shown` are pushed: secrets are longer than what stands in their place, or shorter.
@@ -191,8 +196,8 @@ impl Summary {
         }
     }
 
-    /// The summary of a log that has ended. `lost_some`: part of it was gone before it could be read.
-    pub fn finish(mut self, lost_some: bool) -> LogSummary {
+    /// The summary of a log that has ended.
+    pub fn finish(mut self) -> LogSummary {
         let [stdout, stderr] = [Stream::Stdout, Stream::Stderr];
         let is_last = |summary: &Self, stream| summary.channels[stream as usize].last_block == summary.blocks;
         let order = if is_last(&self, stdout) { [stderr, stdout] } else { [stdout, stderr] };
@@ -225,17 +230,16 @@ impl Summary {
             tail,
             errors: self.errors.into_windows(in_head, in_tail),
             omitted_bytes: 0,
+            lost: self.lost,
             uri: None,
             shown_bytes: bytes,
-            lost_bytes: self.lost_bytes,
-            lost_some: lost_some || self.lost_bytes > 0,
         }
         .with_omitted()
     }
 }
 
 /// The log as the report shows it. `head` and `tail` are its two ends, both streams together; of a short log they overlap.
-/// `omitted_bytes` are in neither, or were gone before they could be read.
+/// `omitted_bytes` are in neither; `lost_bytes` no longer exist and are in no other count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogSummary {
     pub stdout_bytes: u64,
@@ -246,19 +250,26 @@ pub struct LogSummary {
     tail: Text,
     errors: Vec<Window>,
     omitted_bytes: u64,
+    #[serde(rename = "lost_bytes", serialize_with = "Lost::serialize_count")]
+    lost: Lost,
     /// Where the whole of it is.
     pub uri: Option<String>,
     /// What a terminal would show of the log in the end, so without colours and what was written over.
     #[serde(skip)]
     shown_bytes: u64,
-    #[serde(skip)]
-    lost_bytes: u64,
-    /// Part of the log was gone before it could be read: the counts are less than what the job wrote.
-    #[serde(skip)]
-    pub lost_some: bool,
 }
 
 impl LogSummary {
+    /// What was gone before it could be read: by so much the counts are less than what the job wrote.
+    pub fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// Counts as lost what has turned out to be so after the log's end.
+    pub fn add_lost(&mut self, lost: Lost) {
+        self.lost.add(lost);
+    }
+
     /// How many bytes the texts take.
     pub fn text_bytes(&self) -> usize {
         let errors: usize = self.errors.iter().map(|error| error.text.len()).sum();
@@ -286,7 +297,7 @@ impl LogSummary {
     /// The same log with none of its text.
     #[must_use]
     pub fn withheld(self) -> Self {
-        let omitted_bytes = self.stdout_bytes + self.stderr_bytes + self.lost_bytes;
+        let omitted_bytes = self.stdout_bytes + self.stderr_bytes;
         Self { head: Text::default(), tail: Text::default(), errors: Vec::new(), omitted_bytes, ..self }
     }
 
@@ -302,7 +313,7 @@ impl LogSummary {
 
     fn with_omitted(mut self) -> Self {
         let shown = self.head.raw_bytes + self.tail.raw_bytes;
-        self.omitted_bytes = self.shown_bytes.saturating_sub(shown) + self.lost_bytes;
+        self.omitted_bytes = self.shown_bytes.saturating_sub(shown);
         self
     }
 }
