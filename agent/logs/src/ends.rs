@@ -50,13 +50,14 @@ impl Ends {
     pub(crate) fn take_back(&mut self, since: u64, most: usize, longest: usize) -> Vec<Vec<u8>> {
         let room = usize::try_from(self.bytes.saturating_sub(since)).unwrap_or(usize::MAX).min(self.tail.len());
         let from = self.tail.len() - room;
+        // Whether the first of it is a line's beginning.
+        let is_begin = if from == 0 { room as u64 == self.bytes } else { self.tail[..from].ends_with(b"\n") };
         let mut lines = Vec::new();
         while lines.len() < most
             && let Some(whole) = self.tail[from..].strip_suffix(b"\n")
         {
             let newline = memchr::memrchr(b'\n', whole).map(|at| from + at + 1);
-            let is_begin = |at: usize| at as u64 + self.bytes == self.tail.len() as u64 || self.tail[..at].ends_with(b"\n");
-            let Some(start) = newline.or(Some(from).filter(|at| is_begin(*at))) else { break };
+            let Some(start) = newline.or(is_begin.then_some(from)) else { break };
             if self.tail.len() - start > longest {
                 break;
             }
