@@ -1,11 +1,18 @@
 //! A json-file log as it is read, in helpings of any size: bytes of the file go in, blocks of the job's output come out.
 
-use crate::{Stream, Take, entry};
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+
+use crate::{Loss, Lost, Stream, Take, entry};
 
 /// One read, in bytes: large enough to be cheap, small enough to stay in the processor's cache.
 const HELPING_BYTES: usize = 64 * 1024;
 /// The engine splits lines at 16 KiB, and JSON escapes make that six times as long at most: what is longer is no entry.
 const MAX_ENTRY_BYTES: usize = 1024 * 1024;
+
+/// So much of a helping's end is looked through for the latest time: entries of the two streams may stand in the file in another
+/// order than that of their times, a little apart.
+const LATEST_BYTES: usize = 4096;
 
 /// What was read of the file and is not yet a whole entry, with room for more.
 #[derive(Debug, Default)]
@@ -14,14 +21,57 @@ pub struct Entries {
     filled: usize,
     /// The decoded text of the entries since the last block; kept to be used again.
     text: Vec<u8>,
-    /// How many bytes of entries are missing: passed over as they were no entry, or never written.
-    skipped_bytes: u64,
-    /// How many bytes of the file are done with, and how many of the job's they stood for.
+    /// How many bytes of the file are no entry, and how many of them the line before had.
+    damaged_bytes: u64,
+    torn_bytes: u64,
+    /// How many of the job's bytes a full disk refused, as their shim tells.
+    refused_bytes: u64,
+    progress: Progress,
+}
+
+/// How far a log was read, in whatever files: this outlives its reader.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How many bytes of the files are done with, and how many of the job's they stood for.
     file_bytes: u64,
     text_bytes: u64,
+    /// The latest time of an entry that was taken, as the file has it without the `Z`.
+    latest: String,
+    /// Whether entries that are not later than that are passed over: they were taken before.
+    is_passing_over: bool,
+}
+
+impl Progress {
+    /// The latest time of an entry that was taken, as the log has it; empty where none was.
+    pub fn latest(&self) -> &str {
+        &self.latest
+    }
+
+    /// How many bytes of the job so many of the file stand for, as far as the log tells.
+    fn text_bytes_of(&self, file_bytes: u64) -> u64 {
+        // The rest of an entry is about as long as an ordinary line.
+        let (files, texts) = if self.text_bytes == 0 { (2, 1) } else { (self.file_bytes.max(1), self.text_bytes) };
+        let text = u128::from(file_bytes) * u128::from(texts) / u128::from(files);
+        u64::try_from(text).unwrap_or(u64::MAX).max(u64::from(file_bytes > 0))
+    }
 }
 
 impl Entries {
+    /// Goes on where another reader of the log was.
+    pub fn resume(progress: Progress) -> Self {
+        Self { progress, ..Self::default() }
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// From here on the file may have what was taken before: that is passed over by the times in it.
+    pub fn pass_over(&mut self) {
+        self.progress.is_passing_over = !self.progress.latest.is_empty();
+        self.clear();
+    }
+
     /// How many bytes of the file are held that are not yet a whole entry.
     pub fn pending_bytes(&self) -> u64 {
         self.filled as u64
@@ -30,12 +80,6 @@ impl Entries {
     /// Forgets what is pending.
     pub fn clear(&mut self) {
         self.filled = 0;
-    }
-
-    /// How many bytes of the job so many of the file stand for, as far as this file tells.
-    pub fn text_bytes_of(&self, file_bytes: u64) -> u64 {
-        let text = u128::from(file_bytes) * u128::from(self.text_bytes) / u128::from(self.file_bytes.max(1));
-        u64::try_from(text).unwrap_or(u64::MAX)
     }
 
     /// Room for the next read, which goes on where the pending bytes end.
@@ -51,30 +95,50 @@ impl Entries {
     // Within its caller it would be built for size.
     #[inline(never)]
     pub fn advance(&mut self, length: usize, take: &mut Take) -> u64 {
-        let text_bytes = &mut self.text_bytes;
+        let mut text_bytes = 0;
         let mut take = |stream, block: &[u8]| {
-            *text_bytes += block.len() as u64;
+            text_bytes += block.len() as u64;
             take(stream, block);
         };
         self.filled += length;
         let read = &self.buffer[..self.filled];
+        // An entry has none: the blocks of a file that a power cut kept from the disk do.
+        let is_usual = !self.progress.is_passing_over && memchr::memchr(0, read).is_none();
         let mut done = 0;
         let mut of = Stream::Stdout;
         while done < read.len() {
             let kept = self.text.len();
-            let (stream, length) = if let Some(usual) = entry::decode_usual(&read[done..], &mut self.text) {
+            let usual = if is_usual { entry::decode_usual(&read[done..], &mut self.text) } else { None };
+            let (stream, length) = if let Some(usual) = usual {
                 usual
             } else {
                 self.text.truncate(kept);
-                let Some(length) = memchr::memchr(b'\n', &read[done..]) else { break };
-                let stream = entry::decode(&read[done..done + length], &mut self.text);
+                let Some(piece) = entry::piece(&read[done..]) else { break };
+                let content = entry::content(piece);
+                let mut stream = entry::decode(content, &mut self.text);
+                if self.progress.is_passing_over {
+                    self.progress.is_passing_over = latest(content).is_none_or(|time| time <= self.progress.latest.as_str());
+                    stream = stream.filter(|_| !self.progress.is_passing_over);
+                }
                 if stream.is_none() {
                     self.text.truncate(kept);
-                    // A shim whose disk was full writes how much that cost, a number on a line of its own.
-                    let told = std::str::from_utf8(&read[done..done + length]).ok().and_then(|line| line.parse().ok());
-                    self.skipped_bytes = self.skipped_bytes.saturating_add(told.unwrap_or(length as u64));
                 }
-                (stream.unwrap_or(of), length + 1)
+                if !self.progress.is_passing_over {
+                    let is_ended = usize::from(piece.ends_with(b"\n"));
+                    let damage = piece.len() - is_ended - if stream.is_some() { content.len() } else { 0 };
+                    // A shim whose disk was full writes how much of the job's output that cost, a number on a line of its own. It
+                    // covers an entry before it that is torn.
+                    let told: Option<u64> = std::str::from_utf8(content).ok().and_then(|line| line.parse().ok());
+                    if let Some(refused) = told.filter(|_| stream.is_none()) {
+                        self.refused_bytes = self.refused_bytes.saturating_add(refused);
+                        self.damaged_bytes = self.damaged_bytes.saturating_sub(self.torn_bytes);
+                        self.torn_bytes = 0;
+                    } else {
+                        self.damaged_bytes += damage as u64;
+                        self.torn_bytes = damage as u64;
+                    }
+                }
+                (stream.unwrap_or(of), piece.len())
             };
             done += length;
             if stream != of {
@@ -89,8 +153,13 @@ impl Entries {
             take(of, &self.text);
             self.text.clear();
         }
+        if let Some(latest) = latest(&read[done.saturating_sub(LATEST_BYTES)..done])
+            && latest > self.progress.latest.as_str()
+        {
+            latest.clone_into(&mut self.progress.latest);
+        }
         if done == 0 && self.filled > MAX_ENTRY_BYTES {
-            self.skipped_bytes += self.filled as u64;
+            self.damaged_bytes += if self.progress.is_passing_over { 0 } else { self.filled as u64 };
             done = self.filled;
         }
         self.buffer.copy_within(done..self.filled, 0);
@@ -99,12 +168,45 @@ impl Entries {
             self.buffer.truncate(2 * HELPING_BYTES);
             self.buffer.shrink_to_fit();
         }
-        self.file_bytes += done as u64;
+        self.progress.file_bytes += done as u64;
+        self.progress.text_bytes += text_bytes;
         done as u64
     }
 
-    /// How many bytes of entries were found to be missing since this was last asked.
-    pub fn take_skipped(&mut self) -> u64 {
-        std::mem::take(&mut self.skipped_bytes)
+    /// What was found to be missing: damaged, or refused by a full disk; and so many bytes of the file more, in that way.
+    pub fn lost(&self, file_bytes: u64, how: Loss) -> Lost {
+        let mut lost = Lost::bytes(self.refused_bytes, Loss::Refused);
+        lost.add(Lost::bytes(self.progress.text_bytes_of(self.damaged_bytes), Loss::Damaged));
+        lost.add(Lost::bytes(self.progress.text_bytes_of(file_bytes), how));
+        lost
     }
+
+    /// The file has ended: what is pending is never whole.
+    pub fn end_file(&mut self) {
+        if !self.progress.is_passing_over {
+            self.damaged_bytes += self.pending_bytes();
+            self.torn_bytes = self.pending_bytes();
+        }
+        self.clear();
+    }
+}
+
+/// The latest time in `entries`, without its `Z`: as text such times have the order of the times.
+fn latest(entries: &[u8]) -> Option<&str> {
+    times(entries).max()
+}
+
+/// The time of the first whole entry.
+pub fn first_time(entries: &[u8]) -> Option<&str> {
+    times(entries).next()
+}
+
+fn times(entries: &[u8]) -> impl Iterator<Item = &str> {
+    const TIME: &[u8] = b"\"time\":\"";
+    memmem::find_iter(entries, TIME).filter_map(|at| {
+        let text = &entries[at + TIME.len()..];
+        let length = text.iter().take("2006-01-02T15:04:05.999999999Z".len()).position(|byte| *byte == b'Z')?;
+        let time = str::from_utf8(&text[..length]).ok()?;
+        time.bytes().all(|byte| byte.is_ascii_digit() || b"-T:.".contains(&byte)).then_some(time)
+    })
 }

@@ -2,6 +2,8 @@
 //! A line of the file stands for a stream and the job's own bytes: both ways, without an allocation.
 //! Source: moby `daemon/logger/jsonfilelog/jsonlog/jsonlogbytes.go`.
 
+use memchr::memmem;
+
 use crate::Stream;
 
 /// Appends the entry for `text`, with its newline. `time` is put down as it is. What is no UTF-8 is written as Docker does, `\ufffd`,
@@ -74,6 +76,23 @@ pub(crate) fn decode_usual(bytes: &[u8], text: &mut Vec<u8>) -> Option<(Stream, 
         }
     }
     None
+}
+
+/// What `bytes` begin with, to the end of the line or to where another entry begins in it: behind one that was torn, or behind a
+/// block of zeros. In an entry's text there is no such beginning, as its quotes are escaped. `None` where the line has no end yet.
+pub(crate) fn piece(bytes: &[u8]) -> Option<&[u8]> {
+    let line = &bytes[..=memchr::memchr(b'\n', bytes)?];
+    let next = memmem::find(&line[1..], b"{\"log\":\"").map_or(line.len(), |at| at + 1);
+    Some(&line[..next])
+}
+
+/// A piece without its line's end and the zeros around it; nothing where zeros stand within it.
+pub(crate) fn content(piece: &[u8]) -> &[u8] {
+    let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
+    let start = piece.iter().position(|byte| *byte != 0).unwrap_or(piece.len());
+    let end = piece.iter().rposition(|byte| *byte != 0).map_or(start, |at| at + 1);
+    let content = &piece[start..end];
+    if memchr::memchr(0, content).is_some() { &[] } else { content }
 }
 
 /// Appends what the entry `line` says to `text`. `None`, with `text` in any state, if it is no entry.

@@ -1,19 +1,26 @@
 //! What is done with every byte of a job's log: the entries of Docker's json-file become blocks of output, and blocks become
 //! a summary. A crate of its own, as it is built for speed where the rest of the agent is built for size. It does no I/O.
 
+mod ends;
 mod entries;
 mod entry;
 mod errors;
+mod log_summary;
+mod lost;
+mod rows;
 mod screen;
 mod signs;
 mod summary;
 mod text;
 mod trace;
+mod width;
 
 pub use self::{
-    entries::Entries,
+    entries::{Entries, Progress, first_time},
     entry::{decode as decode_entry, encode},
-    summary::{LogSummary, Summary},
+    log_summary::LogSummary,
+    lost::{Loss, Lost},
+    summary::Summary,
 };
 
 /// Which of the job's two streams a block of output came from. A TTY has only one: stdout.

@@ -1,94 +1,199 @@
-//! What a terminal would still show of a stream: without colours and other escape sequences, and of a line that was written over
-//! with `\r`, as progress bars do, only the last state. Blocks of output go in; pieces of plain text come out.
+//! What a terminal would do with a stream: the text it shows, and how its cursor moves. Blocks of output go in; pieces come out.
+//! Source: ECMA-48, and xterm's `ctlseqs`.
 
 use serde::{Deserialize, Serialize};
 
 const ESC: u8 = 0x1b;
+/// Leads the two bytes of a C1 control, and of some letters.
+const C1_LEAD: u8 = 0xc2;
 
 /// What the bytes so far leave to be seen to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Screen {
+enum State {
     #[default]
     Plain,
     /// Behind a `\r`: what comes next tells whether it ends the line or begins it again.
     Returned,
+    /// Behind the first byte of what may be a C1 control.
+    Lead,
     /// Behind an ESC.
     Escape,
+    /// Behind an ESC and what says that its last byte only chooses something, as a character set.
+    Choice,
     /// In `ESC [ … letter`.
     Control,
     /// In `ESC ] … BEL` or another string, as a window's title is.
     Text,
 }
 
-/// A part of what was shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Screen {
+    state: State,
+    /// The numbers of a control sequence, and which of them is being read.
+    numbers: [u16; 2],
+    at: usize,
+    /// Whether it is one of a terminal's own, or has more to it: none of those moves the cursor.
+    is_private: bool,
+}
+
+/// A part of what was written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
-    Plain(&'a [u8]),
-    /// The line begins again.
-    Again,
+    /// Text, tabs and lines' ends.
+    Text(&'a [u8]),
+    Move(Move),
+}
+
+/// What moves the cursor or erases text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Move {
+    Return,
+    Back,
+    /// `ESC letter`.
+    Escape(u8),
+    /// `ESC [ numbers letter`.
+    Control(u8, [u16; 2]),
+}
+
+/// Whether this byte is not shown and ends no line.
+fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\n' && byte != b'\t') || byte == 0x7f
+}
+
+/// Where in a block of text the first control is, or what may be one.
+fn find_control(block: &[u8]) -> Option<usize> {
+    const CHUNK: usize = 64;
+    let may_be = |byte: u8| is_control(byte) | (byte == C1_LEAD);
+    let is_c1 = |at: usize| block[at] != C1_LEAD || block.get(at + 1).is_none_or(|next| (0x80..0xa0).contains(next));
+    let mut at = 0;
+    loop {
+        // Without a branch a byte, so that many are compared at once.
+        while let Some(bytes) = block.get(at..at + CHUNK)
+            && !bytes.iter().fold(false, |some, byte| some | may_be(*byte))
+        {
+            at += CHUNK;
+        }
+        let end = block.len().min(at + CHUNK);
+        if let Some(found) = (at..end).find(|at| may_be(block[*at]) && is_c1(*at)) {
+            return Some(found);
+        }
+        if end == block.len() {
+            return None;
+        }
+        at = end;
+    }
 }
 
 impl Screen {
     /// Whether all of a block goes through as it is.
-    pub(crate) fn is_plain(self, block: &[u8]) -> bool {
-        self == Self::Plain && memchr::memchr2(ESC, b'\r', block).is_none()
+    pub(crate) fn is_plain(&self, block: &[u8]) -> bool {
+        self.state == State::Plain && find_control(block).is_none()
     }
 
     /// The next piece of `block`, which is taken from its front; `None` at its end.
     pub(crate) fn next<'a>(&mut self, block: &mut &'a [u8]) -> Option<Piece<'a>> {
         loop {
             let (&first, rest) = block.split_first()?;
-            match *self {
-                Self::Plain => {
-                    let end = memchr::memchr2(ESC, b'\r', block).unwrap_or(block.len());
+            match self.state {
+                State::Plain => {
+                    let end = find_control(block).unwrap_or(block.len());
                     if end > 0 {
                         let (piece, rest) = block.split_at(end);
                         *block = rest;
-                        return Some(Piece::Plain(piece));
+                        return Some(Piece::Text(piece));
                     }
-                    *self = if first == ESC { Self::Escape } else { Self::Returned };
                     *block = rest;
+                    match first {
+                        ESC => self.state = State::Escape,
+                        b'\r' => self.state = State::Returned,
+                        C1_LEAD => self.state = State::Lead,
+                        0x08 => return Some(Piece::Move(Move::Back)),
+                        _ => {}
+                    }
                 }
-                Self::Returned => match first {
+                State::Returned => match first {
                     b'\r' => *block = rest,
                     b'\n' => {
-                        *self = Self::Plain;
+                        self.state = State::Plain;
                         *block = rest;
-                        return Some(Piece::Plain(b"\r\n"));
+                        return Some(Piece::Text(b"\r\n"));
                     }
                     _ => {
-                        *self = Self::Plain;
-                        return Some(Piece::Again);
+                        self.state = State::Plain;
+                        return Some(Piece::Move(Move::Return));
                     }
                 },
-                // A line's end is never part of a sequence: a sequence that was cut off must not swallow the log.
-                _ if first == b'\n' => *self = Self::Plain,
-                Self::Escape => {
-                    *self = match first {
-                        b'[' => Self::Control,
-                        b']' | b'P' | b'_' | b'^' | b'X' => Self::Text,
-                        // Intermediate bytes, as in the choice of a character set.
-                        0x20..0x30 => Self::Escape,
-                        _ => Self::Plain,
-                    };
-                    *block = rest;
-                }
-                Self::Control => {
-                    if (0x40..0x7f).contains(&first) {
-                        *self = Self::Plain;
+                State::Lead => {
+                    self.state = State::Plain;
+                    match first {
+                        0x9b => self.begin_control(),
+                        0x90 | 0x98 | 0x9d..=0x9f => self.state = State::Text,
+                        0x80..0xa0 => {}
+                        _ => return Some(Piece::Text(&[C1_LEAD])),
                     }
                     *block = rest;
                 }
-                Self::Text => {
-                    *self = match first {
-                        0x07 => Self::Plain,
-                        ESC => Self::Escape,
-                        _ => Self::Text,
+                // A line's end is never part of a sequence: a sequence that was cut off must not swallow the log.
+                _ if first == b'\n' => self.state = State::Plain,
+                State::Escape => {
+                    *block = rest;
+                    self.state = State::Plain;
+                    match first {
+                        b'[' => self.begin_control(),
+                        b']' | b'P' | b'_' | b'^' | b'X' => self.state = State::Text,
+                        ESC => self.state = State::Escape,
+                        0x20..0x30 => self.state = State::Choice,
+                        b'7' | b'8' | b'D' | b'E' | b'M' | b'c' => return Some(Piece::Move(Move::Escape(first))),
+                        _ => {}
+                    }
+                }
+                State::Choice => {
+                    self.state = if (0x20..0x30).contains(&first) { State::Choice } else { State::Plain };
+                    *block = rest;
+                }
+                State::Control => {
+                    *block = rest;
+                    if let Some(moved) = self.control(first) {
+                        return Some(Piece::Move(moved));
+                    }
+                }
+                State::Text => {
+                    self.state = match first {
+                        0x07 => State::Plain,
+                        ESC => State::Escape,
+                        _ => State::Text,
                     };
                     *block = rest;
                 }
             }
         }
+    }
+
+    fn begin_control(&mut self) {
+        *self = Self { state: State::Control, ..Self::default() };
+    }
+
+    /// Takes a byte of a control sequence; its last one may say how the cursor moves.
+    fn control(&mut self, byte: u8) -> Option<Move> {
+        match byte {
+            b'0'..=b'9' => {
+                if let Some(number) = self.numbers.get_mut(self.at) {
+                    *number = number.saturating_mul(10).saturating_add((byte - b'0').into());
+                }
+            }
+            b';' => self.at += 1,
+            0x20..0x40 => self.is_private = true,
+            ESC => self.state = State::Escape,
+            0x40..0x7f => {
+                self.state = State::Plain;
+                let moves = b"ABCDEFGHJKLMPSX@`adefrsu".contains(&byte) && !self.is_private;
+                return moves.then_some(Move::Control(byte, self.numbers));
+            }
+            // Cancelled.
+            0x18 | 0x1a => self.state = State::Plain,
+            _ => {}
+        }
+        None
     }
 }
 
@@ -96,37 +201,67 @@ impl Screen {
 mod tests {
     use super::*;
 
-    /// What is shown of `log`, with `<` where a line begins again.
-    fn shown(blocks: &[&[u8]]) -> String {
+    /// What comes of `log`, with the moves between angle brackets.
+    fn pieces(blocks: &[&[u8]]) -> String {
         let (mut screen, mut shown) = (Screen::default(), Vec::new());
         for block in blocks {
             let mut block = *block;
             while let Some(piece) = screen.next(&mut block) {
-                shown.extend_from_slice(if let Piece::Plain(text) = piece { text } else { b"<" });
+                match piece {
+                    Piece::Text(text) => shown.extend_from_slice(text),
+                    Piece::Move(Move::Return) => shown.push(b'<'),
+                    Piece::Move(Move::Back) => shown.extend_from_slice(b"<b>"),
+                    Piece::Move(Move::Escape(last)) => shown.extend([b'<', b'e', last, b'>']),
+                    Piece::Move(Move::Control(last, [n, m])) => {
+                        shown.extend(format!("<{}{n};{m}>", char::from(last)).into_bytes());
+                    }
+                }
             }
         }
         String::from_utf8(shown).unwrap()
     }
 
     #[test]
-    fn escapes_go_and_lines_begin_again() {
+    fn what_moves_the_cursor_is_told_from_text_wherever_blocks_end() {
         let cases = [
             ("plain\n", "plain\n"),
             ("\x1b[1;31merror\x1b[0m: x\n", "error: x\n"),
             ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"),
-            ("\x1b(Ba\x1b=b\x1b[?25hc", "abc"),
+            ("\x1bPq#0;2\x1b\\a\x1b_apc\x1b\\b", "ab"),
+            ("\x1b(Ba\x1b=b\x1b[?25hc\x1b%Gd\x1b#8", "abcd"),
             ("10%\r20%\r100%\r\n", "10%<20%<100%\r\n"),
             ("a\r\r\nb\r\n", "a\r\nb\r\n"),
-            ("\x1b[2K\r\x1b[32m5%", "<5%"),
+            ("\x1b[2K\r\x1b[32m5%", "<K2;0><5%"),
             ("last\r", "last"),
             ("cut \x1b[31\nnext\n", "cut \nnext\n"),
+            ("\x1b[12;7Hx\x1b[3Ay\x1b[Bz\x1b7\x1b8", "<H12;7>x<A3;0>y<B0;0>z<e7><e8>"),
+            ("\x1b[?1049h\x1b[>4;2m\x1b[1 q\x1b[99999999999Gx", "<G65535;0>x"),
+            ("1/9\x08\x08\x082/9", "1/9<b><b><b>2/9"),
+            ("h\0i\0\x07\x0e\x0f\x7f\x1a!", "hi!"),
+            ("é°\u{a0}«x» \u{9b}31mred\u{9d}title\x07\u{85}!", "é°\u{a0}«x» red!"),
+            ("\x1b\x1b[31mx\x1b[3\x1b[31my\x1b[3\x18z", "xyz"),
         ];
         for (log, want) in cases {
             let log = log.as_bytes();
-            assert_eq!(shown(&[log]), want);
+            assert_eq!(pieces(&[log]), want);
             for cut in 0..log.len() {
-                assert_eq!(shown(&[&log[..cut], &log[cut..]]), want, "cut at {cut}");
+                assert_eq!(pieces(&[&log[..cut], &log[cut..]]), want, "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_control_is_found_wherever_it_stands() {
+        for at in 0..200 {
+            for control in [0, 8, 0x0b, b'\r', ESC, 0x7f] {
+                let mut block = vec![b'\t'; 200];
+                block[at] = control;
+                assert_eq!(find_control(&block), Some(at));
+            }
+        }
+        let text = "\u{a0}°é\n".repeat(40);
+        assert_eq!(find_control(text.as_bytes()), None);
+        assert_eq!(find_control((text.clone() + "\u{9b}").as_bytes()), Some(text.len()));
+        assert_eq!(find_control(b"a\xc2"), Some(1), "what comes next tells");
     }
 }

@@ -4,9 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Stream,
-    errors::{Errors, MAX_LINE_BYTES, Window, count_lines},
-    screen::{Piece, Screen},
+    LogSummary, Lost, Stream,
+    ends::Ends,
+    errors::{Errors, MAX_LINE_BYTES, count_lines},
+    rows::{Row, Rows},
+    screen::{Move, Piece, Screen},
     text::Text,
 };
 
@@ -18,8 +20,9 @@ pub struct Summary {
     lines: u64,
     ends: Ends,
     errors: Errors,
-    /// How much was gone before it could be read.
-    lost_bytes: u64,
+    /// What was gone before it could be read.
+    #[serde(default)]
+    lost: Lost,
     /// How many blocks came.
     #[serde(default)]
     blocks: u64,
@@ -30,10 +33,14 @@ pub struct Summary {
 struct Channel {
     bytes: u64,
     lines: u64,
-    screen: Screen,
+    #[serde(default)]
+    terminal: Screen,
+    /// The last rows, while the cursor moves in them. Without them a line that is whole is passed on at once.
+    #[serde(default)]
+    rows: Option<Box<Rows>>,
     /// The number of the line that is not finished yet.
     open: Option<u64>,
-    /// That line, as it may yet be written over; empty once it is too long for that.
+    /// That line, as it may yet be written over; empty once it is too long for that, or in the rows.
     #[serde(with = "crate::base64_bytes")]
     line: Vec<u8>,
     /// Whether its beginning was passed on already.
@@ -43,46 +50,6 @@ struct Channel {
     last_block: u64,
     #[serde(default)]
     shown_by_then: u64,
-}
-
-/// Both ends of what is shown.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Ends {
-    head_budget: usize,
-    tail_budget: usize,
-    bytes: u64,
-    #[serde(with = "crate::base64_bytes")]
-    head: Vec<u8>,
-    /// The last bytes; trimmed when twice as many as wanted, so that each byte is moved at most once.
-    #[serde(with = "crate::base64_bytes")]
-    tail: Vec<u8>,
-}
-
-impl Ends {
-    fn push(&mut self, text: &[u8]) {
-        self.bytes += text.len() as u64;
-        let room = self.head_budget.saturating_sub(self.head.len());
-        self.head.extend_from_slice(&text[..text.len().min(room)]);
-        self.tail.extend_from_slice(&text[text.len().saturating_sub(self.tail_budget)..]);
-        if self.tail.len() >= 2 * self.tail_budget {
-            self.tail.drain(..self.tail.len() - self.tail_budget);
-        }
-    }
-
-    /// Puts in a text that comes after the first `at` bytes.
-    fn insert(&mut self, at: u64, text: &[u8]) {
-        let place = |length: usize, from: u64| usize::try_from(from).ok().filter(|from| *from <= length);
-        if let Some(at) = place(self.head.len(), at) {
-            self.head = [&self.head[..at], text, &self.head[at..]].concat();
-            self.head.truncate(self.head_budget);
-        }
-        let length = self.tail.len();
-        if let Some(behind) = place(length, self.bytes - at.min(self.bytes)) {
-            let (before, after) = self.tail.split_at(length - behind);
-            self.tail = [before, text, after].concat();
-        }
-        self.bytes += text.len() as u64;
-    }
 }
 
 impl Summary {
@@ -99,13 +66,17 @@ impl Summary {
     }
 
     /// Counts what was gone before it could be read.
-    pub fn add_lost(&mut self, bytes: u64) {
-        self.lost_bytes += bytes;
+    pub fn add_lost(&mut self, lost: Lost) {
+        self.lost.add(lost);
     }
 
-    /// How many bytes were gone before they could be read.
-    pub fn lost_bytes(&self) -> u64 {
-        self.lost_bytes
+    pub fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// All that was gone before it could be read.
+    pub fn set_lost(&mut self, lost: Lost) {
+        self.lost = lost;
     }
 
     /// Of a stream `raw` bytes came, of which `shown` are pushed: secrets are longer than what stands in their place, or shorter.
@@ -128,24 +99,145 @@ impl Summary {
     }
 
     #[inline]
-    fn show(&mut self, stream: Stream, mut block: &[u8]) {
+    fn show(&mut self, stream: Stream, block: &[u8]) {
         let channel = &mut self.channels[stream as usize];
         channel.bytes = channel.bytes.wrapping_add(block.len() as u64);
-        if channel.screen.is_plain(block) {
+        if channel.rows.is_none() && channel.terminal.is_plain(block) {
             return self.push_plain(stream, block);
         }
-        let mut screen = channel.screen;
-        while let Some(piece) = screen.next(&mut block) {
+        self.show_slowly(stream, block);
+    }
+
+    #[inline(never)]
+    fn show_slowly(&mut self, stream: Stream, mut block: &[u8]) {
+        let mut terminal = std::mem::take(&mut self.channels[stream as usize].terminal);
+        while let Some(piece) = terminal.next(&mut block) {
             match piece {
-                Piece::Plain(text) => self.push_plain(stream, text),
-                Piece::Again => {
-                    let channel = &mut self.channels[stream as usize];
-                    channel.line.clear();
-                    channel.is_long = false;
-                }
+                Piece::Text(text) => self.write(stream, text),
+                Piece::Move(moved) => self.move_cursor(stream, moved),
             }
         }
-        self.channels[stream as usize].screen = screen;
+        self.channels[stream as usize].terminal = terminal;
+    }
+
+    /// Writes text at the cursor, if there is one.
+    fn write(&mut self, stream: Stream, mut text: &[u8]) {
+        while !text.is_empty() {
+            let channel = &mut self.channels[stream as usize];
+            let Some(rows) = &mut channel.rows else { return self.push_plain(stream, text) };
+            let number = *channel.open.get_or_insert_with(|| {
+                self.lines += 1;
+                channel.lines += 1;
+                self.lines
+            });
+            let end = memchr::memchr(b'\n', text);
+            let line = &text[..end.unwrap_or(text.len())];
+            let is_returned = end.is_some() && line.ends_with(b"\r");
+            let line = &line[..line.len() - usize::from(is_returned)];
+            let written = rows.write(line, number, self.ends.bytes);
+            let mut gone = None;
+            if rows.is_long() {
+                self.leave_long_row(stream);
+                text = &text[written..];
+                continue;
+            }
+            if end.is_some() {
+                gone = rows.feed(if is_returned { "\r\n" } else { "\n" });
+                channel.open = None;
+            }
+            let is_quiet = rows.is_quiet();
+            text = &text[end.map_or(text.len(), |end| end + 1)..];
+            self.keep(stream, gone);
+            if is_quiet {
+                self.leave_rows(stream);
+            }
+        }
+    }
+
+    /// Moves a stream's cursor, in rows that are kept from then on.
+    fn move_cursor(&mut self, stream: Stream, moved: Move) {
+        let channel = &mut self.channels[stream as usize];
+        let rows = channel.rows.get_or_insert_with(|| {
+            let text = std::mem::take(&mut channel.line);
+            let row = Row { text, number: channel.open.unwrap_or(self.lines + 1), at: self.ends.bytes, ..Row::default() };
+            Box::new(Rows::begin(row))
+        });
+        let missing = rows.missing(moved);
+        if std::mem::take(&mut channel.is_long) {
+            // What was passed on of the line stays.
+            self.ends.push(b"\n");
+        }
+        if missing > 0 {
+            let back = self.take_back(stream, missing);
+            if let Some(rows) = &mut self.channels[stream as usize].rows {
+                rows.put_back(back);
+            }
+        }
+        let rows = self.channels[stream as usize].rows.as_mut();
+        let gone = rows.map(|rows| rows.apply(moved)).unwrap_or_default();
+        self.keep(stream, gone);
+    }
+
+    /// Takes back the stream's last lines, as far as nothing of the other stream came between or since.
+    fn take_back(&mut self, stream: Stream, most: usize) -> Vec<Row> {
+        let since = self.channels[1 - stream as usize].shown_by_then;
+        let lines = self.ends.take_back(since, most, MAX_LINE_BYTES);
+        let (at, count) = (self.ends.bytes, lines.len() as u64);
+        let row = |(line, text): (u64, Vec<u8>)| {
+            let number = (self.lines + 1).saturating_sub(count - line).max(1);
+            let end = if text.ends_with(b"\r\n") { "\r\n" } else { "\n" };
+            let text = text[..text.len() - end.len()].to_vec();
+            Row { text, number, at, end: end.into(), is_known: true, ..Row::default() }
+        };
+        (0..).zip(lines).map(row).collect()
+    }
+
+    /// A line that is too long to be written over is passed on as it comes, and the rows before it.
+    fn leave_long_row(&mut self, stream: Stream) {
+        let channel = &mut self.channels[stream as usize];
+        let mut rows = channel.rows.take().map(|rows| rows.into_rows()).unwrap_or_default();
+        channel.is_long = true;
+        let last = rows.pop().unwrap_or_default();
+        self.keep(stream, rows);
+        self.errors.look_at(stream, last.number, &last.text);
+        self.ends.push(&last.text);
+    }
+
+    /// What is an ordinary log again is treated as one.
+    fn leave_rows(&mut self, stream: Stream) {
+        let rows = self.channels[stream as usize].rows.take();
+        self.keep(stream, rows.map(|rows| rows.into_rows()).unwrap_or_default());
+    }
+
+    /// Passes on rows that cannot change any more: each where it was written last, which may be before lines of the other stream.
+    fn keep(&mut self, stream: Stream, rows: impl IntoIterator<Item = Row>) {
+        let mut at = 0;
+        for row in rows {
+            let end = if row.end.is_empty() { "\n" } else { &row.end };
+            let line = [row.shown(), end.as_bytes()].concat();
+            if !row.is_known {
+                self.errors.look_at(stream, row.number, &line);
+            }
+            at = row.at.max(at);
+            at = self.insert(stream, at, &line);
+        }
+    }
+
+    /// Puts in a line of a stream that comes after the first `at` bytes; returns where it ends.
+    fn insert(&mut self, stream: Stream, at: u64, line: &[u8]) -> u64 {
+        if self.channels[1 - stream as usize].shown_by_then <= at {
+            self.ends.push(line);
+            return self.ends.bytes;
+        }
+        let length = line.len() as u64;
+        self.ends.insert(at, line);
+        for channel in &mut self.channels {
+            let rows = channel.rows.iter_mut().flat_map(|rows| rows.rows_mut()).map(|row| &mut row.at);
+            for place in rows.chain([&mut channel.shown_by_then]).filter(|place| **place > at) {
+                *place += length;
+            }
+        }
+        at + length
     }
 
     /// Takes text as a terminal would show it. Whole lines are passed on at once; one that is not finished is kept until it is.
@@ -191,23 +283,29 @@ impl Summary {
         }
     }
 
-    /// The summary of a log that has ended. `lost_some`: part of it was gone before it could be read.
-    pub fn finish(mut self, lost_some: bool) -> LogSummary {
+    /// The summary of a log that has ended.
+    pub fn finish(mut self) -> LogSummary {
         let [stdout, stderr] = [Stream::Stdout, Stream::Stderr];
         let is_last = |summary: &Self, stream| summary.channels[stream as usize].last_block == summary.blocks;
         let order = if is_last(&self, stdout) { [stderr, stdout] } else { [stdout, stderr] };
         // Where it was begun others may have come since: what was written last is last.
         for stream in order {
-            let Channel { open: Some(number), line, shown_by_then, .. } = &mut self.channels[stream as usize] else {
-                continue;
-            };
-            let (mut line, number, at) = (std::mem::take(line), *number, *shown_by_then);
-            self.errors.look_at(stream, number, &line);
-            if is_last(&self, stream) {
+            let channel = &mut self.channels[stream as usize];
+            let at = channel.shown_by_then;
+            let mut rows = channel.rows.take().map(|rows| rows.into_rows()).unwrap_or_default();
+            if let Some(number) = channel.open
+                && !channel.line.is_empty()
+            {
+                rows.push(Row { text: std::mem::take(&mut channel.line), number, at, ..Row::default() });
+            }
+            let last = rows.pop_if(|_| is_last(&self, stream));
+            self.keep(stream, rows);
+            if let Some(last) = last {
+                let line = [last.shown(), last.end.as_bytes()].concat();
+                if !last.is_known {
+                    self.errors.look_at(stream, last.number, &line);
+                }
                 self.ends.push(&line);
-            } else if !line.is_empty() {
-                line.push(b'\n');
-                self.ends.insert(at, &line);
             }
         }
         let Ends { bytes, head, tail, tail_budget, .. } = self.ends;
@@ -225,85 +323,11 @@ impl Summary {
             tail,
             errors: self.errors.into_windows(in_head, in_tail),
             omitted_bytes: 0,
+            lost: self.lost,
             uri: None,
             shown_bytes: bytes,
-            lost_bytes: self.lost_bytes,
-            lost_some: lost_some || self.lost_bytes > 0,
         }
         .with_omitted()
-    }
-}
-
-/// The log as the report shows it. `head` and `tail` are its two ends, both streams together; of a short log they overlap.
-/// `omitted_bytes` are in neither, or were gone before they could be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct LogSummary {
-    pub stdout_bytes: u64,
-    pub stderr_bytes: u64,
-    pub stdout_lines: u64,
-    pub stderr_lines: u64,
-    head: Text,
-    tail: Text,
-    errors: Vec<Window>,
-    omitted_bytes: u64,
-    /// Where the whole of it is.
-    pub uri: Option<String>,
-    /// What a terminal would show of the log in the end, so without colours and what was written over.
-    #[serde(skip)]
-    shown_bytes: u64,
-    #[serde(skip)]
-    lost_bytes: u64,
-    /// Part of the log was gone before it could be read: the counts are less than what the job wrote.
-    #[serde(skip)]
-    pub lost_some: bool,
-}
-
-impl LogSummary {
-    /// How many bytes the texts take.
-    pub fn text_bytes(&self) -> usize {
-        let errors: usize = self.errors.iter().map(|error| error.text.len()).sum();
-        self.head.text.len() + self.tail.text.len() + errors
-    }
-
-    /// The same log in at most `budget` bytes of text. The end of the log is the last to go.
-    #[must_use]
-    pub fn within(&self, budget: usize) -> Self {
-        if self.text_bytes() <= budget {
-            return self.clone();
-        }
-        let mut left = budget - budget / 2;
-        let errors = self.errors.iter().take_while(|error| {
-            let fits = error.text.len() <= left / 2;
-            left -= if fits { error.text.len() } else { 0 };
-            fits
-        });
-        let errors = errors.cloned().collect();
-        let head = Text::beginning(self.head.text.as_bytes(), left.min(budget / 4));
-        let tail = Text::end(self.tail.text.as_bytes(), budget / 2, true);
-        Self { head, tail, errors, ..self.clone() }.with_omitted()
-    }
-
-    /// The same log with none of its text.
-    #[must_use]
-    pub fn withheld(self) -> Self {
-        let omitted_bytes = self.stdout_bytes + self.stderr_bytes + self.lost_bytes;
-        Self { head: Text::default(), tail: Text::default(), errors: Vec::new(), omitted_bytes, ..self }
-    }
-
-    /// The same log, each text through `mask`: what was apart when it came may have come together since.
-    #[must_use]
-    pub fn masked(mut self, mask: impl Fn(&str) -> String) -> Self {
-        let errors = self.errors.iter_mut().map(|error| &mut error.text);
-        for text in [&mut self.head.text, &mut self.tail.text].into_iter().chain(errors) {
-            *text = mask(text);
-        }
-        self
-    }
-
-    fn with_omitted(mut self) -> Self {
-        let shown = self.head.raw_bytes + self.tail.raw_bytes;
-        self.omitted_bytes = self.shown_bytes.saturating_sub(shown) + self.lost_bytes;
-        self
     }
 }
 

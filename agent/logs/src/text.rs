@@ -16,12 +16,8 @@ impl Text {
     /// At most `budget` bytes from the beginning, without a character that was cut at the end.
     pub(crate) fn beginning(bytes: &[u8], budget: usize) -> Self {
         let bytes = &bytes[..bytes.len().min(budget)];
-        let whole = match bytes.utf8_chunks().last() {
-            // Up to three bytes at the very end may be the beginning of a character; others are simply invalid.
-            Some(chunk) if is_cut_character(chunk.invalid()) => bytes.len() - chunk.invalid().len(),
-            _ => bytes.len(),
-        };
-        Self::of(&bytes[..whole])
+        // Up to three bytes at the very end may be the beginning of a character; others are simply invalid.
+        Self::of(&bytes[..bytes.len() - cut_character(bytes)])
     }
 
     /// At most `budget` bytes from the end, without the rest of a character that was cut at the beginning. `whole`: the
@@ -36,6 +32,12 @@ impl Text {
     fn of(bytes: &[u8]) -> Self {
         Self { text: String::from_utf8_lossy(bytes).into_owned(), raw_bytes: bytes.len() as u64 }
     }
+}
+
+/// How many bytes at the end of `bytes` are the beginning of a character.
+pub(crate) fn cut_character(bytes: &[u8]) -> usize {
+    let end = &bytes[bytes.len().saturating_sub(3)..];
+    end.utf8_chunks().last().map_or(0, |chunk| if is_cut_character(chunk.invalid()) { chunk.invalid().len() } else { 0 })
 }
 
 /// Whether these bytes, which stand at the end of a text, are the beginning of a character.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::variables::Variables;
+use super::{units, variables::Variables};
 
 /// A job that was read, and what its author should know although it can run: whole sentences.
 #[derive(Debug, Clone, PartialEq)]
@@ -329,6 +329,14 @@ impl Container {
         };
         container.bound_the_log();
         container
+    }
+
+    /// The bytes of the buffer of a log that drops what has no room in it (`mode=non-blocking`); `None` where the job waits.
+    pub fn dropping_log_buffer(&self) -> Option<u64> {
+        const DEFAULT_BYTES: u64 = 1_000_000;
+        let option = |name: &str| self.log_options.get(name).map(String::as_str);
+        let bytes = option("max-buffer-size").and_then(|size| units::parse_size(size).ok());
+        (option("mode") == Some("non-blocking")).then_some(bytes.unwrap_or(DEFAULT_BYTES))
     }
 
     /// Gives a `json-file` log the size limits that the job did not choose itself.

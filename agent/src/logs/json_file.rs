@@ -15,7 +15,7 @@ use inotify::{Event, EventMask, EventStream, Inotify, WatchMask};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
-use vmjob_logs::{Entries, Take};
+use vmjob_logs::{Entries, Loss, Lost, Progress, Take};
 
 use super::rotated::{FileId, find, id_at, oldest, rotated};
 use crate::crc::Crc32c;
@@ -79,41 +79,40 @@ pub(super) struct JsonFile {
     /// go before they are read.
     rotations: u64,
     begun_after: u64,
-    /// How much of the log was rotated away unread, torn, or refused by a full disk, in bytes of its files.
-    lost_file_bytes: u64,
-    /// How long a file of this log has been, at least.
-    longest: u64,
+    /// How much of the log was rotated away unread, in bytes of its files.
+    rotated_bytes: u64,
+    /// What else went before it was read.
+    lost: Lost,
 }
 
 impl JsonFile {
-    /// Opens the log at `place`, which may have been rotated meanwhile, or else at the oldest file there is.
-    pub(super) fn follow(path: PathBuf, place: Option<Place>) -> io::Result<Self> {
+    /// Opens the log at `place`, which may have been rotated meanwhile, or else at the oldest file there is: what a reader that came
+    /// as far as `progress` had taken is then passed over.
+    pub(super) fn follow(path: PathBuf, place: Option<Place>, progress: Progress) -> io::Result<Self> {
         let directory = directory(&path);
         // Apart, as a reader that pauses wants to hear of renames alone.
         let writes = watch(directory, WatchMask::MODIFY | WatchMask::ONESHOT)?;
         // The kernel makes one of two events that follow one another and are the same: removals come between.
         let renames = watch(directory, WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE)?;
 
-        let found = place.and_then(|place| Some((look_up(&path, &place)?, place)));
-        let lost = place.filter(|_| found.is_none());
-        let index = found.as_ref().map_or_else(|| oldest(&path), |((index, _), _)| *index);
-        let (file, place) = match found {
-            Some(((_, file), place)) => {
-                let mark = mark(&file, place.offset);
-                (file, Place { mark, ..place })
-            }
-            None => open_at(&path, index)?,
-        };
-        // How many files came and went while nobody looked, nobody knows; the rest of the one that was read is gone.
-        let lost_file_bytes =
-            lost.map_or(0, |lost| file.metadata().map_or(0, |file| file.len()).saturating_sub(lost.offset).max(1));
+        let found = place.and_then(|place| look_up(&path, &place));
+        let index = found.as_ref().map_or_else(|| oldest(&path), |(index, ..)| *index);
+        let (mut entries, mut lost) = (Entries::resume(progress), Lost::default());
+        if let (None, Some(place)) = (&found, place) {
+            // How much came and went while no agent ran is unknown.
+            let is_there = find(&path, place.file).is_some();
+            lost.add(Lost::some(if is_there { Loss::Shortened } else { Loss::Rotated }));
+            warn!("the log no longer has the place up to which it was read; it is read on by the times in it");
+            entries.pass_over();
+        }
+        let (file, place) = found.map_or_else(|| open_at(&path, index), |(_, file, place)| Ok((file, place)))?;
         // Rotations are counted from one high enough that the oldest file has a number.
         let (rotations, begun_after) = (u64::from(index), 0);
         Ok(Self {
             path,
             file,
             place,
-            entries: Entries::default(),
+            entries,
             writes,
             is_armed: true,
             renames,
@@ -121,8 +120,8 @@ impl JsonFile {
             is_between: false,
             rotations,
             begun_after,
-            lost_file_bytes,
-            longest: 0,
+            rotated_bytes: 0,
+            lost,
         })
     }
 
@@ -130,14 +129,20 @@ impl JsonFile {
         self.place
     }
 
-    /// About how many bytes of the job the engine rotated away before they were read, or could not keep; at least how many, where
-    /// no agent ran.
-    pub(super) fn lost_bytes(&self) -> u64 {
-        self.entries.text_bytes_of(self.lost_file_bytes).max(u64::from(self.lost_file_bytes > 0))
+    pub(super) fn progress(&self) -> &Progress {
+        self.entries.progress()
     }
 
-    fn lose(&mut self, file_bytes: u64) {
-        self.lost_file_bytes = self.lost_file_bytes.saturating_add(file_bytes);
+    /// About how much of the job's output was gone before it was read, or could not be kept.
+    pub(super) fn lost(&self) -> Lost {
+        let mut lost = self.entries.lost(self.rotated_bytes, Loss::Rotated);
+        lost.add(self.lost.clone());
+        lost
+    }
+
+    /// Nothing more will be written: an entry that is not whole by now never is.
+    pub(super) fn end(&mut self) {
+        self.entries.end_file();
     }
 
     /// Hands some of what is in the log now to `take`; false when that was all.
@@ -202,25 +207,39 @@ impl JsonFile {
             }
         }
         self.place.mark = mark(&self.file, self.place.offset);
-        let skipped = self.entries.take_skipped();
-        if skipped > 0 {
-            warn!("{skipped} bytes of the job's log are missing, or are no entry");
-            self.lose(skipped);
-        }
         Ok(has_read)
     }
 
-    /// Somebody may have emptied the file to make room, and an engine does where it cannot rename it: what was not read by then is gone.
+    /// Somebody may have emptied the file to make room, and an engine does where it cannot rename it: what was not read by then is
+    /// gone, unless it was copied first. What has been read may still be there, or be there again.
     fn look_whether_begun_anew(&mut self) -> io::Result<()> {
-        let (length, read) = (self.file.metadata()?.len(), self.place.offset + self.entries.pending_bytes());
-        if length < read || mark(&self.file, self.place.offset) != self.place.mark {
-            // It was as long as the others have been, or nobody knows.
-            self.lose(self.longest.saturating_sub(self.place.offset).max(1));
-            (self.place.offset, self.place.mark) = (0, mark(&self.file, 0));
-            self.entries.clear();
+        let has_place = mark(&self.file, self.place.offset) == self.place.mark;
+        if has_place && self.file.metadata()?.len() >= self.place.offset + self.entries.pending_bytes() {
+            return Ok(());
         }
-        self.longest = self.longest.max(length);
+        if let Some((_, file, place)) = look_up(&self.path, &self.place) {
+            // Of the same file what was no whole entry yet is gone.
+            if place.file.is(self.place.file) {
+                self.lost.add(Lost::some(Loss::Shortened));
+            }
+            (self.file, self.place) = (file, place);
+            self.entries.clear();
+            return Ok(());
+        }
+        warn!("the log's file became shorter, or another, where it was being read; it is read on by the times in it");
+        self.lost.add(Lost::some(Loss::Shortened));
+        (self.place.offset, self.place.mark) = (0, mark(&self.file, 0));
+        self.entries.pass_over();
         Ok(())
+    }
+
+    /// Whether this file, which is begun now in the place of one that was removed, was written before what has been read: somebody
+    /// has put a part of the log there. Entries of one moment may stand in either order.
+    fn is_older(&self) -> bool {
+        let mut begin = vec![0; 32 * 1024];
+        let length = self.file.read_at(&mut begin, 0).unwrap_or_default();
+        let second = |time: &str| time.get(..19).map(str::to_owned);
+        vmjob_logs::first_time(&begin[..length]).is_some_and(|time| second(time) < second(self.progress().latest()))
     }
 
     fn is_newest(&self) -> bool {
@@ -268,6 +287,14 @@ impl JsonFile {
                     Some(oldest(&self.path))
                 }
             };
+            if index.is_none()
+                && this.nlink() == 0
+                && let Some((_, file, place)) = look_up(&self.path, &self.place)
+            {
+                (self.file, self.place) = (file, place);
+                self.entries.clear();
+                return Ok(true);
+            }
             // Another rotation in between would skip a file, so the answer is checked against a second look.
             if let Some(next) = next
                 && let Ok((file, place)) = open_at(&self.path, next)
@@ -279,10 +306,13 @@ impl JsonFile {
                     None => self.rotations.saturating_sub(u64::from(next)).max(next_after),
                 };
                 let skipped = (self.begun_after - next_after) * this.len().max(file.metadata()?.len());
-                // An entry that is torn at the end of its file is never whole.
-                self.lose(skipped + self.entries.pending_bytes());
+                self.rotated_bytes = self.rotated_bytes.saturating_add(skipped);
+                self.entries.end_file();
                 (self.file, self.place) = (file, place);
-                self.entries.clear();
+                if index.is_none() && self.is_older() {
+                    self.lost.add(Lost::some(Loss::Shortened));
+                    self.entries.pass_over();
+                }
                 return Ok(true);
             }
             sleep(ROTATION_PAUSE).await;
@@ -307,17 +337,29 @@ fn open_at(path: &Path, index: u32) -> io::Result<(File, Place)> {
     Ok((file, place))
 }
 
-/// The file that `place` is in, and how often it was rotated, if it is still there.
-fn look_up(path: &Path, place: &Place) -> Option<(u32, File)> {
-    loop {
-        let index = find(path, place.file)?;
+/// The file that `place` is in, how often it was rotated, and the place in it, if there still is one: that file, or one with the same
+/// entries before the place, where the log was copied.
+fn look_up(path: &Path, place: &Place) -> Option<(u32, File, Place)> {
+    let at = |index: u32| {
+        let file = File::open(rotated(path, index)).ok()?;
+        let id = FileId::of(&file).ok()?;
+        let here = Place { file: id, mark: mark(&file, place.offset), ..*place };
+        place.is_in(&file).then_some((index, file, here))
+    };
+    while let Some(index) = find(path, place.file) {
         // Renamed between the look and the opening, it is looked for again.
-        if let Ok(file) = File::open(rotated(path, index))
-            && FileId::of(&file).is_ok_and(|id| id.is(place.file))
+        if let Ok(id) = FileId::of(&File::open(rotated(path, index)).ok()?)
+            && id.is(place.file)
         {
-            return place.is_in(&file).then_some((index, file));
+            if let Some(found) = at(index).filter(|(_, _, here)| here.file.is(place.file)) {
+                return Some(found);
+            }
+            break;
         }
     }
+    // Nothing stands before a log's beginning that would tell it from another's.
+    let is_marked = place.offset > 0 && place.mark.is_some();
+    (0..=oldest(path)).filter(|_| is_marked).find_map(at)
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::{path::PathBuf, pin::pin, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, time::sleep};
 use tracing::warn;
-pub use vmjob_logs::LogSummary;
-use vmjob_logs::{Stream, Summary};
+pub use vmjob_logs::{LogSummary, Loss, Lost};
+use vmjob_logs::{Progress, Stream, Summary};
 
 use self::{
     forward::Forward,
@@ -97,6 +97,8 @@ pub struct Checkpoint {
     summary: Summary,
     place: Option<Place>,
     #[serde(default)]
+    progress: Progress,
+    #[serde(default)]
     masks: MaskPlace,
     #[serde(default)]
     parts: Parts,
@@ -125,6 +127,7 @@ pub struct Logs {
     source: Source,
     /// Where the engine's file is to be read on from.
     place: Option<Place>,
+    progress: Progress,
     times: Times,
     intake: Intake,
     /// Whether a source broke off.
@@ -141,16 +144,16 @@ impl Logs {
         masks: Option<Masks>,
         spool: Option<Spool>,
     ) -> Self {
-        let Checkpoint { mut summary, place, times, .. } = checkpoint;
+        let Checkpoint { mut summary, place, progress, times, .. } = checkpoint;
         summary.set_budget(summary_bytes);
         let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
         let intake = Intake { outlets: Outlets { summary, spool, forward: forward.then(Forward::start) }, masks };
-        Self { source: Source::Missing, place, times, intake, broke_off: false }
+        Self { source: Source::Missing, place, progress, times, intake, broke_off: false }
     }
 
     /// Reads the engine's json-file at `path`, on from the checkpoint's place or from its beginning.
     pub fn read_file(&mut self, path: PathBuf) {
-        match JsonFile::follow(path, self.place) {
+        match JsonFile::follow(path, self.place, self.progress.clone()) {
             Ok(file) => self.source = Source::File(Box::new(file)),
             Err(error) => self.give_up(&format!("failed to follow the engine's log file: {error}")),
         }
@@ -170,8 +173,9 @@ impl Logs {
 
     /// What is known of the log no longer depends on where it was read.
     fn leave_source(&mut self) {
-        let Checkpoint { summary, place, times, .. } = self.checkpoint();
+        let Checkpoint { summary, place, progress, times, .. } = self.checkpoint();
         (self.intake.outlets.summary, self.place, self.times) = (summary, place, times);
+        self.progress = progress;
         self.source = Source::Missing;
     }
 
@@ -242,15 +246,19 @@ impl Logs {
             Source::Attached(attached) => (self.place, attached.times()),
             Source::Missing | Source::Ended => (self.place, self.times),
         };
+        let progress = if let Source::File(file) = &self.source { file.progress() } else { &self.progress }.clone();
         let mut summary = self.intake.outlets.summary.clone();
-        summary.add_lost(self.lost_bytes());
+        summary.add_lost(self.source_lost());
         let masks = self.intake.masks.as_ref().map(Masks::place).unwrap_or_default();
-        Checkpoint { summary, place, masks, parts: self.parts(), times, usage: Usage::default() }
+        Checkpoint { summary, place, progress, masks, parts: self.parts(), times, usage: Usage::default() }
     }
 
     /// Nothing more will come: what was held back is taken.
     pub fn end(&mut self) {
         self.intake.end();
+        if let Source::File(file) = &mut self.source {
+            file.end();
+        }
     }
 
     /// Whether a checkpoint is wanted now, for the parts' sake.
@@ -293,36 +301,36 @@ impl Logs {
         self.intake.outlets.spool.as_ref().map(Spool::parts).unwrap_or_default()
     }
 
-    /// Whether part of it was gone before it could be read, as far as is known by now.
-    pub fn has_lost(&self) -> bool {
-        self.broke_off() || self.lost_bytes() > 0 || self.intake.outlets.summary.lost_bytes() > 0
-    }
-
-    /// Whether the end of what was read is not the end of the log.
-    fn broke_off(&self) -> bool {
-        matches!(self.source, Source::Missing) && self.broke_off
+    /// What was gone before it could be read, as far as is known by now.
+    pub fn lost(&self) -> Lost {
+        let mut lost = self.intake.outlets.summary.lost().clone();
+        lost.add(self.source_lost());
+        // The end of what was read is not the end of the log.
+        if matches!(self.source, Source::Missing) && self.broke_off {
+            lost.add(Lost::some(Loss::Unread));
+        }
+        lost
     }
 
     /// What was gone before this reader came to it.
-    fn lost_bytes(&self) -> u64 {
+    fn source_lost(&self) -> Lost {
         match &self.source {
-            Source::File(file) => file.lost_bytes(),
-            Source::Attached(attached) => attached.lost_bytes(),
-            Source::Missing | Source::Ended => 0,
+            Source::File(file) => file.lost(),
+            Source::Attached(attached) => attached.lost(),
+            Source::Missing | Source::Ended => Lost::default(),
         }
     }
 
     /// The summary for the report. Flushes the live view.
     pub fn finish(mut self) -> LogSummary {
         self.end();
-        let lost_bytes = self.lost_bytes();
-        let lost_some = self.broke_off();
+        let lost = self.lost();
         let Outlets { mut summary, forward, .. } = self.intake.outlets;
         if let Some(forward) = forward {
             forward.finish();
         }
-        summary.add_lost(lost_bytes);
-        summary.finish(lost_some)
+        summary.set_lost(lost);
+        summary.finish()
     }
 
     fn give_up(&mut self, problem: &str) {
@@ -346,7 +354,7 @@ pub(crate) mod tests {
         let mut summary = Summary::default();
         summary.set_budget(40_960);
         summary.push(Stream::Stdout, log);
-        summary.finish(false)
+        summary.finish()
     }
 
     #[tokio::test]
@@ -368,7 +376,7 @@ pub(crate) mod tests {
             logs.read_attached(Box::pin(futures_util::stream::unfold(0, piece)));
             logs.drain(PATIENCE, sleep(PAUSE * pauses)).await;
             let summary = logs.finish();
-            assert_eq!(summary.lost_some, lost_some, "{pieces} pieces");
+            assert_eq!(summary.lost().count().is_none(), lost_some, "{pieces} pieces");
             assert!(summary.stdout_lines == pieces || (pieces > 20 && summary.stdout_lines < pieces), "{summary:?}");
         }
     }

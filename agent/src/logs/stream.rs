@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::task::coop::has_budget_remaining;
 use tracing::warn;
-use vmjob_logs::{Stream, Take};
+use vmjob_logs::{Loss, Lost, Stream, Take};
 
 use crate::http::chain;
 
@@ -56,7 +56,7 @@ pub(super) struct Attached {
     idle_at: Option<i64>,
     /// Whether a piece of it has come.
     has_begun: bool,
-    lost_bytes: u64,
+    lost: Lost,
 }
 
 impl Attached {
@@ -68,7 +68,7 @@ impl Attached {
     /// The log from its beginning, or from where the engine has it; `seen_bytes` of it, at these `times`, have come before. With `has_times`
     /// each of its pieces is an entry of the log that begins with its time.
     pub(super) fn replay(output: OutputStream, has_times: bool, seen_bytes: [u64; 2], times: Times) -> Self {
-        Self { output, has_times, seen: Seen::Bytes(seen_bytes), times, idle_at: None, has_begun: false, lost_bytes: 0 }
+        Self { output, has_times, seen: Seen::Bytes(seen_bytes), times, idle_at: None, has_begun: false, lost: Lost::default() }
     }
 
     /// When it came. Without times of its own, what was not taken was given a time after all had been taken that had come.
@@ -82,9 +82,9 @@ impl Attached {
         }
     }
 
-    /// What the engine no longer had, at least.
-    pub(super) fn lost_bytes(&self) -> u64 {
-        self.lost_bytes
+    /// What the engine no longer had.
+    pub(super) fn lost(&self) -> Lost {
+        self.lost.clone()
     }
 
     /// Waits for one piece. An error is the end, with what is wrong if it was no proper one; a proper one says nothing about
@@ -135,8 +135,10 @@ impl Attached {
                 "the engine no longer has the log's beginning: it is read on from what came last, by the times in it"
             );
             self.seen = Seen::Until(last);
-            // Whether there was more between, and how much, nobody knows.
-            self.lost_bytes += u64::from(is_unsure || at > last);
+            // How much was between is unknown.
+            if is_unsure || at > last {
+                self.lost.add(Lost::some(Loss::Gone));
+            }
         }
         match &mut self.seen {
             Seen::Until(last) if at.is_some_and(|at| at <= *last) => &[],
@@ -217,14 +219,14 @@ mod tests {
         for (oldest, read_on, lost) in [(1, 6..=20, false), (3, 6..=20, false), (6, 6..=20, true), (9, 9..=20, true)] {
             let mut again = Attached::replay(entries(oldest, 20), true, seen, times);
             assert_eq!(read(&mut again).await, (lines(read_on), None), "from {oldest} on");
-            assert_eq!(again.lost_bytes() > 0, lost, "from {oldest} on");
+            assert_eq!(!again.lost().is_none(), lost, "from {oldest} on");
         }
         // And the same of that one.
         let mut again = Attached::replay(entries(4, 9), true, seen, times);
         read(&mut again).await;
         let mut third = Attached::replay(entries(7, 12), true, [35, 28], again.times());
         assert_eq!(read(&mut third).await, (lines(10..=12), None));
-        assert_eq!(third.lost_bytes(), 0);
+        assert!(third.lost().is_none());
     }
 
     #[tokio::test]

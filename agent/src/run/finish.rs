@@ -135,10 +135,14 @@ impl Run<'_> {
         if uploads.iter().any(|upload| STREAMS.contains(&&*upload.from) && upload.files > 0) {
             logs.uri = self.job().ok().and_then(|job| self.log_uri(&job));
         }
-        if logs.lost_some {
-            outcome
-                .evidence
-                .push("part of the log could not be read: the counts are less than what the job wrote".into());
+        if let Ok(job) = self.job() {
+            logs.add_lost(self.dropped_by_driver(&job, &logs));
+        }
+        if !logs.lost().is_none() {
+            outcome.evidence.push(format!(
+                "part of the log could not be read: the counts are less than what the job wrote ({})",
+                logs.lost()
+            ));
         }
         let (logs, result) = self.without_secrets(&mut outcome, logs, result);
         info!(cause = ?outcome.cause, "{}", outcome.message);

@@ -111,7 +111,7 @@ impl Run<'_> {
         self.logs(job).end();
         self.save_logs();
         let logs = self.logs(job);
-        let (bytes, kept_bytes, has_lost) = (logs.bytes_seen(), logs.parts().bytes, logs.has_lost());
+        let (bytes, kept_bytes, has_lost) = (logs.bytes_seen(), logs.parts().bytes, !logs.lost().is_none());
         // Made again where an agent died meanwhile: whatever it had read is in it.
         self.record.attempt.logs_composed.clear();
         let mut end = self.notices.clone();

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::Run;
 use crate::{
     job::{Job, Work},
-    logs::{Checkpoint, Logs, Spool},
+    logs::{Checkpoint, LogSummary, Logs, Loss, Lost, Spool},
     outcome::Outcome,
     runtime::Engine,
 };
@@ -97,6 +97,18 @@ impl Run<'_> {
                 outcome.evidence.push(format!("the end of the log could not be read again after a restart: {error}"));
             }
         }
+    }
+
+    /// Whether the log's driver may have dropped something. One that does not wait lets go what has no room in its buffer, and says
+    /// nothing: of less output than the buffer holds nothing can be missing. Source: moby `daemon/logger/ring.go`.
+    pub(super) fn dropped_by_driver(&self, job: &Job, logs: &LogSummary) -> Lost {
+        const LONGEST_MESSAGE_BYTES: u64 = 16 * 1024;
+        let Work::Container(container) = &job.work else { return Lost::default() };
+        // What was attached did not go through the driver.
+        let is_from_driver = self.record.attempt.logs_from_file || !self.attached;
+        let written = logs.stdout_bytes + logs.stderr_bytes + LONGEST_MESSAGE_BYTES;
+        let is_full = container.dropping_log_buffer().is_some_and(|buffer_bytes| written > buffer_bytes);
+        if is_from_driver && is_full { Lost::some(Loss::Dropped) } else { Lost::default() }
     }
 
     pub(super) fn save_logs(&mut self) {

@@ -79,7 +79,7 @@ pub(super) struct Log {
     size: u64,
     max_size: u64,
     line: Vec<u8>,
-    /// How many bytes of entries the disk did not take, and the log does not tell yet.
+    /// How many bytes of the output the disk did not take, and the log does not tell yet.
     refused: u64,
 }
 
@@ -137,6 +137,8 @@ impl Log {
     fn write(&mut self, Output { stream, bytes }: &Output) {
         let at = clock::now();
         let mut rest = &bytes[..];
+        // Where each entry ends in what is written, and how much of the output has come by then.
+        let (mut ends, mut come) = (Vec::new(), 0_u64);
         while !rest.is_empty() {
             let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
             let mut line;
@@ -145,6 +147,8 @@ impl Log {
                 let (piece, after) = line.split_at(char_boundary(line, MAX_PIECE_BYTES));
                 line = after;
                 vmjob_logs::encode(*stream, piece, &at, &mut self.line);
+                come += piece.len() as u64;
+                ends.push((self.line.len() as u64, come));
             }
         }
         let line = std::mem::take(&mut self.line);
@@ -156,13 +160,15 @@ impl Log {
             || self.rotate().is_ok()
             || size <= self.max_size * u64::from(MAX_FILES);
         let written = if has_room && self.tell_refused() { self.put(&line) } else { 0 };
-        self.refused += length - written;
+        let whole = ends.partition_point(|(end, _)| *end <= written);
+        self.refused += come - if whole > 0 { ends[whole - 1].1 } else { 0 };
         self.line = line;
         self.line.clear();
     }
 
-    /// Says in the log how much is missing here: a number on a line of its own is no entry, and [`vmjob_logs::Entries`] knows it. It
-    /// ends an entry of which only a part was taken: that is not taken back, as the reader may have it. False if the disk is full.
+    /// Says in the log how much of the output is missing here: a number on a line of its own is no entry, and [`vmjob_logs::Entries`]
+    /// knows it. It ends an entry of which only a part was taken, and counts it: that part is not taken back, as the reader may have
+    /// it. False if the disk is full.
     fn tell_refused(&mut self) -> bool {
         if self.refused > 0 {
             let note = format!("\n{}\n", self.refused);

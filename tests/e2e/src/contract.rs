@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The kinds of fields: each says whether a value is one.
 type Kind = fn(&Value) -> bool;
 
-const FIELDS: [(&str, Kind); 44] = [
+const FIELDS: [(&str, Kind); 45] = [
     ("/version", |value| value == 1),
     ("/job/id", is_name),
     ("/job/attempt", |value| value.as_u64() >= Some(1)),
@@ -48,6 +48,7 @@ const FIELDS: [(&str, Kind); 44] = [
     ("/logs/tail", Value::is_string),
     ("/logs/errors", Value::is_array),
     ("/logs/omitted_bytes", Value::is_u64),
+    ("/logs/lost_bytes", maybe_count),
     ("/logs/uri", maybe_text),
     ("/result", |_| true),
     ("/uploads", Value::is_array),
@@ -125,9 +126,10 @@ fn check_sense(report: &Value) {
     let logs = &report["logs"];
     let shown = logs["head"].as_str().map_or(0, str::len).max(logs["tail"].as_str().map_or(0, str::len)) as u64;
     let total = logs["stdout_bytes"].as_u64().unwrap_or(0) + logs["stderr_bytes"].as_u64().unwrap_or(0);
-    // What was gone before it could be read is omitted as well, and not in the counts.
+    assert!(logs["omitted_bytes"].as_u64() <= Some(total), "{logs:#}");
+    // What was gone before it could be read is in no other count; evidence has room for the first facts alone.
     let lost_some = report["evidence"].to_string().contains("part of the log could not be read");
-    assert!(lost_some || logs["omitted_bytes"].as_u64() <= Some(total), "{logs:#}");
+    assert!(!lost_some || logs["lost_bytes"] != 0, "{logs:#}");
     assert!(total > 0 || shown == 0, "{logs:#}");
 }
 

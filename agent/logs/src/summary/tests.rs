@@ -6,7 +6,7 @@ fn summary_of(budget: usize, pieces: &[(Stream, &[u8])]) -> LogSummary {
     for (stream, piece) in pieces {
         summary.push(*stream, piece);
     }
-    summary.finish(false)
+    summary.finish()
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_long_log_keeps_both_ends_and_counts_the_rest() {
         summary.push(Stream::Stdout, format!("line {number}\n").as_bytes());
     }
     assert!(summary.ends.tail.len() < 400);
-    let summary = summary.finish(false);
+    let summary = summary.finish();
     assert!(summary.head.text.starts_with("line 0\n") && summary.tail.text.ends_with("line 9999\n"));
     assert_eq!((summary.head.text.len(), summary.tail.text.len()), (100, 200));
     assert_eq!(summary.omitted_bytes, summary.stdout_bytes - 300);
@@ -89,7 +89,7 @@ fn a_summary_survives_a_restart_at_any_byte() {
         let saved = serde_json::to_string(&summary).unwrap();
         let mut summary: Summary = serde_json::from_str(&saved).unwrap();
         summary.push(Stream::Stderr, &log[cut..]);
-        assert_eq!(summary.finish(false), whole, "cut at {cut}");
+        assert_eq!(summary.finish(), whole, "cut at {cut}");
     }
 }
 
@@ -102,7 +102,7 @@ fn a_summary_of_an_earlier_version_goes_on() {
     saved["errors"].as_object_mut().unwrap().remove("last_error").unwrap();
     let mut summary: Summary = serde_json::from_value(saved).unwrap();
     summary.push(Stream::Stderr, b"  File\nKeyError\n");
-    let errors = summary.finish(false).errors;
+    let errors = summary.finish().errors;
     assert_eq!((errors[0].text.as_str(), errors[1].text.lines().last()), ("error: first", Some("KeyError")));
 }
 

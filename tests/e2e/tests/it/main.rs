@@ -19,6 +19,7 @@ mod images;
 mod inputs;
 mod live_view;
 mod log_drivers;
+mod log_lost;
 mod log_upload;
 mod metadata;
 mod metadata_block;

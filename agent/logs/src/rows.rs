@@ -1,0 +1,341 @@
+//! The last rows of a stream as a terminal has them, while its cursor moves: what is written over, and what is erased.
+//!
+//! In: text and moves. Out: rows that can no longer change, as they scroll off the top. A row has no right edge: text does not wrap.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    errors::MAX_LINE_BYTES,
+    screen::Move,
+    width::{TAB, columns, offset},
+};
+
+/// How many rows a terminal has.
+pub(crate) const ROWS: usize = 100;
+/// How far to the right the cursor moves without text.
+const MAX_COLUMN: usize = 256;
+
+/// A line as it is shown.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Row {
+    #[serde(with = "crate::base64_bytes")]
+    pub(crate) text: Vec<u8>,
+    /// The line of the log that it was begun with.
+    pub(crate) number: u64,
+    /// How much of the log was shown when it was last written.
+    pub(crate) at: u64,
+    /// What ended it: nothing yet, or `\n` or `\r\n`.
+    pub(crate) end: String,
+    /// Whether it is as it was when it was looked at for errors.
+    pub(crate) is_known: bool,
+    /// Whether the cursor came here in another way than by writing: then spaces at its end are nothing.
+    pub(crate) is_moved: bool,
+}
+
+impl Row {
+    /// What is shown of it.
+    pub(crate) fn shown(&self) -> &[u8] {
+        let blank = self.text.iter().rev().take_while(|byte| self.is_moved && **byte == b' ').count();
+        &self.text[..self.text.len() - blank]
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.shown().is_empty() && (self.end.is_empty() || self.is_moved)
+    }
+
+    fn write(&mut self, column: usize, text: &[u8]) {
+        self.is_known = false;
+        let length = columns(&self.text, 0);
+        if column < length {
+            let start = self.cut(column);
+            let end = self.cut(column + columns(text, column));
+            self.text.splice(start..end, text.iter().copied());
+        } else {
+            self.text.resize(self.text.len() + column - length, b' ');
+            self.text.extend_from_slice(text);
+        }
+    }
+
+    /// Where a column begins in the text: what is wider and would be cut there becomes spaces.
+    fn cut(&mut self, column: usize) -> usize {
+        let (start, end, missing) = offset(&self.text, column);
+        if missing > 0 {
+            let width = columns(&self.text[start..end], column - missing);
+            self.text.splice(start..end, std::iter::repeat_n(b' ', width));
+            return start + missing;
+        }
+        start
+    }
+
+    fn erase(&mut self, from: usize, to: usize) {
+        (self.is_known, self.is_moved) = (false, true);
+        let length = columns(&self.text, 0);
+        if from < to.min(length) {
+            let (start, end) = (self.cut(from), self.cut(to.min(length)));
+            self.text.splice(start..end, std::iter::repeat_n(b' ', to.min(length) - from));
+            if to >= length {
+                self.text.truncate(start);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    rows: Vec<Row>,
+    /// Where the cursor is.
+    row: usize,
+    column: usize,
+    saved: (usize, usize),
+    /// The last row of those that scroll, where others below stay.
+    bottom: Option<usize>,
+    /// How many rows were ended since the cursor was last moved.
+    quiet: usize,
+    /// Whether the first row is the top of the screen: the screen was cleared, or the cursor was put somewhere on it.
+    is_page: bool,
+    /// The beginning of a character.
+    #[serde(with = "crate::base64_bytes")]
+    partial: Vec<u8>,
+}
+
+impl Rows {
+    /// The cursor is at the end of this line.
+    pub(crate) fn begin(row: Row) -> Self {
+        Self { column: columns(&row.text, 0), rows: vec![row], ..Self::default() }
+    }
+
+    /// All rows, without those at the end that show nothing.
+    pub(crate) fn into_rows(mut self) -> Vec<Row> {
+        self.complete();
+        while self.rows.pop_if(|row| row.is_nothing()).is_some() {}
+        self.rows
+    }
+
+    pub(crate) fn rows_mut(&mut self) -> &mut [Row] {
+        &mut self.rows
+    }
+
+    /// Whether the rows are an ordinary log's, and nothing of the last is written yet.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet >= ROWS && self.row + 1 == self.rows.len() && self.column == 0 && self.rows[self.row].text.is_empty()
+    }
+
+    /// How many rows above the first a move goes to.
+    pub(crate) fn missing(&self, moved: Move) -> usize {
+        let up = match moved {
+            Move::Control(b'A' | b'F', [n, _]) => usize::from(n.max(1)),
+            Move::Escape(b'M') => 1,
+            _ => 0,
+        };
+        if self.is_page { 0 } else { up.saturating_sub(self.row).min(ROWS - self.rows.len().min(ROWS)) }
+    }
+
+    /// Puts back rows that were there before the first.
+    pub(crate) fn put_back(&mut self, rows: Vec<Row>) {
+        (self.row, self.saved.0) = (self.row + rows.len(), self.saved.0 + rows.len());
+        self.rows.splice(..0, rows);
+    }
+
+    /// Writes text of the line `number` at the cursor; `at`: how much of the log was shown by then. Returns how much of it there is
+    /// room for.
+    pub(crate) fn write(&mut self, text: &[u8], number: u64, at: u64) -> usize {
+        let length = text.len().min((MAX_LINE_BYTES + 1).saturating_sub(self.rows[self.row].text.len() + self.partial.len()));
+        let text = [&std::mem::take(&mut self.partial)[..], &text[..length]].concat();
+        let whole = text.len() - crate::text::cut_character(&text);
+        self.partial.extend_from_slice(&text[whole..]);
+        let row = &mut self.rows[self.row];
+        row.at = at;
+        if row.text.is_empty() {
+            row.number = number;
+        }
+        for (index, part) in text[..whole].split(|byte| *byte == b'\t').enumerate() {
+            let row = &mut self.rows[self.row];
+            if index > 0 {
+                let next = (self.column / TAB + 1) * TAB;
+                if self.column >= columns(&row.text, 0) {
+                    row.write(self.column, b"\t");
+                }
+                self.column = next;
+            }
+            if !part.is_empty() {
+                row.write(self.column, part);
+                self.column += columns(part, self.column);
+            }
+        }
+        length
+    }
+
+    /// Whether the row is too long to be kept.
+    pub(crate) fn is_long(&self) -> bool {
+        self.rows[self.row].text.len() > MAX_LINE_BYTES
+    }
+
+    /// What looks like the beginning of a character is none.
+    fn complete(&mut self) {
+        let partial = std::mem::take(&mut self.partial);
+        if !partial.is_empty() {
+            self.rows[self.row].write(self.column, &partial);
+            self.column += columns(&partial, self.column);
+        }
+    }
+
+    /// Ends the line. A row that scrolls off is returned.
+    pub(crate) fn feed(&mut self, end: &str) -> Option<Row> {
+        self.complete();
+        end.clone_into(&mut self.rows[self.row].end);
+        self.quiet = if self.row + 1 == self.rows.len() { self.quiet + 1 } else { 0 };
+        self.column = 0;
+        self.index()
+    }
+
+    fn index(&mut self) -> Option<Row> {
+        if self.bottom == Some(self.row) {
+            self.rows.insert(self.row + 1, Row::default());
+            return Some(self.rows.remove(0));
+        }
+        self.row += 1;
+        if self.row < self.rows.len() {
+            return None;
+        }
+        self.rows.push(Row::default());
+        (self.rows.len() > ROWS).then(|| {
+            self.row -= 1;
+            self.saved.0 = self.saved.0.saturating_sub(1);
+            self.rows.remove(0)
+        })
+    }
+
+    /// Moves the cursor, or erases something. Rows that are no longer on the screen are returned.
+    pub(crate) fn apply(&mut self, moved: Move) -> Vec<Row> {
+        self.complete();
+        self.quiet = 0;
+        let mut gone = Vec::new();
+        match moved {
+            Move::Return => self.column = 0,
+            Move::Back => self.column = self.column.saturating_sub(1),
+            Move::Escape(b'7') => self.saved = (self.row, self.column),
+            Move::Escape(b'8') => self.go_to(self.saved.0, self.saved.1),
+            Move::Escape(b'D') => gone.extend(self.index()),
+            Move::Escape(b'E') => gone.extend(self.feed("\n")),
+            Move::Escape(b'M') => self.row = self.row.saturating_sub(1),
+            Move::Escape(_) => {
+                gone = self.clear();
+                self.go_to(0, 0);
+            }
+            Move::Control(last, numbers) => gone = self.control(last, numbers),
+        }
+        self.rows[self.row].is_moved = true;
+        gone
+    }
+
+    fn control(&mut self, last: u8, [n, m]: [u16; 2]) -> Vec<Row> {
+        let count = usize::from(n.max(1));
+        let (row, column) = (self.row, self.column);
+        match last {
+            b'A' => self.row = row.saturating_sub(count),
+            b'F' => (self.row, self.column) = (row.saturating_sub(count), 0),
+            b'B' | b'e' => self.go_to(row + count, column),
+            b'E' => self.go_to(row + count, 0),
+            b'C' | b'a' => self.go_to(row, column + count),
+            b'D' => self.column = column.saturating_sub(count),
+            b'G' | b'`' => self.go_to(row, count - 1),
+            b's' => self.saved = (row, column),
+            b'u' => self.go_to(self.saved.0, self.saved.1),
+            b'H' | b'f' | b'd' => {
+                let gone = self.begin_page();
+                self.go_to(count - 1, if last == b'd' { column } else { usize::from(m.max(1)) - 1 });
+                return gone;
+            }
+            b'r' => {
+                self.bottom = (usize::from(m) > 1 && usize::from(m) < ROWS).then(|| usize::from(m) - 1);
+                let gone = self.begin_page();
+                self.go_to(0, 0);
+                return gone;
+            }
+            b'J' => return self.erase_display(n),
+            b'K' => match n {
+                0 => self.rows[row].erase(column, usize::MAX),
+                1 => self.rows[row].erase(0, column + 1),
+                _ => self.rows[row].erase(0, usize::MAX),
+            },
+            b'X' => self.rows[row].erase(column, column + count),
+            b'P' => {
+                let (start, end) = (self.rows[row].cut(column), self.rows[row].cut(column + count));
+                self.rows[row].text.drain(start..end);
+            }
+            b'@' => {
+                let start = self.rows[row].cut(column);
+                let room = MAX_LINE_BYTES.saturating_sub(self.rows[row].text.len());
+                let spaces = std::iter::repeat_n(b' ', count.min(MAX_COLUMN).min(room));
+                self.rows[row].text.splice(start..start, spaces);
+            }
+            b'L' => {
+                let count = count.min(ROWS - self.rows.len().min(ROWS));
+                self.rows.splice(row..row, std::iter::repeat_n(Row::default(), count));
+            }
+            b'M' => {
+                self.rows.drain(row..self.rows.len().min(row + count));
+                self.rows.resize_with(self.rows.len().max(row + 1), Row::default);
+            }
+            // Scrolls.
+            b'S' => {
+                let gone: Vec<Row> = self.rows.drain(..count.min(self.rows.len())).collect();
+                self.rows.resize_with(row + 1, Row::default);
+                return gone;
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// Rows that are not there yet are made.
+    fn go_to(&mut self, row: usize, column: usize) {
+        self.row = row.min(ROWS - 1);
+        if self.rows.len() <= self.row {
+            self.rows.resize_with(self.row + 1, Row::default);
+        }
+        let length = columns(&self.rows[self.row].text, 0);
+        self.column = column.min(length.max(MAX_COLUMN));
+    }
+
+    fn erase_display(&mut self, what: u16) -> Vec<Row> {
+        match what {
+            0 => {
+                self.rows[self.row].erase(self.column, usize::MAX);
+                if self.row + 1 < self.rows.len() {
+                    self.rows.truncate(self.row + 1);
+                    self.rows[self.row].end.clear();
+                }
+                Vec::new()
+            }
+            1 => {
+                self.rows[..self.row].iter_mut().for_each(|row| row.erase(0, usize::MAX));
+                self.rows[self.row].erase(0, self.column + 1);
+                Vec::new()
+            }
+            _ => self.clear(),
+        }
+    }
+
+    /// Clears the screen. What was there when it was first cleared is kept: a job's own lines are not to be lost.
+    fn clear(&mut self) -> Vec<Row> {
+        let (row, column) = (self.row, self.column);
+        let gone = self.begin_page();
+        if gone.is_empty() {
+            self.rows.clear();
+            self.go_to(row, column);
+        }
+        gone
+    }
+
+    /// From here on the first row is the screen's; what was there before cannot change any more.
+    fn begin_page(&mut self) -> Vec<Row> {
+        if std::mem::replace(&mut self.is_page, true) {
+            return Vec::new();
+        }
+        (self.row, self.column, self.saved) = (0, 0, (0, 0));
+        let mut gone = std::mem::replace(&mut self.rows, vec![Row::default()]);
+        while gone.pop_if(|row| row.is_nothing()).is_some() {}
+        gone
+    }
+}
