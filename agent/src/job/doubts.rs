@@ -2,6 +2,7 @@
 //!
 //! In: a job whose values have all been checked. Out: one sentence for each doubt.
 
+use super::discreet::first_word;
 use super::error::quote;
 use super::types::{Container, Job, RetryOn, Work};
 
@@ -60,7 +61,7 @@ fn words(container: &Container, doubts: &mut Vec<String>) {
     {
         doubts.push(format!(
             "the only argument {} has a space in it and stays one word: if it is a command line, give each word on its own",
-            quote(argument)
+            quote(&first_word(argument))
         ));
     }
 }
@@ -69,7 +70,7 @@ fn program(what: &str, words: &[String], doubts: &mut Vec<String>) {
     if let Some(word) = words.first().filter(|word| is_spaced(word)) {
         doubts.push(format!(
             "the {what} {} has a space in it and is taken as one file name: give each word on its own",
-            quote(word)
+            quote(&first_word(word))
         ));
     }
 }

@@ -7,7 +7,9 @@
 mod blocking;
 mod checks;
 mod container;
+mod discreet;
 mod docker_command;
+mod docker_head;
 mod docker_mounts;
 mod docker_values;
 mod doubts;
@@ -15,6 +17,8 @@ mod error;
 mod flags;
 mod image_ref;
 mod json;
+mod json_faults;
+mod odd_chars;
 mod places;
 mod reader;
 mod settings;
