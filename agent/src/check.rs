@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::job::{parse_docker_command, parse_spec};
+use crate::job::{is_meant_as_spec, parse_docker_command, parse_spec};
 
 /// More than the largest job; what is longer is refused by the reader with its own words.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
@@ -24,8 +24,8 @@ pub fn check(file: Option<&Path>) -> Result<String, String> {
     let name = file.map_or("stdin".into(), |path| path.display().to_string());
     read.map_err(|error| format!("failed to read {name}: {error}"))?;
     // Each attribute's own reader says what is wrong with what is neither.
-    let start = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text).trim_ascii_start();
-    let is_spec = matches!(start.first(), None | Some(b'{' | b'[' | b'"'));
+    let start = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+    let is_spec = start.trim_ascii().is_empty() || str::from_utf8(start).is_ok_and(is_meant_as_spec);
     let parsed = if is_spec { parse_spec(&text) } else { parse_docker_command(&text) };
     let parsed = parsed.map_err(|error| error.to_string())?;
     for warning in parsed.warnings() {

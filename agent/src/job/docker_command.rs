@@ -31,7 +31,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     }
     let mut doubts = Vec::new();
     let line = words::split(text, &mut doubts);
-    line.odds.iter().try_for_each(|odd| if odd.word < 2 { Err(whole(not_plain(text, odd))) } else { Ok(()) })?;
+    line.odds.iter().try_for_each(|odd| if odd.word < 2 { Err(whole(not_plain(text, odd, false))) } else { Ok(()) })?;
     let flags_at = match (docker_head::check(&line.words), line.stop) {
         (Ok(flags_at), None) => flags_at,
         (Err(problem), None) if line.words.is_empty() && text.contains('#') => {
@@ -49,30 +49,34 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
         let word = words.get(index).map_or("", |word| word);
         let mut odds = line.odds.iter().filter(|odd| odd.word == flags_at + index);
         match odds.find(|odd| odd.is_wrong_before_args(word)) {
-            Some(odd) => Err(whole(not_plain(text, odd))),
+            Some(odd) => Err(whole(not_plain(text, odd, false))),
             None => Ok(()),
         }
     };
     let (given, rest) = flags::split(words, look)?;
     let Some((image, args)) = rest.split_first() else {
-        return Err(whole(
-            Problem::new("there is no image after the flags").fix(format!("write for example {EXAMPLE}")),
-        ));
+        let problem = Problem::new("there is no image after the flags").fix(format!("write for example {EXAMPLE}"));
+        return Err(whole(match given.last().and_then(Given::took_last_word) {
+            Some(reason) => problem.because(&reason, "write the flag's value, and the image behind it".to_owned()),
+            None => problem,
+        }));
     };
-    let image = image_after(image, &given).map_err(whole)?;
     let first_arg = line.words.len() - args.len();
     for odd in line.odds.iter().filter(|odd| odd.word >= first_arg) {
         let word = &line.words[odd.word];
         if odd.is_wrong_in_args(word) {
-            return Err(whole(not_plain(text, odd)));
+            return Err(whole(not_plain(text, odd, true)));
         }
         if odd.is_doubtful_in_args() {
             doubts.push(format!("{} is passed on as it stands: if it was pasted, {}", odd_chars::name(odd.c), odd_chars::instead(odd.kind)));
         }
     }
     doubts.extend(args.first().and_then(|word| flags::after_image(word)));
+    if image == "docker" && args.first().is_some_and(|word| word == "run") {
+        doubts.push("docker run stands twice: the second is taken for the image and its argument".to_owned());
+    }
     let mut run = Run {
-        container: Container::new(image),
+        container: Container::new(&**image),
         env: Vec::new(),
         log_options: BTreeMap::new(),
         grace: None,
@@ -82,6 +86,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     for given in &given {
         run.set(given).map_err(|problem| odd_chars::explain(given.value, problem).at(ATTRIBUTE, given.shown()))?;
     }
+    run.container.image = image_after(image, &given).map_err(whole)?;
     let Run { mut container, env, log_options, grace, ignored } = run;
     container.env = env.into_iter().collect();
     container.log_options = log_options;
@@ -93,7 +98,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
 }
 
 /// A character that is not what it looks like, with its place.
-fn not_plain(text: &str, odd: &Odd) -> Problem {
+fn not_plain(text: &str, odd: &Odd, is_in_args: bool) -> Problem {
     // Of a flag: a dash for each that is meant.
     let rest = &text[odd.at + odd.c.len_utf8()..];
     let word: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').take(24).collect();
@@ -112,13 +117,17 @@ fn not_plain(text: &str, odd: &Odd) -> Problem {
         Kind::Ellipsis => "stands for something that was left out",
         Kind::Wide(_) => "is not the character that it looks like",
     };
-    let or = if odd.kind == Kind::Ellipsis { "" } else { ", or put the word between '…' if it is meant" };
+    let may_be_meant = is_in_args || matches!(odd.kind, Kind::DoubleQuote | Kind::SingleQuote);
+    let or = if may_be_meant { ", or put the word between '…' if it is meant" } else { "" };
     words::error_at(text, odd.at, &format!("{} {what}", odd_chars::name(odd.c))).fix(format!("{fix}{or}"))
 }
 
 /// The image, which may be what was meant to be the end of the value before it.
 fn image_after(image: &str, given: &[Given]) -> Result<String, Problem> {
     let is_cut_off = given.last().is_some_and(|last| last.flag.long == "env" && last.value.ends_with('='));
+    if image.starts_with('=') {
+        return Err(Problem::new("a space stands before a =").fix("write NAME=value without a space"));
+    }
     if let Some((name, _)) = image.split_once('=') {
         let shown = if is_surely_a_name(name) { name } else { "NAME" };
         return Err(Problem::new(format!("{shown}=… stands where the image belongs"))

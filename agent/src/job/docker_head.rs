@@ -85,6 +85,9 @@ fn other(first: &str, words: &[impl AsRef<str>]) -> Problem {
         }
         ("timeout", _) => Problem::new("timeout does nothing here: the line is not given to a shell")
             .fix("begin with docker run, and set \"timeout\" in a job-spec"),
+        _ if first.eq_ignore_ascii_case("docker") => {
+            Problem::new("docker is written in lower case").fix(format!("write for example {EXAMPLE}"))
+        }
         ("run", _) => Problem::new("docker is missing before run").fix(format!("write for example {EXAMPLE}")),
         ("docker-compose", _) => Problem::new("no compose file is read").fix("write a docker run line"),
         _ if PROMPTS.contains(&first) => {
@@ -150,7 +153,7 @@ mod tests {
             ("docker -H tcp://hunter2@h run", "an option of docker itself", "leave it out"),
             ("docker rnu a", "found \"docker rnu\"", "did you mean docker run?"),
             ("dokcer run a", "found \"dokcer run a\"", "did you mean docker run?"),
-            ("Docker run a", "expected a line that begins with docker run", "did you mean docker run?"),
+            ("Docker run a", "docker is written in lower case", "docker run"),
             ("run -it a", "docker is missing", "docker run"),
             ("$ docker run", "a terminal's prompt", "begin with docker run"),
             ("docker-command: docker run", "a key of YAML", "alone"),

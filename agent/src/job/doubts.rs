@@ -26,6 +26,11 @@ pub(super) fn of(job: &Job) -> Vec<String> {
             doubts.push(format!("the value given for {name} is not used: vmjob sets it itself"));
         }
     }
+    if let Work::Container(container) = &job.work
+        && let Some(mount) = container.mounts.iter().find(|mount| mount.target.ends_with(",ro") || mount.target.ends_with(",rw"))
+    {
+        doubts.push(format!("the target {} has a comma in it: the options of a mount follow a colon", quote(&mount.target)));
+    }
     for mount in job.own_mounts().iter().filter(|mount| mount.hides_image) {
         doubts.push(format!(
             "the container gets a directory of the VM as {}, for its outputs: what the image has there is hidden",

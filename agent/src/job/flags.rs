@@ -39,12 +39,20 @@ pub(super) struct Given<'a> {
     is_long: bool,
     /// `true` or `false` for a flag without a value.
     pub(super) value: &'a str,
+    /// Whether the value is a word of its own.
+    is_apart: bool,
 }
 
 impl Given<'_> {
     /// As it was written: `-e` or `--env`.
     pub(super) fn shown(&self) -> String {
         shown(self.flag, self.is_long)
+    }
+
+    /// That the flag has taken what may have been meant as the image; a value that may be a secret is not shown.
+    pub(super) fn took_last_word(&self) -> Option<String> {
+        let may_be_secret = matches!(self.flag.long, "env" | "label" | "log-opt");
+        (self.is_apart && !may_be_secret).then(|| format!("{} is the value of {}", quote(self.value), self.shown()))
     }
 }
 
@@ -248,7 +256,7 @@ fn short_flags<'a>(
                 &if tail.is_empty() && word.len() == 2 {
                     word.to_owned()
                 } else {
-                    format!("-{short} in {}", quote(&shortened(word)))
+                    format!("-{short} in {}", quote(&discreet_group(word)))
                 },
                 meant,
             )
@@ -273,10 +281,15 @@ fn take<'a>(
     given: &mut Vec<Given<'a>>,
 ) -> Result<&'a [Word<'a>], JobError> {
     if let Fate::Refused(advice) = flag.fate {
+        let next = value.or_else(|| after.first().map(|word| &**word)).unwrap_or_default();
+        // Meant for the shell that --entrypoint names.
+        let is_for_shell = flag.short == "c" && !is_long && !next.bytes().all(|b| b.is_ascii_digit());
+        let advice = if is_for_shell { "write -c and what belongs to it behind the image" } else { advice };
         return Err(Problem::new("this flag has no counterpart in a job")
             .fix(advice)
             .at(ATTRIBUTE, shown(flag, is_long)));
     }
+    let is_apart = value.is_none() && flag.takes_value;
     let (value, after) = match (value, flag.takes_value) {
         (Some(value), true) => (value, after),
         (None, true) => match after.split_first() {
@@ -288,7 +301,7 @@ fn take<'a>(
             (if on { "true" } else { "false" }, after)
         }
     };
-    given.push(Given { flag, is_long, value });
+    given.push(Given { flag, is_long, value, is_apart });
     Ok(after)
 }
 
@@ -328,6 +341,12 @@ const IN_A_JOB_SPEC: [(&str, &str); 8] = [
 
 fn did_mean(flag: &str) -> String {
     format!("did you mean {flag}?")
+}
+
+/// A group of short flags; behind the first may be its value, which may be a secret.
+fn discreet_group(word: &str) -> Cow<'_, str> {
+    let is_group = word.len() <= 14 && word[1..].bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    if is_group { word.into() } else { format!("{}…", word.chars().take(2).collect::<String>()).into() }
 }
 
 /// As much of a flag as its name can be: a value may be a secret.

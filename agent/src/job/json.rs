@@ -30,7 +30,7 @@ pub(super) enum Json<'a> {
 pub(super) type Object<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
 pub(super) fn parse(text: &str) -> Result<Json<'_>, Problem> {
-    serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str(text).map_err(|error: serde_json::Error| {
         // In words that say what to write; else in the parser's.
         if let Some(problem) = json_faults::find(text) {
             return problem;
@@ -38,7 +38,8 @@ pub(super) fn parse(text: &str) -> Result<Json<'_>, Problem> {
         let full = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let what = full.strip_suffix(&place).unwrap_or(&full);
-        Problem::new(format!("line {}, column {}: {what}", error.line(), error.column()))
+        let problem = Problem::new(format!("line {}, column {}: {what}", error.line(), error.column()));
+        if what.ends_with("is given twice") { problem.fix("leave one of the two out") } else { problem }
     })
 }
 

@@ -31,6 +31,21 @@ pub(super) fn find(text: &str) -> Option<Problem> {
     not_even_begun(text).or_else(|| Reader { text, at: 0, open: Vec::new(), odd_string: None }.read().err())
 }
 
+/// Whether the text is one that somebody types at a terminal.
+pub(super) fn is_command_line(text: &str) -> bool {
+    let is_skipped = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let first = text.lines().find(|line| !is_skipped(line)).unwrap_or_default().trim_start();
+    !first.starts_with(['{', '[', '"', '\'']) && first.split([' ', '\t', '=']).any(|word| matches!(word, "docker" | "podman"))
+}
+
+/// Whether the text is meant to be JSON, or is what people give in its place.
+pub(crate) fn is_meant_as_spec(text: &str) -> bool {
+    let is_note = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let first = text.lines().find(|line| !is_note(line)).unwrap_or(text).trim_start();
+    let begins = ["{", "[", "\"", "'{", "“", "//", "/*"].iter().any(|start| first.starts_with(start));
+    first.is_empty() && !text.contains("docker") || begins || (!text.contains("docker ") && not_even_begun(first).is_some())
+}
+
 /// Texts of quite another kind.
 fn not_even_begun(text: &str) -> Option<Problem> {
     let start = text.trim_start();

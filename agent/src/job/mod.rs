@@ -36,6 +36,7 @@ mod properties;
 pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
+pub(crate) use json_faults::is_meant_as_spec;
 pub use places::{OwnMount, Place, RESULT_DIR, Root};
 pub use spec::parse_spec;
 pub use types::{

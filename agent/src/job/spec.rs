@@ -10,7 +10,7 @@ use super::error::{JobError, Problem};
 use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
-use super::{blocking, doubts, json, settings, text};
+use super::{blocking, doubts, json, json_faults, settings, text};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
 pub(super) const FIELDS: [&str; 14] = [
@@ -40,7 +40,7 @@ const EXAMPLE: &str = r#"{"container": {"image": "alpine", "args": ["echo", "hel
 pub fn parse_spec(text: &[u8]) -> Result<Parsed, JobError> {
     let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
     let text = text::decode(text, EXAMPLE).map_err(whole)?;
-    if text.trim_start().starts_with("docker ") {
+    if json_faults::is_command_line(text) {
         return Err(whole(Problem::new("this is a command line, not JSON").fix("give it as docker-command")));
     }
     let value = json::parse(text).map_err(|problem| whole(problem.fix_if_none("a job-spec is one JSON document")))?;
@@ -228,7 +228,7 @@ mod tests {
             (r#"[{"id": "a"}]"#, "this is a list with one object, and a job is an object; leave the [ and the ] out"),
             (
                 r#"{"id": "a", "id": "b"}"#,
-                r#"line 1, column 16: the key "id" is given twice; a job-spec is one JSON document"#,
+                r#"line 1, column 16: the key "id" is given twice; leave one of the two out"#,
             ),
         ];
         for (text, error) in cases {

@@ -67,11 +67,8 @@ pub(super) fn split<'a>(text: &'a str, doubts: &mut Vec<String>) -> Line<'a> {
     // `None` between words: an empty word is one that was written as ''.
     let mut word: Option<Word<'a>> = None;
     let mut chars = Chars { text, at: 0 };
-    let stop = line.read(text, &mut chars, &mut word, doubts).err();
-    if stop.is_none() {
-        line.add(word.take(), doubts);
-    }
-    line.stop = stop;
+    line.stop = line.read(text, &mut chars, &mut word, doubts).err();
+    line.add(word.take(), doubts);
     line
 }
 
@@ -140,9 +137,13 @@ impl<'a> Line<'a> {
     fn add(&mut self, word: Option<Word<'a>>, doubts: &mut Vec<String>) {
         let Some(Word { text, pattern }) = word else { return };
         if pattern {
-            let follows_secret = self.words.last().is_some_and(|before| before.starts_with('-') && before.contains("pass"));
-            let shown = if follows_secret { Cow::Borrowed("…") } else { discreet::up_to_equals(&text) };
-            doubts.push(format!("{} is passed on as it stands: no shell expands it", quote(&shown)));
+            let may_be_secret = text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
+            let shown = match discreet::up_to_equals(&text) {
+                shown if shown.ends_with("=…") => quote(&shown),
+                _ if may_be_secret => "a word with * or ?".to_owned(),
+                shown => quote(&shown),
+            };
+            doubts.push(format!("{shown} is passed on as it stands: no shell expands it"));
         }
         self.words.push(text);
     }
