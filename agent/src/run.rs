@@ -204,7 +204,10 @@ async fn take_on(
             let unreadable = assignment.failure.take().or(cannot_run.map(Failure::Agent));
             let mut record = assignment.into_record(&boot_id);
             // What an earlier job could not have undone is this one's to undo.
-            record.blocked = known.and_then(|known| known.blocked);
+            if let Some(Record { blocked: Some(blocked), claim, mut blocked_claims, .. }) = known {
+                blocked_claims.push(claim);
+                (record.blocked, record.blocked_claims) = (Some(blocked), blocked_claims);
+            }
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");

@@ -33,6 +33,7 @@ mod words;
 #[cfg(test)]
 mod properties;
 
+pub use blocking::{bind_place, is_allowed_source, not_blocked, refused_device, refused_source};
 pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;

@@ -2,15 +2,13 @@
 //!
 //! In: its bytes. Out: a [`Job`] with every default filled in, and warnings; or the first thing that is wrong with it.
 
-use std::path::Path;
-
 use super::checks;
 use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
 use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
-use super::{blocking, doubts, json, json_faults, settings, text};
+use super::{doubts, json, json_faults, settings, text};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
 pub(super) const FIELDS: [&str; 14] = [
@@ -95,7 +93,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
-    job.check_block(Path::new(blocking::STATE_DIR))?;
+    job.check_block()?;
     job.check_places()?;
     let doubts = doubts::of(&job);
     Ok(Parsed { job, ignored: Vec::new(), doubts })
