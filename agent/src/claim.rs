@@ -78,7 +78,9 @@ impl Attributes {
     }
 
     pub fn callback_url(&self) -> Option<String> {
-        self.callback_url.as_ref().map(|url| String::from_utf8_lossy(url).trim().to_owned())
+        // As files have them: with a line's end, and on Windows with a byte order mark.
+        let is_around = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\0');
+        self.callback_url.as_ref().map(|url| String::from_utf8_lossy(url).trim_matches(is_around).to_owned())
     }
 
     /// The job's text, or why there is none.
@@ -138,6 +140,7 @@ impl Assignment {
             delivery: crate::delivery::Progress::default(),
             finished: false,
             blocked: None,
+            blocked_claims: Vec::new(),
         }
     }
 }

@@ -50,6 +50,8 @@ Options:                                                                        
                                Container-Optimized OS /var/lib/google/vmjob
   -h, --help                   this text
   -V, --version                the version
+  VMJOB_BLOCK_MOUNTS names directories, with colons between, that `metadata_server: block` lets a job mount
+  beside those below /mnt, /srv, /data and /scratch
   RUST_LOG sets what is logged: error, warn, info (the default), debug
 
 Signals: SIGTERM, SIGINT stop the job and report it; SIGHUP leaves it running for the next `run`.
@@ -62,8 +64,8 @@ server · 75 the report could not be delivered
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Run(Config),
-    /// `None` stands for stdin.
-    Check(Option<PathBuf>),
+    /// `None` stands for stdin. With what `metadata_server: block` allows to be mounted.
+    Check(Option<PathBuf>, Vec<PathBuf>),
     Install(Install),
     Doctor(Config),
     /// Started by Google's script runner: to install and start itself, or to report why it cannot.
@@ -104,6 +106,8 @@ pub struct Config {
     pub root: PathBuf,
     /// How long a transfer may stand still before it is given up.
     pub storage_patience: Duration,
+    /// What `metadata_server: block` allows beside its own list, to be mounted into a container.
+    pub block_mounts: Vec<PathBuf>,
     /// Why no new job can be run, if so: it is reported.
     pub cannot_run: Option<String>,
 }
@@ -245,7 +249,7 @@ impl Cli {
         let command = match command.as_deref() {
             Some("install") => Command::Install(install),
             None | Some("run") => Command::Run(config),
-            Some("check") => Command::Check(file.filter(|path| path.as_os_str() != "-")),
+            Some("check") => Command::Check(file.filter(|path| path.as_os_str() != "-"), config.block_mounts),
             Some("doctor") => Command::Doctor(config),
             Some("status") => Command::Status(config),
             Some("shim") => Command::Shim(file.ok_or("which directory?")?),
@@ -311,9 +315,20 @@ impl Config {
             gpu_patience: environment.checked("VMJOB_GPU_PATIENCE", "5m", duration),
             storage_patience: environment.checked("VMJOB_STORAGE_PATIENCE", "10m", duration),
             root: environment.get("VMJOB_ROOT", "/").into(),
+            block_mounts: block_mounts(environment),
             cannot_run: None,
         }
     }
+}
+
+/// The absolute paths of `VMJOB_BLOCK_MOUNTS`; others would mean another directory than was thought.
+fn block_mounts(environment: &mut Environment<impl Fn(&str) -> Option<String>>) -> Vec<PathBuf> {
+    let text = environment.get("VMJOB_BLOCK_MOUNTS", "");
+    let (good, bad): (Vec<PathBuf>, Vec<PathBuf>) =
+        text.split(':').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).partition(|path| path.is_absolute());
+    let problems = bad.iter().map(|path| format!("VMJOB_BLOCK_MOUNTS {path:?} is no absolute path and is ignored"));
+    environment.ignored.extend(problems);
+    good
 }
 
 /// What `check` makes of `text`, the value of `what`.

@@ -139,6 +139,9 @@ pub struct Record {
     /// Whom rules of the VM keep from the metadata server; written down before they are made.
     #[serde(default)]
     pub blocked: Option<String>,
+    /// The claims of earlier jobs whose containers that may still be for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_claims: Vec<String>,
 }
 
 impl Record {

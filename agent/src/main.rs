@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             let _ = show(Ok(table), 1);
             ExitCode::from(status)
         }
-        Ok(Command::Check(file)) => show(check(file.as_deref()), 2),
+        Ok(Command::Check(file, block_mounts)) => show(check(file.as_deref(), &block_mounts), 2),
         Ok(Command::Status(config)) => show(status(&config.state_dir), 1),
         Ok(Command::Help) => show(Ok(HELP.trim_end().into()), 1),
         Ok(Command::Version) => show(Ok(concat!("vmjob-agent ", env!("CARGO_PKG_VERSION")).into()), 1),

@@ -48,6 +48,11 @@ pub fn uid_and_groups(text: Option<&str>) -> io::Result<(u32, Vec<String>)> {
     user::User::named(text).map(|user| (user.uid, user.group_names))
 }
 
+/// Its name, as far as it has one.
+pub fn user_name(uid: u32) -> Option<String> {
+    user::User::named(Some(&uid.to_string())).ok().map(|user| user.name)
+}
+
 /// How long a child that has the output open may go on after the job has ended.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the agent may take to send the job's secrets.

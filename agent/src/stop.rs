@@ -226,7 +226,8 @@ async fn until_cancelled(metadata: &Metadata) {
 }
 
 fn is_true(value: Option<&str>) -> bool {
-    value.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
+    value.is_some_and(|value| value.trim_matches(is_around).eq_ignore_ascii_case("true"))
 }
 
 /// A stream that gives a byte for each of `signals`.

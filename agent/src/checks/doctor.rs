@@ -88,7 +88,7 @@ async fn vm(config: &Config) -> Side {
     let Vm { name, zone, project, .. } = &vm;
     let mut findings = vec![Finding::ok(subject, format!("{server}: VM {name} in {zone}, project {project}"))];
 
-    let assigned = tokio::time::timeout(DEADLINE, Assigned::read(&metadata, DEADLINE)).await;
+    let assigned = tokio::time::timeout(DEADLINE, Assigned::read(&metadata, DEADLINE, &config.block_mounts)).await;
     let assigned = assigned.map_err(|_| late()).and_then(|read| read.map_err(|error| error.to_string()));
     let assigned = assigned.unwrap_or_else(|problem| Assigned {
         findings: vec![Finding::fail("job", problem, "ask again")],

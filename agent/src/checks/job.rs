@@ -1,6 +1,6 @@
 //! What this VM is to run, as its metadata have it now: read as the agent reads it.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::Finding;
 use crate::{
@@ -20,7 +20,11 @@ pub(super) struct Assigned {
 }
 
 impl Assigned {
-    pub(super) async fn read(metadata: &Metadata, deadline: Duration) -> Result<Self, MetadataError> {
+    pub(super) async fn read(
+        metadata: &Metadata,
+        deadline: Duration,
+        block_mounts: &[PathBuf],
+    ) -> Result<Self, MetadataError> {
         let subject = "job";
         let attributes = read_attributes(metadata, deadline).await?;
         if attributes.is_empty() {
@@ -30,7 +34,10 @@ impl Assigned {
         }
         let callback_url = attributes.callback_url();
         let (source, failure) = attributes.source();
-        let parsed = failure.map_or_else(|| claim::parse(&source), Err);
+        let parsed = failure.map_or_else(|| claim::parse(&source), Err).and_then(|parsed| {
+            parsed.job.check_block_mounts(block_mounts)?;
+            Ok(parsed)
+        });
         let (job, findings) = match parsed {
             Ok(parsed) => {
                 let name = parsed.job.image().unwrap_or("a program of the VM");

@@ -39,11 +39,13 @@ fn what_is_wrong_in_the_environment_is_ignored() {
         ("VMJOB_LOG_FORMAT", "xml"),
         ("VMJOB_PULL_PATIENCE", "2 minutes or so"),
         ("DOCKER_HOST", "tcp://127.0.0.1:2375"),
+        ("VMJOB_BLOCK_MOUNTS", "/opt/data: /home/x ::data"),
     ];
     let cli = parse("run", &environment).unwrap();
     let names: Vec<_> = cli.ignored.iter().filter_map(|problem| problem.split(' ').next()).collect();
-    assert_eq!(names, ["VMJOB_PULL_PATIENCE", "VMJOB_LOG_FORMAT", "RUST_LOG"], "{:?}", cli.ignored);
+    assert_eq!(names, ["VMJOB_PULL_PATIENCE", "VMJOB_BLOCK_MOUNTS", "VMJOB_LOG_FORMAT", "RUST_LOG"], "{:?}", cli.ignored);
     assert_eq!((cli.log_format, cli.log_filter), (LogFormat::Text, "info".parse().unwrap()));
+    assert_eq!(config("", &environment).block_mounts, [PathBuf::from("/opt/data"), PathBuf::from("/home/x")]);
     assert_eq!(config("", &environment).pull_patience, Duration::from_mins(2));
     assert_eq!(parse("--version", &environment).unwrap().command, Command::Version);
 }
@@ -73,8 +75,8 @@ fn what_is_wrong_is_said() {
 
 #[test]
 fn check_reads_a_file_or_stdin() {
-    assert_eq!(parse("check", &[]).unwrap().command, Command::Check(None));
-    assert_eq!(parse("check -", &[]).unwrap().command, Command::Check(None));
-    assert_eq!(parse("check j.json", &[]).unwrap().command, Command::Check(Some("j.json".into())));
+    assert_eq!(parse("check", &[]).unwrap().command, Command::Check(None, vec![]));
+    assert_eq!(parse("check -", &[]).unwrap().command, Command::Check(None, vec![]));
+    assert_eq!(parse("check j.json", &[]).unwrap().command, Command::Check(Some("j.json".into()), vec![]));
     assert_eq!(parse("run --help", &[]).unwrap().command, Command::Help);
 }

@@ -1,265 +1,316 @@
-//! `metadata_server: block` is a promise: a job that could get around it is refused.
+//! `metadata_server: block` is a promise: a job gets what this list allows, and any other is refused.
 //!
-//! In: a job whose values have all been checked. Out: the place that breaks the promise, and what to write instead.
+//! In: a job whose values have all been checked. Out: the place that is not on the list, and what to write instead. This is what
+//! the text alone tells; where links lead, which volumes there are and a device's number are looked at in the VM, at each create
+//! (`runtime/block_check.rs`).
 
 use std::path::{Component, Path, PathBuf};
 
-use super::error::{JobError, Problem};
+use super::error::{JobError, Problem, quote};
 use super::spec::ATTRIBUTE;
-use super::types::{Container, Job, MetadataServer, Mount, MountKind, Process, Work};
+use super::types::{Container, Job, MetadataServer, MountKind, Process, Work};
 
-/// With these a container can leave its namespaces, or reads and writes what is not its own.
-const STRONG_CAPS: [&str; 8] =
-    ["ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "DAC_READ_SEARCH", "BPF", "PERFMON"];
-/// The VM's memory, and what its file systems are on, by how their names begin below `/dev`.
-const STRONG_DEVICES: [&str; 18] = [
-    "mem", "kmem", "port", "sd", "vd", "xvd", "hd", "nvme", "mmcblk", "pmem", "md", "dm-", "loop", "nbd", "disk",
-    "mapper", "block", "root",
+/// Below these a job finds its data, and nothing that the VM itself runs on.
+const MOUNTS: [&str; 3] = ["/srv", "/data", "/scratch"];
+/// Allowed only below, as Container-Optimized OS keeps the VM's own files in the second.
+const DISKS: [&str; 2] = ["/mnt", "/mnt/stateful_partition"];
+/// Docker's own default (moby `oci/caps/defaults.go`), and two for the scheduler and the memory of GPUs.
+const CAPABILITIES: [&str; 16] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+    "SYS_NICE",
 ];
-/// Where the engine and the service manager listen: whoever reaches them can start something on the VM's own network. And the files of
-/// all processes.
-const DOORS: [&str; 9] = [
-    "/run/docker.sock",
-    "/run/containerd",
-    "/run/podman",
-    "/run/crio",
-    "/run/systemd",
-    "/run/dbus",
-    "/run/snapd.socket",
-    "/run/runc",
-    "/proc",
+/// By their names; what they are the VM tells by their number.
+const DEVICES: [&str; 7] =
+    ["/dev/fuse", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const GPUS: [&str; 2] = ["/dev/nvidia", "/dev/dri/renderD"];
+const NETWORKS: [&str; 3] = ["bridge", "default", "none"];
+/// What leaves the engine's default as it is, or narrows it.
+const SECURITY_OPTS: [&str; 8] = [
+    "no-new-privileges",
+    "no-new-privileges=true",
+    "no-new-privileges:true",
+    "no-new-privileges=false",
+    "no-new-privileges:false",
+    "apparmor=docker-default",
+    "apparmor:docker-default",
+    "seccomp=builtin",
 ];
-/// What the VM itself runs, or reads what to run from. To be read by the job, but not written.
-const VM_FILES: [&str; 15] = [
-    "/etc",
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-    "/boot",
-    "/root",
-    "/sys",
-    "/var/lib/docker",
-    "/var/lib/containerd",
-    "/var/lib/google",
-    "/var/lib/cloud",
-    "/var/spool/cron",
-    // What COS keeps `/var` on, and with it all of the above.
-    "/mnt/stateful_partition/var",
-];
-/// Names of directories that are views of others: of COS, and one that every VM has.
-const VIEWS: [(&str, &str); 3] =
-    [("/mnt/stateful_partition/var", "/var"), ("/mnt/stateful_partition/home", "/home"), ("/var/run", "/run")];
-/// Where the agent keeps its state, as far as a job can tell.
-pub(super) const STATE_DIR: &str = "/var/lib/vmjob";
+const FIX_MOUNTS: &str = "mount a directory below one of these, or name it in VMJOB_BLOCK_MOUNTS in the VM";
 
 impl Job {
-    /// Whether the job can get around it on a VM whose agent keeps its state in this directory: what is blocked is written down
-    /// there.
+    /// What the job's text alone tells, but for the sources of mounts, which the VM's settings allow.
+    pub(super) fn check_block(&self) -> Result<(), JobError> {
+        match (self.metadata_server, &self.work) {
+            (MetadataServer::Allow, _) => Ok(()),
+            (_, Work::Container(container)) => check_container(container),
+            (_, Work::Process(process)) => check_process(process),
+        }
+    }
+
+    /// The sources of bind mounts, by their names. `allowed` are those of `VMJOB_BLOCK_MOUNTS`.
     ///
     /// # Errors
-    /// The place in the job where it could.
-    pub fn check_block(&self, state_dir: &Path) -> Result<(), JobError> {
-        if self.metadata_server == MetadataServer::Allow {
-            return Ok(());
-        }
-        match &self.work {
-            Work::Container(container) => check_container(container, state_dir),
-            Work::Process(process) => check_process(process),
-        }
-        .map_err(|(place, problem, fix)| {
-            let problem =
-                format!("{problem} cannot be kept from the metadata server, as metadata_server \"block\" asks");
-            Problem::new(problem).fix(fix).at(ATTRIBUTE, place)
+    /// The first that is not allowed.
+    pub fn check_block_mounts(&self, allowed: &[PathBuf]) -> Result<(), JobError> {
+        self.blocked_binds().try_for_each(|(index, source)| {
+            if Path::new(source).components().any(|part| part == Component::ParentDir) {
+                let what = format!("a container with the mount {}, which has a \"..\" in it,", quote(source));
+                return Err(not_blocked(&bind_place(index), &what, "write the path without"));
+            }
+            let source = clean(source);
+            if is_allowed_source(&source, allowed) { Ok(()) } else { Err(refused_source(index, &source, None)) }
         })
+    }
+
+    /// The sources of bind mounts with their indexes, where `block` wants them looked at.
+    pub fn blocked_binds(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.blocked_container().into_iter().flat_map(|container| container.mounts.iter().enumerate()).filter_map(
+            |(index, mount)| match &mount.kind {
+                MountKind::Bind { source, .. } => Some((index, source.as_str())),
+                _ => None,
+            },
+        )
+    }
+
+    /// The process, where `block` wants it looked at.
+    pub fn blocked_process(&self) -> Option<&Process> {
+        match &self.work {
+            Work::Process(process) if self.metadata_server == MetadataServer::Block => Some(process),
+            _ => None,
+        }
+    }
+
+    /// The container, where `block` wants it looked at.
+    pub fn blocked_container(&self) -> Option<&Container> {
+        match &self.work {
+            Work::Container(container) if self.metadata_server == MetadataServer::Block => Some(container),
+            _ => None,
+        }
     }
 }
 
-type Broken = (String, String, &'static str);
+/// Whether a path, of which all links are resolved, is one of a job's data.
+pub fn is_allowed_source(source: &Path, allowed: &[PathBuf]) -> bool {
+    let is_below = |dir: &str| source.starts_with(dir);
+    let [disks, own] = DISKS;
+    MOUNTS.into_iter().any(is_below)
+        || (is_below(disks) && source != Path::new(disks) && !is_below(own))
+        || allowed.iter().any(|dir| source.starts_with(dir))
+}
 
-fn check_container(container: &Container, state_dir: &Path) -> Result<(), Broken> {
-    let broken = |place: &str, what: &str, fix| Err((format!("container.{place}"), what.to_owned(), fix));
-    let network = container.network.as_deref().unwrap_or_default();
-    if network == "host" || network.starts_with("container:") {
-        return broken("network", &format!("a container on the network {network:?}"), "use \"bridge\"");
+/// The error for a mount; `leads_to` is where its source leads, if elsewhere.
+pub fn refused_source(index: usize, source: &Path, leads_to: Option<&Path>) -> JobError {
+    let leads = leads_to.map(|to| format!(", a link to {},", quote(&to.to_string_lossy()))).unwrap_or_default();
+    let what = format!(
+        "a container with the mount {}{leads} which is not below /mnt (but /mnt/stateful_partition), /srv, /data or /scratch,",
+        quote(&source.to_string_lossy())
+    );
+    not_blocked(&bind_place(index), &what, FIX_MOUNTS)
+}
+
+pub fn bind_place(index: usize) -> String {
+    format!("container.mounts[{index}].source")
+}
+
+/// `what` could get around it.
+pub fn not_blocked(place: &str, what: &str, fix: &str) -> JobError {
+    let problem = format!("{what} cannot be kept from the metadata server, as metadata_server \"block\" asks");
+    Problem::new(problem).fix(fix).at(ATTRIBUTE, place)
+}
+
+/// Without doubled slashes and dots.
+fn clean(path: &str) -> PathBuf {
+    Path::new(path).components().collect()
+}
+
+fn check_container(container: &Container) -> Result<(), JobError> {
+    // Taken apart, so that a new field has to be thought of here.
+    let Container {
+        network,
+        privileged,
+        cap_add,
+        devices,
+        security_opt,
+        // A way out that is none of the above.
+        image: _,
+        entrypoint: _,
+        args: _,
+        env: _,
+        secret_env: _,
+        workdir: _,
+        user: _,
+        hostname: _,
+        mounts: _,
+        gpus: _,
+        cpus: _,
+        memory: _,
+        shm_size: _,
+        pids_limit: _,
+        ulimits: _,
+        init: _,
+        read_only: _,
+        cap_drop: _,
+        labels: _,
+        extra_hosts: _,
+        pull: _,
+        tty: _,
+        log_driver: _,
+        log_options: _,
+    } = container;
+    if let Some(network) = network.as_deref().filter(|network| !NETWORKS.contains(network)) {
+        let what = format!("a container on the network {}", quote(network));
+        return Err(not_blocked("container.network", &what, "use \"bridge\", or leave it out"));
     }
-    if container.privileged {
-        return broken("privileged", "a privileged container", "name the devices and capabilities that it needs");
+    if *privileged {
+        let fix = "leave it out; what it is for may be one of the capabilities or devices that are allowed";
+        return Err(not_blocked("container.privileged", "a privileged container", fix));
     }
-    for cap in &container.cap_add {
+    for (index, cap) in cap_add.iter().enumerate() {
         let name = cap.to_ascii_uppercase();
-        if STRONG_CAPS.contains(&name.strip_prefix("CAP_").unwrap_or(&name)) {
-            return broken("cap_add", &format!("a container with {cap}"), "leave it out");
+        if !CAPABILITIES.contains(&name.strip_prefix("CAP_").unwrap_or(&name)) {
+            let fix = "leave it out: allowed are Docker's default ones, SYS_NICE and IPC_LOCK";
+            return Err(not_blocked(&format!("container.cap_add[{index}]"), &format!("a container with {cap}"), fix));
         }
     }
-    for (index, device) in container.devices.iter().enumerate() {
-        let host = resolved(Path::new(&device.host));
-        let name = host.strip_prefix("/dev").ok().map(|name| name.to_string_lossy().into_owned());
-        if name.is_some_and(|name| name.is_empty() || STRONG_DEVICES.iter().any(|strong| name.starts_with(strong))) {
-            let what = format!("a container with the device {}", device.host);
-            return broken(&format!("devices[{index}]"), &what, "mount a directory of the disk instead");
+    for (index, option) in security_opt.iter().enumerate() {
+        if !SECURITY_OPTS.contains(&option.as_str()) {
+            let what = format!("a container with the security option {}", quote(option));
+            let fix = "leave it out: allowed is no-new-privileges";
+            return Err(not_blocked(&format!("container.security_opt[{index}]"), &what, fix));
         }
     }
-    for (index, mount) in container.mounts.iter().enumerate() {
-        if let Some(what) = way_out(mount, state_dir) {
-            return broken(&format!("mounts[{index}].source"), what, "mount only what the job needs");
+    for (index, device) in devices.iter().enumerate() {
+        let path = clean(&device.host);
+        let name = path.to_string_lossy();
+        let goes_up = path.components().any(|part| part == Component::ParentDir);
+        if goes_up || !(DEVICES.contains(&&*name) || GPUS.iter().any(|gpu| name.starts_with(gpu))) {
+            return Err(refused_device(index, &device.host));
         }
     }
     Ok(())
 }
 
-/// What is wrong with a mount, if something is. Links of the VM's are not followed, but for those in [`VIEWS`].
-fn way_out(mount: &Mount, state_dir: &Path) -> Option<&'static str> {
-    let MountKind::Bind { source, .. } = &mount.kind else { return None };
-    let source = resolved(Path::new(source));
-    let meets_path = |path: &Path| source.starts_with(path) || path.starts_with(&source);
-    let meets = |paths: &[&str]| paths.iter().any(|path| meets_path(Path::new(path)));
-    if meets(&DOORS) {
-        return Some("a container that sees the engine's socket, the service manager's, or the VM's processes");
-    }
-    (!mount.read_only && (meets(&VM_FILES) || meets_path(&resolved(state_dir))))
-        .then_some("a container that can write the VM's own files")
+pub fn refused_device(index: usize, host: &str) -> JobError {
+    let fix = "leave it out: allowed are the nodes of GPUs, and fuse, null, zero, full, random, urandom and tty of /dev; \
+               of a disk mount a directory";
+    not_blocked(&format!("container.devices[{index}]"), &format!("a container with the device {}", quote(host)), fix)
 }
 
-/// The path without `.` and `..`, which the engine takes out before it follows a link, and by the name that [`VIEWS`] has for it.
-fn resolved(path: &Path) -> PathBuf {
-    let mut resolved = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => resolved.push(name),
-            Component::ParentDir => _ = resolved.pop(),
-            _ => {}
-        }
-    }
-    for (view, name) in VIEWS {
-        if let Ok(rest) = resolved.strip_prefix(view) {
-            resolved = Path::new(name).join(rest);
-        }
-    }
-    resolved
-}
-
-fn check_process(process: &Process) -> Result<(), Broken> {
+fn check_process(process: &Process) -> Result<(), JobError> {
     let user = process.user.as_deref().unwrap_or("root");
-    if matches!(user.split(':').next(), Some("root" | "0")) {
-        return Err(("process.user".into(), "a process of root".into(), "name another user"));
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    if matches!(name, "root" | "0") {
+        return Err(not_blocked("process.user", "a process of root", "name another user"));
+    }
+    if matches!(group, "root" | "0") {
+        return Err(not_blocked("process.user", "a process in the group of root", "name another group"));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use serde_json::{Value, json};
 
-    use crate::job::{Job, parse_spec};
+    use super::*;
+    use crate::job::parse_spec;
+
+    /// The place that is refused: by the text, or by the sources of its mounts.
+    fn refused(work: &Value, allowed: &[&str]) -> Option<String> {
+        let mut job = json!({"metadata_server": "block"});
+        job.as_object_mut().unwrap().extend(work.as_object().unwrap().clone());
+        let allowed: Vec<PathBuf> = allowed.iter().map(PathBuf::from).collect();
+        let checked = parse_spec(job.to_string().as_bytes()).and_then(|parsed| {
+            assert_eq!(parsed.job.to_json()["metadata_server"], "block");
+            parsed.job.check_block_mounts(&allowed)
+        });
+        let error = checked.err()?;
+        assert!(error.fix.is_some() && error.problem.contains("cannot be kept from the metadata server"), "{error}");
+        job["metadata_server"] = json!("allow");
+        let parsed = parse_spec(job.to_string().as_bytes()).unwrap();
+        assert_eq!(parsed.job.check_block_mounts(&allowed), Ok(()), "without block it is fine");
+        Some(error.place)
+    }
 
     #[test]
-    fn a_job_that_could_get_around_it_is_refused_at_its_place() {
-        let refused = |work: Value| {
-            let mut job = json!({"metadata_server": "block"});
-            job.as_object_mut().unwrap().extend(work.as_object().unwrap().clone());
-            let parsed = match parse_spec(job.to_string().as_bytes()) {
-                Ok(parsed) => parsed,
-                Err(error) => return Some(error.place),
-            };
-            assert_eq!(parsed.job.to_json()["metadata_server"], "block");
-            None
-        };
-        let container = |mut fields: Value| {
-            fields["image"] = json!("a");
-            refused(json!({ "container": fields }))
-        };
-        let bind = |source: &str| json!({"mounts": [{"type": "bind", "source": source, "target": "/x"}]});
-        let read = |mut fields: Value| {
-            fields["mounts"][0]["read_only"] = json!(true);
-            fields
-        };
-        for (fields, place) in [
+    fn what_is_not_allowed_is_refused_at_its_place() {
+        let bind = |source: &str| json!({"mounts": [{"type": "bind", "source": source, "target": "/x", "read_only": true}]});
+        let source = Some("container.mounts[0].source");
+        let device = Some("container.devices[0]");
+        for (mut fields, place) in [
+            (json!({}), None),
+            (json!({"network": "bridge"}), None),
+            (json!({"network": "none"}), None),
             (json!({"network": "host"}), Some("container.network")),
             (json!({"network": "container:x"}), Some("container.network")),
+            (json!({"network": "mine"}), Some("container.network")),
             (json!({"privileged": true}), Some("container.privileged")),
-            (json!({"cap_add": ["NET_ADMIN", "cap_sys_admin"]}), Some("container.cap_add")),
-            (json!({"cap_add": ["SYS_RAWIO"]}), Some("container.cap_add")),
-            (json!({"cap_add": ["CAP_DAC_READ_SEARCH"]}), Some("container.cap_add")),
-            (bind("/var/run"), Some("container.mounts[0].source")),
-            (bind("/run/docker.sock"), Some("container.mounts[0].source")),
-            (bind("/var/run/docker.sock"), Some("container.mounts[0].source")),
-            (bind("/tmp/../run/docker.sock"), Some("container.mounts[0].source")),
-            (bind("/var/./run/../run"), Some("container.mounts[0].source")),
-            (bind("/run/containerd/containerd.sock"), Some("container.mounts[0].source")),
-            (bind("/run/systemd/private"), Some("container.mounts[0].source")),
-            (read(bind("/proc")), Some("container.mounts[0].source")),
-            (read(bind("/")), Some("container.mounts[0].source")),
-            (bind("/"), Some("container.mounts[0].source")),
-            (bind("/etc/cron.d"), Some("container.mounts[0].source")),
-            (bind("/var/lib"), Some("container.mounts[0].source")),
-            (bind("/sys/fs/cgroup"), Some("container.mounts[0].source")),
-            (bind("/var/run/../spool/cron"), Some("container.mounts[0].source")),
-            (bind("/var/lib/vmjob"), Some("container.mounts[0].source")),
-            (bind("/var/lib/vmjob/result-1"), Some("container.mounts[0].source")),
-            (bind("/mnt"), Some("container.mounts[0].source")),
-            (bind("/mnt/stateful_partition"), Some("container.mounts[0].source")),
-            (bind("/mnt/stateful_partition/var"), Some("container.mounts[0].source")),
-            (bind("/mnt/stateful_partition/var/lib/vmjob"), Some("container.mounts[0].source")),
-            (bind("/mnt/stateful_partition/home/../var/lib/docker"), Some("container.mounts[0].source")),
-            (read(bind("/mnt/stateful_partition/var/run/docker.sock")), Some("container.mounts[0].source")),
-            (bind("/mnt/stateful_partition/var/data"), None),
-            (bind("/mnt/stateful_partition/home/job"), None),
-            (bind("/mnt/stateful_partition/data"), None),
-            (read(bind("/mnt/stateful_partition")), None),
-            (read(bind("/var/lib/vmjob")), None),
-            (read(bind("/etc/ssl")), None),
-            (read(bind("/sys")), None),
-            (bind("/var/runner"), None),
-            (bind("/run/mine"), None),
+            (json!({"cap_add": ["SYS_NICE", "cap_ipc_lock", "CAP_CHOWN", "NET_RAW"], "cap_drop": ["ALL"]}), None),
+            (json!({"cap_add": ["SYS_NICE", "NET_ADMIN"]}), Some("container.cap_add[1]")),
+            (json!({"cap_add": ["ALL"]}), Some("container.cap_add[0]")),
+            (json!({"cap_add": ["cap_sys_ptrace"]}), Some("container.cap_add[0]")),
+            (json!({"security_opt": ["no-new-privileges", "seccomp=builtin", "apparmor=docker-default"]}), None),
+            (json!({"security_opt": ["seccomp=unconfined"]}), Some("container.security_opt[0]")),
+            (json!({"security_opt": ["seccomp={}"]}), Some("container.security_opt[0]")),
+            (json!({"security_opt": ["apparmor=unconfined"]}), Some("container.security_opt[0]")),
+            (json!({"security_opt": ["label=disable"]}), Some("container.security_opt[0]")),
+            (json!({"devices": ["/dev/fuse", "/dev/nvidia0", "/dev//null", "/dev/dri/renderD128"]}), None),
+            (json!({"devices": ["/dev/sda1"]}), device),
+            (json!({"devices": ["/dev/sg0"]}), device),
+            (json!({"devices": ["/dev/net/tun"]}), device),
+            (json!({"devices": ["/dev/nvidia/../mem"]}), device),
+            (json!({"devices": ["/proc/self/root/dev/loop0:/dev/x"]}), device),
+            (json!({"devices": ["/mnt/null"]}), device),
+            (json!({"gpus": "all"}), None),
             (bind("/mnt/disks/data"), None),
-            (json!({"devices": ["/dev/sda1"]}), Some("container.devices[0]")),
-            (json!({"devices": ["/dev/fuse", "/dev/../dev/mem"]}), Some("container.devices[1]")),
-            (json!({"devices": ["/dev/disk/by-id/google-persistent-disk-0"]}), Some("container.devices[0]")),
-            (json!({"devices": ["/dev/fuse", "/dev/nvidia0", "/dev/net/tun"]}), None),
-            (json!({"network": "mine", "cap_add": ["NET_ADMIN", "SYS_PTRACE"]}), None),
-            (json!({}), None),
+            (bind("/mnt//x/./y/"), None),
+            (bind("/srv"), None),
+            (bind("/data"), None),
+            (bind("/scratch/x"), None),
+            (bind("/opt/data"), None),
+            (bind("/mnt"), source),
+            (bind("/mnt/stateful_partition"), source),
+            (bind("/mnt/stateful_partition/data"), source),
+            (bind("/mnt/./stateful_partition//home"), source),
+            (bind("/mnt/x/../stateful_partition"), source),
+            (bind("/"), source),
+            (bind("/database"), source),
+            (bind("/run/docker"), source),
+            (bind("/proc"), source),
+            (bind("/tmp"), source),
+            (bind("/etc/ssl"), source),
+            (bind("/home/job"), source),
+            (bind("/var/lib/vmjob/result-1"), source),
+            (bind("/opt"), source),
+            (json!({"mounts": [{"type": "volume", "source": "data", "target": "/x"}, {"type": "tmpfs", "target": "/y"}]}), None),
         ] {
-            assert_eq!(container(fields.clone()).as_deref(), place, "{fields}");
+            fields["image"] = json!("a");
+            assert_eq!(refused(&json!({ "container": fields }), &["/opt/data"]).as_deref(), place, "{fields}");
         }
         for (user, place) in [
             (json!(null), Some("process.user")),
             (json!("root"), Some("process.user")),
             (json!("0:1000"), Some("process.user")),
+            (json!("job:0"), Some("process.user")),
+            (json!("job:root"), Some("process.user")),
             (json!("job"), None),
         ] {
-            let mut process = json!({"command": ["/x"]});
-            if !user.is_null() {
-                process["user"] = user.clone();
-            }
-            assert_eq!(refused(json!({ "process": process })).as_deref(), place, "{user}");
-        }
-    }
-
-    #[test]
-    fn the_agent_s_own_state_directory_is_kept_from_the_job() {
-        let job = |source: &str, is_read_only: bool, metadata_server: &str| {
-            let mount = json!({"type": "bind", "source": source, "target": "/x", "read_only": is_read_only});
-            let job = json!({"container": {"image": "a", "mounts": [mount]}, "metadata_server": metadata_server});
-            parse_spec(job.to_string().as_bytes()).unwrap().job
-        };
-        for (source, state_dir, is_refused) in [
-            ("/home/vmjob", "/home/vmjob", true),
-            ("/home", "/home/vmjob", true),
-            ("/home/vmjob/result-1", "/home/x/../vmjob/", true),
-            ("/mnt/stateful_partition/home/vmjob", "/home/vmjob", true),
-            ("/home/vmjob", "/mnt/stateful_partition/home/vmjob", true),
-            ("/home/vmjobs", "/home/vmjob", false),
-            ("/home/vmjob", "/var/lib/vmjob", false),
-        ] {
-            let place = |job: Job| job.check_block(Path::new(state_dir)).err().map(|error| error.place);
-            let expected = is_refused.then_some("container.mounts[0].source");
-            assert_eq!(place(job(source, false, "block")).as_deref(), expected, "{source} {state_dir}");
-            assert_eq!(place(job(source, true, "block")), None);
-            assert_eq!(place(job(source, false, "allow")), None);
+            let process = json!({"command": ["/x"], "user": user});
+            assert_eq!(refused(&json!({ "process": process }), &[]).as_deref(), place, "{user}");
         }
     }
 }

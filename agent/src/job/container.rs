@@ -108,7 +108,7 @@ pub(super) fn read_process(field: &Field) -> Result<Process, JobError> {
         env,
         secret_env,
         workdir: fields.read("workdir", |f| f.checked(checks::absolute_path))?,
-        user: fields.read("user", |f| f.checked(checks::user))?,
+        user: fields.read("user", |f| f.checked(checks::process_user))?,
     })
 }
 

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::container::PULLS;
+use super::discreet::is_surely_a_name;
 use super::docker_values::key_value;
 use super::error::{JobError, Problem, quote};
-use super::flags::{Fate, Given, Word};
+use super::flags::{Fate, Given};
+use super::odd_chars::{self, Kind, Odd};
 use super::types::{Container, Job, Parsed, Work};
-use super::{checks, docker_mounts, docker_values, doubts, flags, image_ref, text, units, words};
+use super::{checks, docker_head, docker_mounts, docker_values, doubts, flags, image_ref, text, units, words};
 
 pub(super) const ATTRIBUTE: &str = "docker-command";
 
@@ -28,16 +30,53 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
         return Err(whole(Problem::new("a command line cannot contain a NUL character")));
     }
     let mut doubts = Vec::new();
-    let words = words::split(text, &mut doubts).map_err(whole)?;
-    let (given, rest) = flags::split(after_run(&words).map_err(whole)?)?;
-    let Some((image, args)) = rest.split_first() else {
-        return Err(whole(
-            Problem::new("there is no image after the flags").fix(format!("write for example {EXAMPLE}")),
-        ));
+    let line = words::split(text, &mut doubts);
+    line.odds.iter().try_for_each(|odd| if odd.word < 2 { Err(whole(not_plain(text, odd, false))) } else { Ok(()) })?;
+    let flags_at = match (docker_head::check(&line.words), line.stop) {
+        (Ok(flags_at), None) => flags_at,
+        (Err(problem), None) if line.words.is_empty() && text.contains('#') => {
+            return Err(whole(problem.because("the text holds a comment only", "take away the # in front".to_owned())));
+        }
+        // What comes first is to blame, and not what follows it.
+        (Err(problem), stop) if stop.is_none() || !line.words.is_empty() && line.words != ["docker"] => {
+            let is_one_line = !text.trim().contains('\n');
+            return Err(whole(if is_one_line { problem } else { words::at_line(text, line.begins_at, problem) }));
+        }
+        (_, stop) => return Err(whole(stop.unwrap_or_else(|| Problem::new("there is no command")))),
     };
-    let image = image_ref::check(image).map_err(whole)?;
+    let words = &line.words[flags_at..];
+    let look = |index: usize| {
+        let word = words.get(index).map_or("", |word| word);
+        let mut odds = line.odds.iter().filter(|odd| odd.word == flags_at + index);
+        match odds.find(|odd| odd.is_wrong_before_args(word)) {
+            Some(odd) => Err(whole(not_plain(text, odd, false))),
+            None => Ok(()),
+        }
+    };
+    let (given, rest) = flags::split(words, look)?;
+    let Some((image, args)) = rest.split_first() else {
+        let problem = Problem::new("there is no image after the flags").fix(format!("write for example {EXAMPLE}"));
+        return Err(whole(match given.last().and_then(Given::took_last_word) {
+            Some(reason) => problem.because(&reason, "write the flag's value, and the image behind it".to_owned()),
+            None => problem,
+        }));
+    };
+    let first_arg = line.words.len() - args.len();
+    for odd in line.odds.iter().filter(|odd| odd.word >= first_arg) {
+        let word = &line.words[odd.word];
+        if odd.is_wrong_in_args(word) {
+            return Err(whole(not_plain(text, odd, true)));
+        }
+        if odd.is_doubtful_in_args() {
+            doubts.push(format!("{} is passed on as it stands: if it was pasted, {}", odd_chars::name(odd.c), odd_chars::instead(odd.kind)));
+        }
+    }
+    doubts.extend(args.first().and_then(|word| flags::after_image(word)));
+    if image == "docker" && args.first().is_some_and(|word| word == "run") {
+        doubts.push("docker run stands twice: the second is taken for the image and its argument".to_owned());
+    }
     let mut run = Run {
-        container: Container::new(image),
+        container: Container::new(&**image),
         env: Vec::new(),
         log_options: BTreeMap::new(),
         grace: None,
@@ -45,8 +84,9 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     };
     run.container.args = args.iter().map(ToString::to_string).collect();
     for given in &given {
-        run.set(given).map_err(|problem| problem.at(ATTRIBUTE, given.shown()))?;
+        run.set(given).map_err(|problem| odd_chars::explain(given.value, problem).at(ATTRIBUTE, given.shown()))?;
     }
+    run.container.image = image_after(image, &given).map_err(whole)?;
     let Run { mut container, env, log_options, grace, ignored } = run;
     container.env = env.into_iter().collect();
     container.log_options = log_options;
@@ -57,18 +97,49 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     Ok(Parsed { job, ignored, doubts })
 }
 
-fn after_run<'a>(words: &'a [Word<'a>]) -> Result<&'a [Word<'a>], Problem> {
-    let begins_with =
-        |start: &[&str]| words.len() >= start.len() && words.iter().zip(start).all(|(word, want)| word == want);
-    if begins_with(&["docker", "run"]) {
-        Ok(&words[2..])
-    } else if begins_with(&["docker", "container", "run"]) {
-        Ok(&words[3..])
-    } else {
-        let start = words.iter().take(3).map(|word| &**word).collect::<Vec<_>>().join(" ");
-        Err(Problem::new(format!("expected a line that begins with docker run, found {}", quote(&start)))
-            .fix(format!("write for example {EXAMPLE}")))
+/// A character that is not what it looks like, with its place.
+fn not_plain(text: &str, odd: &Odd, is_in_args: bool) -> Problem {
+    // Of a flag: a dash for each that is meant.
+    let rest = &text[odd.at + odd.c.len_utf8()..];
+    let word: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').take(24).collect();
+    let fix = match odd.kind {
+        Kind::Dash if odd.is_first && !word.is_empty() => {
+            let word = word.trim_start_matches('-');
+            format!("write {}{word} instead", if word.len() > 1 { "--" } else { "-" })
+        }
+        kind => odd_chars::instead(kind),
+    };
+    let what = match odd.kind {
+        Kind::DoubleQuote | Kind::SingleQuote => "is no quote to a command line",
+        Kind::Dash => "is no dash to a command line",
+        Kind::Space => "does not separate words",
+        Kind::Invisible => "was probably pasted with the text",
+        Kind::Ellipsis => "stands for something that was left out",
+        Kind::Wide(_) => "is not the character that it looks like",
+    };
+    let may_be_meant = is_in_args || matches!(odd.kind, Kind::DoubleQuote | Kind::SingleQuote);
+    let or = if may_be_meant { ", or put the word between '…' if it is meant" } else { "" };
+    words::error_at(text, odd.at, &format!("{} {what}", odd_chars::name(odd.c))).fix(format!("{fix}{or}"))
+}
+
+/// The image, which may be what was meant to be the end of the value before it.
+fn image_after(image: &str, given: &[Given]) -> Result<String, Problem> {
+    let is_cut_off = given.last().is_some_and(|last| last.flag.long == "env" && last.value.ends_with('='));
+    if image.starts_with('=') {
+        return Err(Problem::new("a space stands before a =").fix("write NAME=value without a space"));
     }
+    if let Some((name, _)) = image.split_once('=') {
+        let shown = if is_surely_a_name(name) { name } else { "NAME" };
+        return Err(Problem::new(format!("{shown}=… stands where the image belongs"))
+            .fix(format!("write -e {shown}=… for a variable, and the image behind the flags")));
+    }
+    image_ref::check(image).map_err(|problem| {
+        if is_cut_off {
+            return Problem::new("what follows the variable without a value is no image")
+                .fix("write NAME=value without a space, or NAME='' for an empty value");
+        }
+        odd_chars::explain(image, problem)
+    })
 }
 
 /// What the flags make, one after the other; of a repeated one the last counts, as with Docker.
@@ -162,8 +233,11 @@ impl Run {
 fn variable(text: &str) -> Result<(String, String), Problem> {
     let Some((name, value)) = text.split_once('=') else {
         checks::variable_name(text)?;
-        return Err(Problem::new(format!("{} has no value, and there is nothing to inherit one from", quote(text)))
-            .fix(format!("write {text}=value")));
+        // What stands there may be the value alone.
+        let name = if is_surely_a_name(text) { text } else { "NAME" };
+        let subject = if name == text { quote(text) } else { "the variable".to_owned() };
+        return Err(Problem::new(format!("{subject} has no value, and there is nothing to inherit one from"))
+            .fix(format!("write -e {name}=…; for a secret use \"secret_env\" in a job-spec")));
     };
     checks::variable_name(name)?;
     Ok((name.to_owned(), value.to_owned()))

@@ -11,10 +11,48 @@ use super::{flags, units};
 const MOUNT_KEYS: [&str; 10] =
     ["type", "source", "src", "target", "destination", "dst", "readonly", "ro", "tmpfs-size", "consistency"];
 
+const NO_TMPFS_MODE: &str = "leave it out: a tmpfs has the mode 1777, which the job can change by chmod";
+const NO_PROPAGATION: &str = "leave it out: what is mounted in the VM later is not seen in a job";
+const NO_DRIVER: &str = "leave it out: a job's volumes are of the driver local";
+
+/// Keys of `--mount` that Docker knows and a job does not have, and what to do about each.
+const OTHER_MOUNT_KEYS: [(&str, &str); 12] = [
+    ("tmpfs-mode", NO_TMPFS_MODE),
+    ("bind-propagation", NO_PROPAGATION),
+    ("bind-recursive", "leave it out"),
+    ("bind-nonrecursive", "leave it out"),
+    ("bind-create-src", "use -v, which makes the directory"),
+    ("volume-driver", NO_DRIVER),
+    ("volume-opt", NO_DRIVER),
+    ("volume-label", "leave it out"),
+    ("volume-nocopy", "leave it out: a new volume gets what the image has there"),
+    ("volume-subpath", "mount the whole volume"),
+    ("image-subpath", "use bind, volume or tmpfs"),
+    ("mode", NO_TMPFS_MODE),
+];
+
+fn no_volume_option(option: &str) -> Problem {
+    let fix = match option {
+        "shared" | "rshared" | "slave" | "rslave" => NO_PROPAGATION,
+        "nocopy" => "leave it out: a new volume gets what the image has there",
+        "O" | "U" => "leave it out: it is Podman's",
+        "noexec" | "nosuid" | "nodev" | "exec" => "leave it out: the VM's own mount of the directory decides it",
+        _ => "use ro or rw",
+    };
+    no_option(option, fix)
+}
+
 /// `/host:/target`, `name:/target`, `/target`, each with options after one more colon.
 /// <https://docs.docker.com/engine/storage/volumes/#options-for---volume>
 pub(super) fn volume(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Problem> {
     let parts: Vec<&str> = text.split(':').collect();
+    if let [drive, _, ..] = parts[..]
+        && drive.len() == 1
+        && drive.bytes().all(|b| b.is_ascii_alphabetic())
+    {
+        return Err(Problem::new(format!("{} begins with a path of Windows, and the VM has Linux", quote(text)))
+            .fix(VOLUME_EXAMPLE));
+    }
     let (source, target, options) = match parts[..] {
         [target] => (None, target, ""),
         [source, target] => (Some(source), target, ""),
@@ -36,7 +74,14 @@ pub(super) fn volume(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Pro
             "cached" | "delegated" | "consistent" => {
                 ignored.push(format!("the mount option {option} is ignored: it only has a meaning on a Mac"));
             }
-            _ => return Err(no_option(options, "use ro or rw")),
+            "z" | "Z" => ignored.push(format!(
+                "the mount option {option} is ignored: it relabels files for SELinux, which Google's images do not enforce; \
+                 elsewhere use chcon in the VM"
+            )),
+            // What an engine does anyway.
+            "rprivate" | "private" => {}
+            "ro" | "rw" => return Err(Problem::new("the mount is to be both ro and rw").fix("write one of the two")),
+            _ => return Err(no_volume_option(option)),
         }
     }
     Ok(mount)
@@ -66,13 +111,15 @@ pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Prob
             ("consistency", Some(_)) => {
                 ignored.push("the mount option consistency is ignored: it only has a meaning on a Mac".to_owned());
             }
+            // The engine's own default.
+            ("tmpfs-mode", Some("1777" | "01777")) | ("bind-propagation", Some("rprivate" | "private")) => {}
             (key, _) if MOUNT_KEYS.contains(&key) => {
                 return Err(Problem::new(format!("{} is not key=value", quote(&field))).fix(MOUNT_EXAMPLE));
             }
             (key, _) => {
-                let fix = did_you_mean(key, MOUNT_KEYS)
-                    .map_or_else(|| MOUNT_EXAMPLE.to_owned(), |meant| format!("did you mean {meant}?"));
-                return Err(no_option(key, &fix));
+                let known = OTHER_MOUNT_KEYS.iter().find(|(known, _)| *known == key).map(|(_, fix)| (*fix).to_owned());
+                let meant = did_you_mean(key, MOUNT_KEYS).map(|meant| format!("did you mean {meant}?"));
+                return Err(no_option(key, &known.or(meant).unwrap_or_else(|| MOUNT_EXAMPLE.to_owned())));
             }
         }
     }
@@ -114,6 +161,12 @@ pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
                 "rw" => read_only = false,
                 // What the engine does anyway.
                 "noexec" | "nosuid" | "nodev" => {}
+                "mode=1777" | "mode=01777" => {}
+                "exec" => return Err(no_option(option, "leave it out, and run programs from a directory of the VM: -v /mnt/disks/data:/data")),
+                _ if option.starts_with("mode=") => return Err(no_option("mode", NO_TMPFS_MODE)),
+                _ if option.starts_with("uid=") || option.starts_with("gid=") => {
+                    return Err(no_option(&option[..3], NO_TMPFS_MODE));
+                }
                 _ => return Err(no_option(option, "use size, ro or rw")),
             },
         }
@@ -158,6 +211,9 @@ mod tests {
             ("-v", "/a:/x", bind("/a", true), false),
             ("-v", "/a:/x:ro,cached", bind("/a", true), true),
             ("-v", "data:/x:rw", named("data"), false),
+            ("-v", "/a:/x:ro,z", bind("/a", true), true),
+            ("-v", "/a:/x:Z,rprivate", bind("/a", true), false),
+            ("--mount", "type=tmpfs,dst=/x,tmpfs-mode=1777", MountKind::Tmpfs { size: None }, false),
             ("-v", "/x", anonymous.clone(), false),
             ("--mount", "type=bind,source=/a,target=/x,readonly", bind("/a", false), true),
             ("--mount", "src=data,dst=/x,ro=false", named("data"), false),
@@ -179,18 +235,25 @@ mod tests {
     fn what_a_job_cannot_say_is_named() {
         let cases = [
             ("-v", "./a:/x", r#""./a" is neither a volume name nor an absolute path"#),
-            ("-v", "a:x", "volume name"),
+            ("-v", "_:x", "volume name"),
             ("-v", "aa:x", r#"expected an absolute path, found "x""#),
             ("-v", "/a:/b:/c:ro", "too many colons"),
-            ("-v", "/a:/b:rw,ro", r#"the mount option "rw,ro" has no counterpart"#),
+            ("-v", "/a:/b:rw,ro", "both ro and rw"),
             ("-v", "/a:/", r#""/" is the whole container"#),
-            ("-v", "/a:/b:z", r#"the mount option "z" has no counterpart"#),
+            ("-v", "/a:/b:ro,x", r#"the mount option "x" has no counterpart in a job; use ro or rw"#),
+            ("-v", "/a:/b:rshared", r#""rshared" has no counterpart in a job; leave it out: what is mounted"#),
+            ("-v", "v1:/b:nocopy", r#""nocopy" has no counterpart in a job; leave it out"#),
+            ("-v", "C:/a:/b", r#""C:/a:/b" begins with a path of Windows"#),
             ("-v", "", "expected an absolute path"),
             ("--mount", "type=bind,target=/x", "needs a source"),
             ("--mount", "type=bind,source=/a", "no target"),
             ("--mount", "type=npipe,target=/x", r#"the mount type "npipe""#),
             ("--mount", "target=/x,tmpfs-size=1m", "only a tmpfs has a size"),
-            ("--mount", "target=/x,tmpfs-mode=1777", r#""tmpfs-mode" has no counterpart"#),
+            ("--mount", "type=tmpfs,target=/x,tmpfs-mode=1770", r#""tmpfs-mode" has no counterpart in a job; leave it out"#),
+            ("--mount", "target=/x,volume-opt=type=nfs", r#""volume-opt" has no counterpart in a job; leave it out"#),
+            ("--mount", "type=bind,src=/a,target=/x,bind-propagation=rshared", r#""bind-propagation" has"#),
+            ("--tmpfs", "/x:mode=1770", r#""mode" has no counterpart in a job; leave it out"#),
+            ("--tmpfs", "/x:uid=5", r#""uid" has no counterpart"#),
             ("--mount", "target=/x,sorce=a", "did you mean source?"),
             ("--mount", "target=/run/vmjob/", r#""/run/vmjob/" is vmjob's own"#),
             ("--tmpfs", "//", r#""//" is the whole container"#),

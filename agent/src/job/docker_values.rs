@@ -43,18 +43,37 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
     const EXAMPLES: &str = r#"write all, a count, or '"device=0,1"'"#;
     let count = |text: &str| match text {
         "all" | "-1" => Ok(Gpus::All),
-        _ => match text.parse() {
+        _ => match text.parse::<u32>() {
             Ok(count @ 1..=64) => Ok(Gpus::Count(count)),
+            Ok(0) => Err(Problem::new("the job is to have 0 GPUs").fix("leave --gpus out for none")),
             _ => Err(Problem::new(format!("{} is not a number of GPUs", quote(text))).fix(EXAMPLES)),
         },
     };
-    let mut fields = comma_separated(text)?;
-    if fields.len() > 1 {
-        fields.retain(|field| field != "capabilities=gpu");
+    let fields = comma_separated(text)?;
+    let asks_for_more = fields.len() > 1 || text.contains("capabilities=");
+    let is_capability = |field: &String| CAPABILITIES.contains(&&**field);
+    let (about, devices): (Vec<String>, Vec<String>) =
+        fields.into_iter().partition(|field| field.starts_with("capabilities=") || field == "driver=nvidia" || is_capability(field));
+    let wanted: Vec<&str> = about
+        .iter()
+        .filter(|field| *field != "driver=nvidia")
+        .flat_map(|field| field.trim_start_matches("capabilities=").split(','))
+        .filter(|name| !matches!(*name, "gpu" | ""))
+        .collect();
+    if !wanted.is_empty() {
+        let gpus = shell_word(if devices.is_empty() { "all".to_owned() } else { devices.join(",") });
+        return Err(Problem::new(format!("the capabilities {} are the driver's, which a variable chooses", wanted.join(",")))
+            .fix(format!("write --gpus {gpus} -e NVIDIA_DRIVER_CAPABILITIES={}", wanted.join(","))));
     }
-    let [field] = &fields[..] else {
+    let [field] = &devices[..] else {
+        if devices.is_empty() && asks_for_more {
+            return Err(Problem::new(format!("{} does not say which GPUs", quote(text))).fix(EXAMPLES));
+        }
         let problem = Problem::new(format!("{} names more than devices or a count", quote(text)));
-        return Err(problem.fix(r#"for several devices write '"device=0,1"', with both kinds of quotes"#));
+        let is_list = devices.first().is_some_and(|first| first.starts_with("device="))
+            && devices[1..].iter().all(|more| !more.contains('='));
+        let list = if is_list { devices.join(",") } else { "device=0,1".to_owned() };
+        return Err(problem.fix(format!(r#"for several devices write '"{list}"', with both kinds of quotes"#)));
     };
     match field.split_once('=') {
         None => count(field),
@@ -68,6 +87,14 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
         }
         Some((key, _)) => Err(Problem::new(format!("\"{key}\" has no counterpart in a job")).fix(EXAMPLES)),
     }
+}
+
+/// What NVIDIA's driver can give to a container.
+const CAPABILITIES: [&str; 8] = ["gpu", "compute", "compat32", "graphics", "utility", "video", "display", "ngx"];
+
+/// A value with a comma in double quotes of its own, in the quotes that keep those.
+fn shell_word(value: String) -> String {
+    if value.contains(',') { format!("'\"{value}\"'") } else { value }
 }
 
 pub(super) fn key_value<'a>(text: &'a str, example: &str) -> Result<(&'a str, &'a str), Problem> {
@@ -117,6 +144,8 @@ mod tests {
             ("all,capabilities=gpu", Gpus::All),
             ("\"capabilities=gpu\",count=2", Gpus::Count(2)),
             (r#""device=0,GPU-1""#, devices(&["0", "GPU-1"])),
+            ("driver=nvidia,count=1", Gpus::Count(1)),
+            ("all,driver=nvidia", Gpus::All),
         ];
         for (text, gpus_wanted) in good {
             assert_eq!(gpus(text), Ok(gpus_wanted));
@@ -133,6 +162,27 @@ mod tests {
             "driver=x",
         ] {
             assert!(gpus(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_capabilities_are_a_variable() {
+        let cases = [
+            ("all,capabilities=utility", "write --gpus all -e NVIDIA_DRIVER_CAPABILITIES=utility"),
+            ("capabilities=utility,all", "write --gpus all -e NVIDIA_DRIVER_CAPABILITIES=utility"),
+            ("all,\"capabilities=compute,utility\"", "write --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+            ("all,capabilities=compute,utility", "write --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+            ("2,capabilities=video", "write --gpus 2 -e NVIDIA_DRIVER_CAPABILITIES=video"),
+            ("\"device=0,1\",capabilities=video", "write --gpus '\"device=0,1\"' -e NVIDIA_DRIVER_CAPABILITIES=video"),
+            ("capabilities=video", "write --gpus all -e NVIDIA_DRIVER_CAPABILITIES=video"),
+            ("device=0,1", "for several devices write '\"device=0,1\"', with both kinds of quotes"),
+            ("capabilities=gpu", "write all, a count, or '\"device=0,1\"'"),
+            ("driver=x", "write all, a count, or '\"device=0,1\"'"),
+            ("0", "leave --gpus out for none"),
+        ];
+        for (text, fix) in cases {
+            let error = gpus(text).unwrap_err().at("a", "");
+            assert_eq!(error.fix.as_deref(), Some(fix), "{text}: {error}");
         }
     }
 

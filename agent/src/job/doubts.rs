@@ -2,6 +2,7 @@
 //!
 //! In: a job whose values have all been checked. Out: one sentence for each doubt.
 
+use super::discreet::first_word;
 use super::error::quote;
 use super::types::{Container, Job, RetryOn, Work};
 
@@ -24,6 +25,11 @@ pub(super) fn of(job: &Job) -> Vec<String> {
         if env.contains(name) || secret_env.contains_key(name) {
             doubts.push(format!("the value given for {name} is not used: vmjob sets it itself"));
         }
+    }
+    if let Work::Container(container) = &job.work
+        && let Some(mount) = container.mounts.iter().find(|mount| mount.target.ends_with(",ro") || mount.target.ends_with(",rw"))
+    {
+        doubts.push(format!("the target {} has a comma in it: the options of a mount follow a colon", quote(&mount.target)));
     }
     for mount in job.own_mounts().iter().filter(|mount| mount.hides_image) {
         doubts.push(format!(
@@ -60,7 +66,7 @@ fn words(container: &Container, doubts: &mut Vec<String>) {
     {
         doubts.push(format!(
             "the only argument {} has a space in it and stays one word: if it is a command line, give each word on its own",
-            quote(argument)
+            quote(&first_word(argument))
         ));
     }
 }
@@ -69,7 +75,7 @@ fn program(what: &str, words: &[String], doubts: &mut Vec<String>) {
     if let Some(word) = words.first().filter(|word| is_spaced(word)) {
         doubts.push(format!(
             "the {what} {} has a space in it and is taken as one file name: give each word on its own",
-            quote(word)
+            quote(&first_word(word))
         ));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! In: a [`Problem`] from a check that knows the value but not where it stood. Out: a [`JobError`] with the place.
 
+use super::discreet;
+
 /// A job that cannot run as written. Shown as one sentence: attribute, place, what is wrong, what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}", self.message(), self.fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default())]
@@ -42,6 +44,20 @@ impl Problem {
         self
     }
 
+    pub(super) fn fix_if_none(self, fix: &str) -> Self {
+        if self.fix.is_some() { self } else { self.fix(fix) }
+    }
+
+    /// With a place in the text.
+    pub(super) fn in_place(self, place: &str) -> Self {
+        Self { problem: format!("{place}: {}", self.problem), fix: self.fix }
+    }
+
+    /// With the likely reason, and what to do about that.
+    pub(super) fn because(self, reason: &str, fix: String) -> Self {
+        Self { problem: format!("{}: {reason}", self.problem), fix: Some(fix) }
+    }
+
     pub(super) fn at(self, attribute: &'static str, place: impl Into<String>) -> JobError {
         JobError { attribute, place: place.into(), problem: self.problem, fix: self.fix }
     }
@@ -62,9 +78,11 @@ pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a s
         .map(|(_, known)| known)
 }
 
-/// The text in quotes, escaped and cut to a length that fits a sentence.
+/// The text in quotes, escaped, cut to a length that fits a sentence, and without what may be a secret: the sentence goes to
+/// the report, the console and the log.
 pub(super) fn quote(text: &str) -> String {
     const MOST_CHARS: usize = 60;
+    let text = discreet::without_secrets(text);
     match text.char_indices().nth(MOST_CHARS) {
         Some((end, _)) => format!("{:?}", format!("{}…", &text[..end])),
         None => format!("{text:?}"),

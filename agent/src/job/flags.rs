@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::discreet::up_to_equals;
 use super::docker_command::ATTRIBUTE;
 use super::error::{JobError, Problem, did_you_mean, quote};
 
@@ -38,12 +39,20 @@ pub(super) struct Given<'a> {
     is_long: bool,
     /// `true` or `false` for a flag without a value.
     pub(super) value: &'a str,
+    /// Whether the value is a word of its own.
+    is_apart: bool,
 }
 
 impl Given<'_> {
     /// As it was written: `-e` or `--env`.
     pub(super) fn shown(&self) -> String {
         shown(self.flag, self.is_long)
+    }
+
+    /// That the flag has taken what may have been meant as the image; a value that may be a secret is not shown.
+    pub(super) fn took_last_word(&self) -> Option<String> {
+        let may_be_secret = matches!(self.flag.long, "env" | "label" | "log-opt");
+        (self.is_apart && !may_be_secret).then(|| format!("{} is the value of {}", quote(self.value), self.shown()))
     }
 }
 
@@ -189,12 +198,19 @@ const FLAGS: &[Flag] = &[
     value("workdir", "w"),
 ];
 
-/// Splits the words after `docker run` into flags and what follows them.
-pub(super) fn split<'a>(words: &'a [Word<'a>]) -> Result<(Vec<Given<'a>>, &'a [Word<'a>]), JobError> {
+/// Splits the words after `docker run` into flags and what follows them. `look` is called for each word before it is taken
+/// for a flag, a flag's value or the image, with its index.
+pub(super) fn split<'a>(
+    words: &'a [Word<'a>],
+    look: impl Fn(usize) -> Result<(), JobError>,
+) -> Result<(Vec<Given<'a>>, &'a [Word<'a>]), JobError> {
     let mut given = Vec::new();
     let mut rest = words;
     while let Some((word, after)) = rest.split_first() {
+        let at = words.len() - rest.len();
+        look(at)?;
         if word == "--" {
+            look(at + 1)?;
             return Ok((given, after));
         }
         rest = if let Some(long) = word.strip_prefix("--") {
@@ -204,6 +220,8 @@ pub(super) fn split<'a>(words: &'a [Word<'a>]) -> Result<(Vec<Given<'a>>, &'a [W
         } else {
             break;
         };
+        // Its value, where that is a word of its own.
+        (at + 1..words.len() - rest.len()).try_for_each(&look)?;
     }
     Ok((given, rest))
 }
@@ -215,8 +233,9 @@ fn long_flag<'a>(word: &'a str, after: &'a [Word<'a>], given: &mut Vec<Given<'a>
         None => (word, None),
     };
     let flag = FLAGS.iter().find(|flag| flag.long == name).ok_or_else(|| {
-        let meant = did_you_mean(name, FLAGS.iter().map(|flag| flag.long)).map(|meant| format!("--{meant}"));
-        unknown(&format!("--{name}"), meant)
+        let elsewhere = IN_A_JOB_SPEC.iter().find(|(known, _)| *known == name).map(|(_, fix)| (*fix).to_owned());
+        let meant = did_you_mean(name, FLAGS.iter().map(|flag| flag.long)).map(|meant| did_mean(&format!("--{meant}")));
+        unknown(&format!("--{}", shortened(name).escape_debug()), elsewhere.or(meant))
     })?;
     take(flag, true, value, after, given)
 }
@@ -231,12 +250,13 @@ fn short_flags<'a>(
     while let Some(letter) = rest.chars().next() {
         let (short, tail) = rest.split_at(letter.len_utf8());
         let flag = FLAGS.iter().find(|flag| flag.short == short).ok_or_else(|| {
-            let meant = FLAGS.iter().find(|flag| flag.long == &word[1..]).map(|flag| format!("--{}", flag.long));
+            let name = word[1..].split('=').next().unwrap_or_default();
+            let meant = FLAGS.iter().find(|flag| flag.long == name).map(|flag| did_mean(&format!("--{}", flag.long)));
             unknown(
                 &if tail.is_empty() && word.len() == 2 {
                     word.to_owned()
                 } else {
-                    format!("-{short} in {}", quote(word))
+                    format!("-{short} in {}", quote(&discreet_group(word)))
                 },
                 meant,
             )
@@ -261,10 +281,15 @@ fn take<'a>(
     given: &mut Vec<Given<'a>>,
 ) -> Result<&'a [Word<'a>], JobError> {
     if let Fate::Refused(advice) = flag.fate {
+        let next = value.or_else(|| after.first().map(|word| &**word)).unwrap_or_default();
+        // Meant for the shell that --entrypoint names.
+        let is_for_shell = flag.short == "c" && !is_long && !next.bytes().all(|b| b.is_ascii_digit());
+        let advice = if is_for_shell { "write -c and what belongs to it behind the image" } else { advice };
         return Err(Problem::new("this flag has no counterpart in a job")
             .fix(advice)
             .at(ATTRIBUTE, shown(flag, is_long)));
     }
+    let is_apart = value.is_none() && flag.takes_value;
     let (value, after) = match (value, flag.takes_value) {
         (Some(value), true) => (value, after),
         (None, true) => match after.split_first() {
@@ -276,7 +301,7 @@ fn take<'a>(
             (if on { "true" } else { "false" }, after)
         }
     };
-    given.push(Given { flag, is_long, value });
+    given.push(Given { flag, is_long, value, is_apart });
     Ok(after)
 }
 
@@ -289,7 +314,51 @@ pub(super) fn boolean(text: &str) -> Result<bool, Problem> {
     }
 }
 
-fn unknown(shown: &str, meant: Option<String>) -> JobError {
-    let fix = meant.map_or_else(|| "see docker run --help".to_owned(), |meant| format!("did you mean {meant}?"));
-    Problem::new(format!("unknown flag {shown}")).fix(fix).at(ATTRIBUTE, "")
+/// What is to be said of the first argument, where it is a flag of Docker's that few programs have.
+pub(super) fn after_image(word: &str) -> Option<String> {
+    const TELLING: [&str; 12] = [
+        "rm", "env", "volume", "mount", "gpus", "network", "entrypoint", "shm-size", "privileged", "restart", "detach",
+        "interactive",
+    ];
+    let long = word.strip_prefix("--").map(|name| name.split('=').next().unwrap_or_default());
+    let is_telling = long.is_some_and(|name| TELLING.contains(&name)) || matches!(word, "-e" | "-it" | "-ti");
+    is_telling.then(|| {
+        format!("{} behind the image goes to the program: flags of docker run stand before the image", up_to_equals(word))
+    })
+}
+
+/// What other tools have as options, and where it belongs here.
+const IN_A_JOB_SPEC: [(&str, &str); 8] = [
+    ("timeout", "set \"timeout\" in a job-spec"),
+    ("args", "write the arguments behind the image"),
+    ("command", "write the command behind the image, or use --entrypoint"),
+    ("cmd", "write the command behind the image"),
+    ("image", "write the image behind the flags, without a name"),
+    ("secret", "use \"secret_env\" in a job-spec"),
+    ("env-vars", "write -e NAME=value"),
+    ("set-env-vars", "write -e NAME=value"),
+];
+
+fn did_mean(flag: &str) -> String {
+    format!("did you mean {flag}?")
+}
+
+/// A group of short flags; behind the first may be its value, which may be a secret.
+fn discreet_group(word: &str) -> Cow<'_, str> {
+    let is_group = word.len() <= 14 && word[1..].bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    if is_group { word.into() } else { format!("{}…", word.chars().take(2).collect::<String>()).into() }
+}
+
+/// As much of a flag as its name can be: a value may be a secret.
+fn shortened(flag: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 24;
+    match flag.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &flag[..end]).into(),
+        None => up_to_equals(flag),
+    }
+}
+
+fn unknown(shown: &str, fix: Option<String>) -> JobError {
+    let fix = fix.unwrap_or_else(|| "see docker run --help".to_owned());
+    Problem::new(format!("unknown flag {}", shown)).fix(fix).at(ATTRIBUTE, "")
 }

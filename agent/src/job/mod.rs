@@ -7,7 +7,9 @@
 mod blocking;
 mod checks;
 mod container;
+mod discreet;
 mod docker_command;
+mod docker_head;
 mod docker_mounts;
 mod docker_values;
 mod doubts;
@@ -15,6 +17,8 @@ mod error;
 mod flags;
 mod image_ref;
 mod json;
+mod json_faults;
+mod odd_chars;
 mod places;
 mod reader;
 mod settings;
@@ -29,9 +33,11 @@ mod words;
 #[cfg(test)]
 mod properties;
 
+pub use blocking::{bind_place, is_allowed_source, not_blocked, refused_device, refused_source};
 pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
+pub(crate) use json_faults::is_meant_as_spec;
 pub use places::{OwnMount, Place, RESULT_DIR, Root};
 pub use spec::parse_spec;
 pub use types::{

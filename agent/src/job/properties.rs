@@ -133,7 +133,7 @@ fn good_container() -> Vec<GoodField> {
         maybe("env", table("E[A-Z]{0,2}")),
         maybe("secret_env", secrets()),
         maybe("workdir", "/\\PC{0,9}"),
-        maybe("user", "[a-z0-9]{1,4}(:[a-z0-9]{1,4})?"),
+        maybe("user", "([a-z][a-z0-9]{0,3}|[1-9][0-9]{0,3})(:([a-z][a-z0-9]{0,3}|0))?"),
         maybe("hostname", "[a-z.]{1,64}"),
         one_of("mounts", &mounts),
         one_of("devices", &[json!(["/dev/a:r"]), json!(["/dev/a:/dev/b", "/dev/c"])]),
@@ -165,7 +165,7 @@ fn good_process() -> Vec<GoodField> {
         maybe("env", table("E[A-Z]{0,2}")),
         maybe("secret_env", secrets()),
         maybe("workdir", "/\\PC{0,9}"),
-        maybe("user", "[a-z0-9]{1,4}"),
+        maybe("user", "[a-z][a-z0-9]{0,3}|[1-9][0-9]{0,3}"),
     ]
 }
 

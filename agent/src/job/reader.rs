@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use serde_json::Number;
 
+use super::discreet::{is_file_like, up_to_equals};
 use super::error::{JobError, Problem, did_you_mean, quote};
 use super::json::{Json, Object};
+use super::odd_chars::explain;
 use super::units;
 use super::{container, spec};
 
@@ -79,12 +81,23 @@ impl<'a> Field<'a> {
 
     pub(super) fn expected(&self, what: &str) -> JobError {
         let found = match self.value {
-            Json::Null => "null".to_owned(),
             Json::Bool(value) => value.to_string(),
             Json::Number(number) => number.to_string(),
             Json::String(text) => format!("the string {}", quote(text)),
-            Json::List(_) => "a list".to_owned(),
-            Json::Object(_) => "an object".to_owned(),
+            _ => return self.expected_unseen(what),
+        };
+        self.error(Problem::new(format!("expected {what}, found {found}")))
+    }
+
+    /// As [`Field::expected`], where the value may be a secret: only its kind is shown.
+    fn expected_unseen(&self, what: &str) -> JobError {
+        let found = match self.value {
+            Json::Null => "null",
+            Json::Bool(_) => "true or false",
+            Json::Number(_) => "a number",
+            Json::String(_) => "a string",
+            Json::List(_) => "a list",
+            Json::Object(_) => "an object",
         };
         self.error(Problem::new(format!("expected {what}, found {found}")))
     }
@@ -121,12 +134,15 @@ impl<'a> Field<'a> {
 
     /// A string that `check` accepts, as what `check` makes of it.
     pub(super) fn checked<T>(&self, check: impl FnOnce(&str) -> Result<T, Problem>) -> Result<T, JobError> {
-        let text = self.text().ok_or_else(|| self.expected("a string"))?;
+        let text = self.text().ok_or_else(|| match self.value {
+            Json::Bool(_) | Json::Number(_) => self.expected_unseen("a string, in quotes"),
+            _ => self.expected_unseen("a string"),
+        })?;
         if text.contains('\0') {
             // No path, argument or variable of a process can hold one.
             return Err(self.error(Problem::new("a string cannot contain a NUL character")));
         }
-        check(text).map_err(|problem| self.error(problem))
+        check(text).map_err(|problem| self.error(explain(text, problem)))
     }
 
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, JobError> {
@@ -174,7 +190,10 @@ impl<'a> Field<'a> {
 
     /// The items of a list; `what` says what the list should have been.
     pub(super) fn items(&self, what: &str) -> Result<impl Iterator<Item = Field<'a>> + use<'a>, JobError> {
-        let Json::List(list) = self.value else { return Err(self.expected(what)) };
+        let Json::List(list) = self.value else {
+            let is_file = self.text().is_some_and(|text| is_file_like(text) && text.contains('.'));
+            return Err(if is_file { self.expected(what) } else { self.expected_unseen(what) });
+        };
         let here = Rc::new(self.place.clone());
         let item = move |(index, value)| Field { place: Place::Item(here.clone(), index), value };
         Ok(list.iter().enumerate().map(item))
@@ -192,7 +211,7 @@ impl<'a> Field<'a> {
 
     /// The entries of an object whose keys are the user's own; `what` says what it should have been.
     pub(super) fn entries(&self, what: &str) -> Result<impl Iterator<Item = (&'a str, Field<'a>)> + use<'a>, JobError> {
-        let Json::Object(object) = self.value else { return Err(self.expected(what)) };
+        let Json::Object(object) = self.value else { return Err(self.expected_unseen(what)) };
         if object.iter().any(|(key, _)| key.contains('\0')) {
             return Err(self.error(Problem::new("a key cannot contain a NUL character")));
         }
@@ -212,12 +231,11 @@ impl<'a> Field<'a> {
         let entries = self.entries(r#"an object of strings such as {"EPOCHS": "3"}"#)?;
         let read = |(key, field): (&str, Field)| {
             check_key(key).map_err(|problem| self.error(problem))?;
-            let text = match field.value {
-                Json::Bool(value) => value.to_string(),
-                Json::Number(number) => number.to_string(),
-                _ => return Ok((key.to_owned(), field.string()?)),
-            };
-            Err(field.expected(&format!("a string such as \"{text}\"")))
+            match field.value {
+                Json::String(_) => Ok((key.to_owned(), field.string()?)),
+                Json::Bool(_) | Json::Number(_) => Err(field.expected_unseen("a string, in quotes")),
+                _ => Err(field.expected_unseen("a string")),
+            }
         };
         entries.map(read).collect()
     }
@@ -246,7 +264,8 @@ impl<'a> Field<'a> {
         } else {
             format!("known are {}", known.join(", "))
         };
-        Problem::new(format!("unknown field {} in {place}", quote(name))).fix(fix).at(spec::ATTRIBUTE, "")
+        let problem = Problem::new(format!("unknown field {} in {place}", quote(&up_to_equals(name)))).fix(fix);
+        explain(name, problem).at(spec::ATTRIBUTE, "")
     }
 }
 

@@ -2,15 +2,13 @@
 //!
 //! In: its bytes. Out: a [`Job`] with every default filled in, and warnings; or the first thing that is wrong with it.
 
-use std::path::Path;
-
 use super::checks;
 use super::container::{read_container, read_process};
 use super::error::{JobError, Problem};
 use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
-use super::{blocking, doubts, json, settings, text};
+use super::{doubts, json, json_faults, settings, text};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
 pub(super) const FIELDS: [&str; 14] = [
@@ -40,11 +38,31 @@ const EXAMPLE: &str = r#"{"container": {"image": "alpine", "args": ["echo", "hel
 pub fn parse_spec(text: &[u8]) -> Result<Parsed, JobError> {
     let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
     let text = text::decode(text, EXAMPLE).map_err(whole)?;
-    if text.trim_start().starts_with("docker ") {
+    if json_faults::is_command_line(text) {
         return Err(whole(Problem::new("this is a command line, not JSON").fix("give it as docker-command")));
     }
-    let value = json::parse(text).map_err(|problem| whole(problem.fix("a job-spec is one JSON document")))?;
+    let value = json::parse(text).map_err(|problem| whole(problem.fix_if_none("a job-spec is one JSON document")))?;
+    if let Some(problem) = wrapped(&value) {
+        return Err(whole(problem));
+    }
     read_job(&Field::root(&value))
+}
+
+/// A document that holds a job as its only part.
+fn wrapped(value: &Json) -> Option<Problem> {
+    match value {
+        Json::String(text) if text.trim_start().starts_with(['{', '[']) => Some(
+            Problem::new("this is a string that holds JSON: it was encoded twice")
+                .fix("give the document itself; in a workflow, leave one json.encode_to_string out"),
+        ),
+        Json::String(text) if text.trim_start().starts_with("docker ") => {
+            Some(Problem::new("this is a command line in quotes").fix("give it as docker-command, without the quotes"))
+        }
+        Json::List(items) if matches!(items[..], [Json::Object(_)]) => {
+            Some(Problem::new("this is a list with one object, and a job is an object").fix("leave the [ and the ] out"))
+        }
+        _ => None,
+    }
 }
 
 fn read_job(field: &Field) -> Result<Parsed, JobError> {
@@ -75,7 +93,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
-    job.check_block(Path::new(blocking::STATE_DIR))?;
+    job.check_block()?;
     job.check_places()?;
     let doubts = doubts::of(&job);
     Ok(Parsed { job, ignored: Vec::new(), doubts })
@@ -202,10 +220,13 @@ mod tests {
                 r#"expected an object such as {"container": {"image": "alpine", "args": ["echo", "hello"]}}, found a list"#,
             ),
             ("docker run alpine", "this is a command line, not JSON; give it as docker-command"),
-            ("spec:\n  x", "line 1, column 1: expected value; a job-spec is one JSON document"),
+            ("spec:\n  x", "line 1, column 1: this is YAML, not JSON; write it as JSON, for example with yq -o=json"),
+            (r#""{\"id\": 1}""#, "this is a string that holds JSON: it was encoded twice; give the document itself; in a workflow, leave one json.encode_to_string out"),
+            (r#""docker run a""#, "this is a command line in quotes; give it as docker-command, without the quotes"),
+            (r#"[{"id": "a"}]"#, "this is a list with one object, and a job is an object; leave the [ and the ] out"),
             (
                 r#"{"id": "a", "id": "b"}"#,
-                r#"line 1, column 16: the key "id" is given twice; a job-spec is one JSON document"#,
+                r#"line 1, column 16: the key "id" is given twice; leave one of the two out"#,
             ),
         ];
         for (text, error) in cases {
@@ -235,8 +256,8 @@ mod tests {
                 json!({"container": {"image": "a", "entrypoint": ["/bin/sh"], "args": ["python train.py"]}}),
                 "the only argument \"python train.py\" has",
             ),
-            (json!({"container": {"image": "a", "entrypoint": ["run.sh --x"]}}), "the entrypoint \"run.sh --x\" has"),
-            (json!({"process": {"command": ["run.sh --x"]}}), "the command \"run.sh --x\" has a space in it"),
+            (json!({"container": {"image": "a", "entrypoint": ["run.sh --x"]}}), "the entrypoint \"run.sh …\" has"),
+            (json!({"process": {"command": ["run.sh --x"]}}), "the command \"run.sh …\" has a space in it"),
             (json!({"process": {"command": ["run.sh", "a b"]}}), ""),
         ];
         for (spec, doubt) in words {

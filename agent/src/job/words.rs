@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 
 use super::error::{Problem, quote};
+use super::odd_chars::{self, Odd};
+use super::discreet;
 
 /// A text, and how far it has been read.
 struct Chars<'a> {
@@ -44,56 +46,150 @@ struct Word<'a> {
     pattern: bool,
 }
 
+/// A text as far as it is one command.
+#[derive(Debug, Default)]
+pub(super) struct Line<'a> {
+    pub(super) words: Vec<Cow<'a, str>>,
+    /// Outside quotes; the first [`MOST_ODDS`].
+    pub(super) odds: Vec<Odd>,
+    /// Where the first word begins, as a byte of the text.
+    pub(super) begins_at: usize,
+    /// Why the text is not read further, if so.
+    pub(super) stop: Option<Problem>,
+}
+
+/// More are not looked at: a text in another script has one in each line.
+const MOST_ODDS: usize = 1000;
+
 /// `doubts` gets the patterns, which are passed on as they stand.
-pub(super) fn split<'a>(text: &'a str, doubts: &mut Vec<String>) -> Result<Vec<Cow<'a, str>>, Problem> {
-    let mut words = Vec::new();
+pub(super) fn split<'a>(text: &'a str, doubts: &mut Vec<String>) -> Line<'a> {
+    let mut line = Line::default();
     // `None` between words: an empty word is one that was written as ''.
     let mut word: Option<Word<'a>> = None;
     let mut chars = Chars { text, at: 0 };
-    let mut is_over = false;
-    while let Some((at, c)) = chars.next() {
-        match c {
-            ' ' | '\t' | '\r' | '\n' => {
-                words.extend(word.take().map(|word| word.end(doubts)));
-                is_over |= c == '\n' && !words.is_empty();
-            }
-            '#' if word.is_none() => drop(chars.until(|byte| byte == b'\n')),
-            _ if is_over => {
-                return Err(error_at(text, at, "this line begins another command")
-                    .fix("end the line before with \\ as its very last character, or remove this one"));
-            }
-            '\\' => match chars.next() {
-                None | Some((_, '\n')) => {}
-                Some((_, '\r')) if chars.next_if(|c| c == '\n').is_some() => {}
-                Some((_, c)) => word.get_or_insert_default().text.to_mut().push(c),
-            },
-            '\'' => single_quoted(text, at, &mut chars, &mut word.get_or_insert_default().text)?,
-            '"' => double_quoted(text, at, &mut chars, word.get_or_insert_default().text.to_mut())?,
-            '$' | '`' if expands(text, at, false) => return Err(expansion(text, at)),
-            '~' if word.is_none() => return Err(expansion(text, at)),
-            '|' | ';' | '&' | '<' | '>' | '(' | ')' => {
-                let problem = format!("\"{c}\" does nothing here: the line is not given to a shell");
-                return Err(error_at(text, at, &problem).fix("quote it, or run sh -c '…' in the container"));
-            }
-            c => {
-                let word = word.get_or_insert_default();
-                word.pattern |= matches!(c, '*' | '?');
-                chars.until(is_special);
-                word.text += &text[at..chars.at];
-            }
-        }
-    }
-    words.extend(word.map(|word| word.end(doubts)));
-    Ok(words)
+    line.stop = line.read(text, &mut chars, &mut word, doubts).err();
+    line.add(word.take(), doubts);
+    line
 }
 
-impl<'a> Word<'a> {
-    fn end(self, doubts: &mut Vec<String>) -> Cow<'a, str> {
-        if self.pattern {
-            doubts.push(format!("{} is passed on as it stands: no shell expands it", quote(&self.text)));
+impl<'a> Line<'a> {
+    fn read(
+        &mut self,
+        text: &'a str,
+        chars: &mut Chars<'a>,
+        word: &mut Option<Word<'a>>,
+        doubts: &mut Vec<String>,
+    ) -> Result<(), Problem> {
+        let mut is_over = false;
+        while let Some((at, c)) = chars.next() {
+            if self.words.is_empty() && word.is_none() {
+                self.begins_at = at;
+            }
+            match c {
+                ' ' | '\t' | '\r' | '\n' => {
+                    self.add(word.take(), doubts);
+                    is_over |= c == '\n' && !self.words.is_empty();
+                }
+                '#' if word.is_none() => drop(chars.until(|byte| byte == b'\n')),
+                _ if is_over => return Err(another_command(text, at)),
+                '\\' => match chars.next() {
+                    None | Some((_, '\n')) => {}
+                    Some((_, '\r')) if chars.next_if(|c| c == '\n').is_some() => {}
+                    Some((_, c)) => word.get_or_insert_default().text.to_mut().push(c),
+                },
+                '\'' => single_quoted(text, at, chars, &mut word.get_or_insert_default().text)?,
+                '"' => double_quoted(text, at, chars, word.get_or_insert_default().text.to_mut())?,
+                '`' if text[at..].starts_with("```") => {
+                    return Err(error_at(text, at, "the ``` is a mark of a block of code").fix("leave it out"));
+                }
+                '`' if text[at + 1..].trim_start_matches('\r').starts_with('\n') => {
+                    return Err(error_at(text, at, "only PowerShell takes ` for a line that goes on")
+                        .fix("end the line with \\ as its very last character"));
+                }
+                '$' | '`' if expands(text, at, false) => return Err(expansion(text, at)),
+                '~' if word.is_none() => return Err(expansion(text, at)),
+                '|' | ';' | '&' | '<' | '>' | '(' | ')' => return Err(operator(text, at, c)),
+                c => {
+                    if let Some(kind) = odd_chars::kind(c).filter(|_| self.odds.len() < MOST_ODDS) {
+                        let before = word.as_ref().and_then(|word| word.text.chars().next_back());
+                        let after = text[chars.at..].chars().next().filter(|c| !c.is_ascii_whitespace());
+                        self.odds.push(Odd {
+                            c,
+                            kind,
+                            word: self.words.len(),
+                            at,
+                            is_first: word.is_none(),
+                            is_last: after.is_none(),
+                            before,
+                            after,
+                        });
+                    }
+                    let word = word.get_or_insert_default();
+                    word.pattern |= matches!(c, '*' | '?');
+                    chars.until(is_special);
+                    word.text += &text[at..chars.at];
+                }
+            }
         }
-        self.text
+        Ok(())
     }
+
+    fn add(&mut self, word: Option<Word<'a>>, doubts: &mut Vec<String>) {
+        let Some(Word { text, pattern }) = word else { return };
+        if pattern {
+            let may_be_secret = text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
+            let shown = match discreet::up_to_equals(&text) {
+                shown if shown.ends_with("=…") => quote(&shown),
+                _ if may_be_secret => "a word with * or ?".to_owned(),
+                shown => quote(&shown),
+            };
+            doubts.push(format!("{shown} is passed on as it stands: no shell expands it"));
+        }
+        self.words.push(text);
+    }
+}
+
+/// What begins at `at` is on a line of its own, after a command that was complete.
+fn another_command(text: &str, at: usize) -> Problem {
+    const PROBLEM: &str = "this line begins another command";
+    let rest = &text[at..];
+    let before = text[..at].trim_end();
+    let before = before.rsplit('\n').next().unwrap_or_default();
+    let begins = |words: &[&str]| words.iter().any(|word| rest.starts_with(word));
+    if before.ends_with('\\') {
+        let problem = format!("{PROBLEM}, as a space follows the \\ of the line before");
+        return error_at(text, at, &problem).fix("end that line with \\ as its very last character");
+    }
+    if before.ends_with('^') {
+        let problem = format!("{PROBLEM}: only cmd.exe takes ^ for a line that goes on");
+        return error_at(text, at, &problem).fix("end the line before with \\ as its very last character");
+    }
+    if begins(&["docker ", "podman ", "sudo "]) {
+        return error_at(text, at, &format!("{PROBLEM}, and a job is one"))
+            .fix("remove it, and give each command a job of its own");
+    }
+    error_at(text, at, PROBLEM).fix("end the line before with \\ as its very last character, or remove this one")
+}
+
+/// What only a shell does, outside quotes.
+fn operator(text: &str, at: usize, c: char) -> Problem {
+    let rest = &text[at..];
+    let is_placeholder = rest.strip_prefix('<').and_then(|rest| rest.split_once('>')).is_some_and(|(name, _)| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b' '))
+    });
+    if is_placeholder {
+        return error_at(text, at, "the <…> is a placeholder").fix("write what it stands for");
+    }
+    let problem = error_at(text, at, &format!("\"{c}\" does nothing here: the line is not given to a shell"));
+    let is_last = rest[1..].trim().is_empty();
+    problem.fix(match c {
+        '&' | ';' if is_last => "leave it out: vmjob waits for the job to end",
+        '&' if !rest.starts_with("&&") => "leave it out, or quote it",
+        '&' | ';' => "a job is one command: leave the other out, quote it, or run sh -c '…' in the container",
+        '>' if text[..at].trim().is_empty() => "leave it out: it is a terminal's prompt",
+        '<' | '>' => "leave it out (vmjob keeps the output), quote it, or run sh -c '…' in the container",
+        _ => "quote it, or run sh -c '…' in the container",
+    })
 }
 
 /// Whether a character in the middle of a word may be more than itself.
@@ -118,6 +214,7 @@ fn is_special(byte: u8) -> bool {
             | b')'
             | b'*'
             | b'?'
+            | 0x80..
     )
 }
 
@@ -168,7 +265,13 @@ fn expands(text: &str, at: usize, in_quotes: bool) -> bool {
 fn expansion(text: &str, at: usize) -> Problem {
     let rest = &text[at..];
     let name_end = rest[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(rest.len(), |end| end + 1);
-    let problem = format!("\"{}\" is not replaced: the line is not given to a shell", &rest[..name_end]);
+    let shown = match rest.as_bytes() {
+        [b'$', b'(', ..] => "$(…)",
+        [b'$', b'{', ..] => "${…}",
+        [b'`', ..] => "`…`",
+        _ => &rest[..name_end],
+    };
+    let problem = format!("\"{shown}\" is not replaced: the line is not given to a shell");
     error_at(text, at, &problem)
         .fix("write the value itself, put it into '…' to pass it on as it stands, or run sh -c '…' in the container")
 }
@@ -177,11 +280,16 @@ fn unclosed(text: &str, at: usize) -> Problem {
     error_at(text, at, &format!("the quote {} that opens here is never closed", &text[at..=at]))
 }
 
-fn error_at(text: &str, at: usize, problem: &str) -> Problem {
+pub(super) fn error_at(text: &str, at: usize, problem: &str) -> Problem {
+    at_line(text, at, Problem::new(problem))
+}
+
+/// The problem with the place of the byte `at` in front.
+pub(super) fn at_line(text: &str, at: usize, problem: Problem) -> Problem {
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    Problem::new(format!("line {line}, column {column}: {problem}"))
+    problem.in_place(&format!("line {line}, column {column}"))
 }
 
 #[cfg(test)]
@@ -206,11 +314,8 @@ mod tests {
             ("é'ü'", &["éü"]),
         ];
         for (text, words) in cases {
-            assert_eq!(
-                split(text, &mut Vec::new()).as_deref(),
-                Ok(&words.iter().map(|word| Cow::Borrowed(*word)).collect::<Vec<_>>()[..]),
-                "{text}"
-            );
+            let line = split(text, &mut Vec::new());
+            assert_eq!((line.words, line.stop), (words.iter().map(|word| Cow::Borrowed(*word)).collect(), None), "{text}");
         }
     }
 
@@ -220,10 +325,10 @@ mod tests {
             ("a 'b", "line 1, column 3: the quote ' that opens here is never closed"),
             ("a \\\n é\"b c", "line 2, column 3: the quote \" that opens here is never closed"),
             ("a $HOME/x", "line 1, column 3: \"$HOME\" is not replaced"),
-            ("a \"x${B}\"", "line 1, column 5: \"$\" is not replaced"),
-            ("a $(b)", "\"$\" is not replaced"),
-            ("a `b`", "\"`b\" is not replaced"),
-            ("a \"`b`\"", "\"`b\" is not replaced"),
+            ("a \"x${B}\"", "line 1, column 5: \"${…}\" is not replaced"),
+            ("a $(b)", "\"$(…)\" is not replaced"),
+            ("a `b`", "\"`…`\" is not replaced"),
+            ("a \"`b`\"", "\"`…`\" is not replaced"),
             ("a $\\\nb", "\"$\" is not replaced"),
             ("a $'b'", "\"$\" is not replaced"),
             ("a -v ~/x:/x", "\"~\" is not replaced"),
@@ -232,10 +337,15 @@ mod tests {
             ("a; b", "\";\" does nothing here"),
             ("a 2>&1", "\">\" does nothing here"),
             ("a # c \\\n b", "line 2, column 2: this line begins another command"),
-            ("a \\ \n b", "line 2, column 2: this line begins another command"),
+            ("a \\ \n b", "line 2, column 2: this line begins another command, as a space follows the \\"),
+            ("a ^\n b", "line 2, column 2: this line begins another command: only cmd.exe"),
+            ("a `\n b", "line 1, column 3: only PowerShell"),
+            ("a\ndocker b", "line 2, column 1: this line begins another command, and a job is one"),
+            ("a <IMAGE>", "the <…> is a placeholder"),
+            ("```\na", "line 1, column 1: the ``` is a mark"),
         ];
         for (text, error) in cases {
-            let found = split(text, &mut Vec::new()).unwrap_err().at("x", "").to_string();
+            let found = split(text, &mut Vec::new()).stop.unwrap().at("x", "").to_string();
             assert!(found.contains(error), "{text}: {found}");
         }
     }
@@ -243,7 +353,7 @@ mod tests {
     #[test]
     fn patterns_are_passed_on_with_a_warning() {
         let mut doubts = Vec::new();
-        assert_eq!(split("ls *.csv '*' [ -f x ] ", &mut doubts).unwrap()[1], "*.csv");
+        assert_eq!(split("ls *.csv '*' [ -f x ] ", &mut doubts).words[1], "*.csv");
         assert_eq!(doubts, [r#""*.csv" is passed on as it stands: no shell expands it"#]);
     }
 }

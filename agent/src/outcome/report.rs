@@ -246,6 +246,7 @@ mod tests {
             delivery: Progress::default(),
             finished: false,
             blocked: None,
+            blocked_claims: Vec::new(),
         }
     }
 

@@ -32,7 +32,6 @@ const CALL_GRACE: Duration = Duration::from_secs(10);
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
     pub(super) async fn prepare(&mut self) -> Result<(), Cut> {
-        self.unblock_metadata().await;
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
@@ -40,23 +39,31 @@ impl Run<'_> {
             warn!("{warning}");
         }
         let mut job = self.job()?;
-        let url = self.check_block(&job).and_then(|()| self.endpoint(&job.callback.auth).map_err(Failure::Callback))?;
+        // By the names first, which takes no engine.
+        job.check_block_mounts(&self.config.block_mounts).map_err(Failure::Spec)?;
+        let url = self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
         let preflight = self.begin_preflight(url, &job.callback.auth);
         self.record.attempt.image = job.image().map(str::to_owned);
         if self.takes_over().await? {
             return Ok(());
         }
+        // Of an earlier attempt or job, if nothing of it runs any more.
+        self.unblock_metadata().await;
         // An agent before this one was told to, and got no further.
         if self.record.attempt.stop.is_some() {
             return Err(Cut::Stopped);
         }
         self.unless_stopped(Duration::ZERO, async |run| run.heed_preflight(preflight).await).await?;
+        let original = job.clone();
+        self.unless_stopped(Duration::ZERO, async |run| run.check_block(&original).await).await?;
         self.unless_stopped(Duration::ZERO, async |run| run.fetch_secrets(&job).await).await?;
         if let Work::Container(container) = &mut job.work {
             self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
             self.unless_stopped(Duration::ZERO, async |run| run.give_gpus(container).await).await?;
         }
         self.unless_stopped(Duration::ZERO, async |run| run.get_inputs(&job).await).await?;
+        // Again, as pulling and fetching take their time.
+        self.unless_stopped(Duration::ZERO, async |run| run.check_block(&original).await).await?;
         // A create that was begun is seen through: dropped here, it would go on in the engine.
         self.unless_stopped(CALL_GRACE, async |run| run.create(&job).await).await
     }
@@ -275,6 +282,7 @@ impl Run<'_> {
             }
             let secrets = self.secret_env(job)?;
             self.make_result_dir()?;
+            self.check_block(job).await?;
             self.block_metadata(job).await?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
             self.record.attempt.started_since_boot_s = clock::since_boot().ok().map(|since| since.as_secs_f64());

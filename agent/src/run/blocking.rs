@@ -1,4 +1,7 @@
-//! `metadata_server: block` in a run: in force before the job starts, written down before that, and gone after the job.
+//! `metadata_server: block` in a run: whether the job may have what it asks for, looked at at each create and start; in force before
+//! the job starts, written down before that, and gone when nothing of the job is left.
+
+use std::{path::PathBuf, time::Duration};
 
 use tracing::{info, warn};
 
@@ -6,15 +9,25 @@ use super::Run;
 use crate::{
     job::{Job, MetadataServer},
     outcome::Failure,
-    runtime::Blocked,
+    runtime::{BlockRules, Blocked, DockerEngine, Engine, EngineError, check_block},
 };
 
+/// How long the look for containers waits for an engine.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Run<'_> {
-    /// Whether the job can be kept from it, with the agent's state where it is: by the name that this was given, and by that
-    /// without links.
-    pub(super) fn check_block(&self, job: &Job) -> Result<(), Failure> {
-        let dirs = [self.config.state_dir.as_path(), self.journal.dir()];
-        Ok(dirs.iter().try_for_each(|dir| job.check_block(dir))?)
+    /// Whether the job can be kept from it, as the VM is now.
+    pub(super) async fn check_block(&mut self, job: &Job) -> Result<(), Failure> {
+        if job.metadata_server == MetadataServer::Allow {
+            return Ok(());
+        }
+        let claim = self.record.claim.clone();
+        let failure = |source| Failure::Engine { doing: "look at what the job is to have", source };
+        let engine_dir = self.call(async |engine| engine.check_block(job, &claim).await, failure).await??;
+        let socket = self.config.docker_host.trim_start_matches("unix://");
+        let closed = [&*self.config.state_dir, self.journal.dir(), &*self.config.spare_dir, socket.as_ref()];
+        let closed = closed.into_iter().map(PathBuf::from).chain(engine_dir).collect();
+        Ok(check_block(job, BlockRules { allowed: self.config.block_mounts.clone(), closed }).await?)
     }
 
     /// Keeps the job, which has been made and not started, from the metadata server, if it asks for that.
@@ -25,22 +38,55 @@ impl Run<'_> {
         let Some(blocked) = self.call(async |engine| engine.metadata_way(job).await, Failure::Start).await? else {
             return Ok(());
         };
-        self.record.blocked = Some(blocked.to_string());
+        let mut all = self.noted();
+        if !all.contains(&blocked) {
+            all.push(blocked.clone());
+        }
+        self.record.blocked = Blocked::note(&all);
         self.save()?;
         blocked.begin().await.map_err(Failure::Start)?;
         info!("the metadata server is blocked for {blocked}");
         Ok(())
     }
 
-    /// Once nothing of the job, or of an earlier one, is left. Doing it twice is harmless.
+    /// Opens what nothing of a job is left to use, be it this one or an earlier one. Doing it twice is harmless.
     pub(super) async fn unblock_metadata(&mut self) {
-        let Some(blocked) = &self.record.blocked else { return };
-        match Blocked::noted(blocked).end().await {
-            Ok(()) => {
-                self.record.blocked = None;
-                self.save_if_possible();
+        let mut kept = Vec::new();
+        let all = self.noted();
+        for blocked in &all {
+            if let Some(why) = blocked.needed_for(async || self.running_container().await).await {
+                warn!("the metadata server stays blocked for {blocked}: {why}");
+                kept.push(blocked.clone());
+            } else if let Err(problem) = blocked.end().await {
+                warn!("the metadata server is still blocked for {blocked}: {problem}");
+                kept.push(blocked.clone());
             }
-            Err(problem) => warn!("the metadata server is still blocked for {blocked}: {problem}"),
         }
+        if kept != all {
+            self.record.blocked = Blocked::note(&kept);
+            if kept.is_empty() {
+                self.record.blocked_claims.clear();
+            }
+            self.save_if_possible();
+        }
+    }
+
+    /// A container of this job, or of one before it, that runs or may.
+    async fn running_container(&self) -> Result<Option<String>, EngineError> {
+        let docker = match &self.engine {
+            Some(Engine::Docker(docker)) => docker.clone(),
+            // An earlier job may have been of the other kind.
+            _ => DockerEngine::connect(&self.config.docker_host, LOOK_PATIENCE).await?,
+        };
+        for claim in self.record.blocked_claims.iter().chain([&self.record.claim]) {
+            if let Some(name) = docker.running_container(claim).await? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    fn noted(&self) -> Vec<Blocked> {
+        self.record.blocked.as_deref().map(Blocked::noted).unwrap_or_default()
     }
 }

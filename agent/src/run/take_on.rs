@@ -109,7 +109,10 @@ pub(super) async fn take_on(
             let sent = sent_of(&marker, &assignment.claim).await;
             let mut record = assignment.into_record(&boot_id, may_read_job);
             // What an earlier job could not have undone is this one's to undo.
-            record.blocked = known.and_then(|known| known.blocked);
+            if let Some(Record { blocked: Some(blocked), claim, mut blocked_claims, .. }) = known {
+                blocked_claims.push(claim);
+                (record.blocked, record.blocked_claims) = (Some(blocked), blocked_claims);
+            }
             if sent != Sent::No {
                 return Ok(Some(TakenOn::settled(record, sent, marker)));
             }

@@ -8,7 +8,7 @@ use std::{
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions,
-    MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    MountType, MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::{SecretEnv, process::can_start_units};
@@ -68,7 +68,7 @@ pub(super) fn container_config(
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         labels: Some(labels),
-        host_config: Some(host_config(job, container, dirs)),
+        host_config: Some(host_config(record, job, container, dirs)),
         ..ContainerCreateBody::default()
     }
 }
@@ -116,14 +116,20 @@ fn labels(record: &Record) -> [(String, String); 4] {
     .map(|(name, value)| (name.to_owned(), value))
 }
 
-fn host_config(job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
+fn host_config(record: &Record, job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
     let own_mounts = job.own_mounts().into_iter().map(|own| own_mount(own, &dirs.files));
     // What is given as a bind and not as a mount is made where it is missing. An engine that does not see our directory so makes
     // its own, and runs the job.
     let ours = format!("{}:{RESULT_DIR}", dirs.result.display());
     HostConfig {
         mounts: Some(
-            container.mounts.iter().filter(|mount| bind(mount).is_none()).map(mount).chain(own_mounts).collect(),
+            container
+                .mounts
+                .iter()
+                .filter(|mount| bind(mount).is_none())
+                .map(|of_job| marked(mount(of_job), job, record))
+                .chain(own_mounts)
+                .collect(),
         ),
         binds: Some(std::iter::once(ours).chain(container.mounts.iter().filter_map(bind)).collect()),
         devices: Some(
@@ -197,6 +203,15 @@ fn mount(mount: &crate::job::Mount) -> Mount {
         tmpfs_options,
         ..Mount::default()
     }
+}
+
+/// A new volume of a job that may have new ones only bears its mark: for a second attempt it is one of its own.
+fn marked(mut mount: Mount, job: &Job, record: &Record) -> Mount {
+    if job.metadata_server == MetadataServer::Block && mount.typ == Some(MountType::VOLUME) {
+        let labels = Some(HashMap::from([(ContainerNames::CLAIM.to_owned(), record.claim.clone())]));
+        mount.volume_options = Some(MountVolumeOptions { labels, ..MountVolumeOptions::default() });
+    }
+    mount
 }
 
 fn own_mount(own: OwnMount, files: &Path) -> Mount {

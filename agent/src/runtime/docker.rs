@@ -26,9 +26,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
-    EngineError,
+    ContainerNames, EngineError,
     events::NO_DEADLINE,
-    inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, NetworkAnswer},
+    inspect::{
+        ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, ListedContainer, NetworkAnswer, VolumeAnswer,
+    },
     metadata_block::Blocked,
     read_ahead::read_ahead,
 };
@@ -227,6 +229,28 @@ impl DockerEngine {
     pub async fn bridge(&self, network: &str) -> Result<Blocked, EngineError> {
         let answer = self.get::<NetworkAnswer>("network inspect", &format!("/networks/{network}")).await?;
         Blocked::bridge(&answer.bridge()?)
+    }
+
+    /// A volume that is there.
+    pub(super) async fn volume(&self, name: &str) -> Result<Option<VolumeAnswer>, EngineError> {
+        match self.get("volume inspect", &format!("/volumes/{name}")).await {
+            Ok(volume) => Ok(Some(volume)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The name of a container of this claim that runs, or may.
+    pub async fn running_container(&self, claim: &str) -> Result<Option<String>, EngineError> {
+        // {"label":["vmjob.claim=CLAIM"],"status":["running","paused","restarting","removing"]}
+        let filters = format!(
+            "%7B%22label%22%3A%5B%22{}%3D{claim}%22%5D%2C%22status%22%3A%5B%22running%22%2C%22paused%22%2C\
+             %22restarting%22%2C%22removing%22%5D%7D",
+            ContainerNames::CLAIM
+        );
+        let found: Vec<ListedContainer> =
+            self.get("containers", &format!("/containers/json?all=true&filters={filters}")).await?;
+        Ok(found.into_iter().next().map(|container| container.names.into_iter().next().unwrap_or_default()))
     }
 
     /// What the engine says of itself.

@@ -1,11 +1,12 @@
 //! What runs the job, of either kind, with the calls that both have: a container of the Docker engine, or a process with its shim.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use futures_util::stream;
 
 use super::{
     EngineError, Events,
+    block_check::check_volume,
     config::{Dirs, container_config, process_spec},
     docker::{Daemon, DockerEngine},
     inspect::Found,
@@ -13,7 +14,7 @@ use super::{
     process::Processes,
 };
 use crate::{
-    job::{Job, Work},
+    job::{Job, JobError, MountKind, Work},
     journal::Record,
     logs::OutputStream,
     secrets::SecretValue,
@@ -155,6 +156,20 @@ impl Engine {
         }
     }
 
+    /// What `block` closes of the engine's own: its directory. And whether a volume that the job names keeps it from running.
+    pub async fn check_block(&self, job: &Job, claim: &str) -> Result<Result<Option<PathBuf>, JobError>, EngineError> {
+        let (Self::Docker(docker), Work::Container(container)) = (self, &job.work) else { return Ok(Ok(None)) };
+        for (index, mount) in container.mounts.iter().enumerate() {
+            if let MountKind::Volume { source: Some(name) } = &mount.kind
+                && let Some(volume) = docker.volume(name).await?
+                && let Err(error) = check_volume(index, name, &volume, claim)
+            {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(docker.info().await?.docker_root_dir))
+    }
+
     /// By which way the job would reach the metadata server; `None` where there is none.
     pub async fn metadata_way(&self, job: &Job) -> Result<Option<Blocked>, EngineError> {
         match (self, &job.work) {
@@ -165,8 +180,8 @@ impl Engine {
             },
             (Self::Processes(_), Work::Process(process)) => {
                 let user = uid_and_groups(process.user.as_deref());
-                let (uid, groups) = user.map_err(|error| EngineError::Failed(error.to_string()))?;
-                Blocked::user(uid, &groups).map(Some)
+                let (uid, _) = user.map_err(|error| EngineError::Failed(error.to_string()))?;
+                Blocked::user(uid).map(Some)
             }
             _ => Ok(None),
         }

@@ -181,6 +181,21 @@ impl EngineInfo {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub(super) struct VolumeAnswer {
+    pub(super) driver: String,
+    pub(super) options: Option<HashMap<String, String>>,
+    pub(super) labels: Option<HashMap<String, String>>,
+}
+
+/// One of a list of containers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListedContainer {
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct NetworkAnswer {
     id: String,
     driver: String,

@@ -6,6 +6,8 @@
 use std::{
     fmt, fs,
     io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -13,15 +15,21 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{EngineError, process::can_start_units};
+use crate::shim::user_name;
 
 /// By IPv4, and by IPv6.
 const ADDRESSES: [(&str, &str); 2] = [("-4", "169.254.169.254"), ("-6", "fd20:ce::254")];
 /// Of our rules, and by default of nobody else's: `ip rule show` tells them by it. Linux asks rules in this order.
 const PRIORITY: u32 = 8471;
-/// Whoever is in one of these reaches an engine, or a disk, as root does. That `sudo` is of no use the shim sees to.
-const STRONG_GROUPS: [&str; 7] = ["docker", "podman", "lxd", "incus", "incus-admin", "libvirt", "disk"];
 const DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long processes that were killed may take to be gone.
+const GONE_DEADLINE: Duration = Duration::from_secs(2);
+const GONE_INTERVAL: Duration = Duration::from_millis(50);
+/// Where users leave what is to run later: `cron(8)` of Debian and others, `at(1)`, and likewise. Their files are the user's own.
+const LATER: [&str; 4] = ["/var/spool/cron/crontabs", "/var/spool/cron", "/var/spool/cron/atjobs", "/var/spool/at"];
+/// Whose `systemd --user` goes on without a session: `loginctl(1)`, `enable-linger`.
+const LINGERING: &str = "/var/lib/systemd/linger";
 
 /// Whose way to the metadata server is, or is to be, blocked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,22 +53,46 @@ impl Blocked {
     /// All that a user's processes send.
     ///
     /// # Errors
-    /// It is root: the agent has to reach the metadata server itself. Or it can have root do things.
-    pub(super) fn user(uid: u32, groups: &[String]) -> Result<Self, EngineError> {
+    /// It is root: the agent has to reach the metadata server itself.
+    pub(super) fn user(uid: u32) -> Result<Self, EngineError> {
         if uid == 0 {
             return Err(impossible("the process runs as root: name another `process.user`"));
-        }
-        if let Some(group) = groups.iter().find(|group| STRONG_GROUPS.contains(&group.as_str())) {
-            let problem =
-                format!("the process's user is in the group {group:?}, which is as good as root: name another");
-            return Err(impossible(&problem));
         }
         Ok(Self(format!("uidrange {uid}-{uid}")))
     }
 
-    /// What was written down of an earlier one.
-    pub fn noted(text: &str) -> Self {
-        Self(text.to_owned())
+    /// What was written down of earlier ones.
+    pub fn noted(text: &str) -> Vec<Self> {
+        text.split(", ").map(|one| Self(one.to_owned())).collect()
+    }
+
+    /// What is written down of several.
+    pub fn note(all: &[Self]) -> Option<String> {
+        (!all.is_empty()).then(|| all.iter().map(|one| one.0.as_str()).collect::<Vec<_>>().join(", "))
+    }
+
+    /// The user whose processes it is for.
+    fn uid(&self) -> Option<u32> {
+        self.0.strip_prefix("uidrange ")?.split('-').next()?.parse().ok()
+    }
+
+    /// What could still go that way once it is open: a container that runs, as `running` says, or what a user's job has left to
+    /// another's care, such as `at`, `cron`, `sshd` or a `systemd --user`.
+    pub async fn needed_for(&self, running: impl AsyncFnOnce() -> Result<Option<String>, EngineError>) -> Option<String> {
+        let Some(uid) = self.uid() else {
+            return match running().await {
+                Ok(container) => container.map(|name| format!("the container {name} still runs")),
+                Err(error) => Some(format!("whether a container still runs is not known: {error}")),
+            };
+        };
+        // What was killed takes a moment to be gone.
+        let end = Instant::now() + GONE_DEADLINE;
+        loop {
+            match left_of_user(uid) {
+                Some(_) if Instant::now() < end => sleep(GONE_INTERVAL).await,
+                left => return left,
+            }
+        }
     }
 
     /// Makes the rules; those that are there already stay.
@@ -107,6 +139,34 @@ fn impossible(problem: &str) -> EngineError {
     ))
 }
 
+/// What a user has running, or is to have.
+fn left_of_user(uid: u32) -> Option<String> {
+    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten();
+    let processes = entries("/proc").filter_map(|entry| entry.file_name().into_string().ok());
+    for pid in processes.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if has_user(&status, uid) {
+            return Some(format!("the process {pid} of the user {uid} still runs"));
+        }
+    }
+    for dir in LATER {
+        let is_theirs = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|file| file.is_file() && file.uid() == uid);
+        if let Some(file) = entries(dir).find(is_theirs) {
+            return Some(format!("{} of the user {uid} is to run later", file.path().display()));
+        }
+    }
+    let name = user_name(uid)?;
+    let linger = Path::new(LINGERING).join(&name);
+    linger.exists().then(|| format!("the user {name} lingers: their systemd goes on"))
+}
+
+/// Whether a process is a user's in any way, and has not ended. Source: `proc_pid_status(5)`.
+fn has_user(status: &str, uid: u32) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    !field("State:").trim_start().starts_with(['Z', 'X'])
+        && field("Uid:").split_whitespace().any(|id| id.parse() == Ok(uid))
+}
+
 /// Has `ip` do all of `batch`. Under systemd as a unit of its own: the agent's own may not change routing.
 async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("failed to run `ip`: {error}");
@@ -143,5 +203,34 @@ async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), String> {
         (true, true) => Ok(()),
         (true, false) => Err("`ip` failed and did not say why".into()),
         _ => Err(format!("`ip` says: {}", problems.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_a_user_s_by_each_of_its_ids_until_it_has_ended() {
+        let status = |state: &str, ids: &str| format!("Name:\tx\nState:\t{state}\nUid:\t{ids}\nGid:\t7\t7\t7\t7\n");
+        for (state, ids, is_theirs) in [
+            ("S (sleeping)", "7\t7\t7\t7", true),
+            ("R (running)", "0\t7\t0\t0", true),
+            ("T (stopped)", "0\t0\t7\t0", true),
+            ("S (sleeping)", "0\t0\t0\t0", false),
+            ("S (sleeping)", "77\t77\t77\t77", false),
+            ("Z (zombie)", "7\t7\t7\t7", false),
+        ] {
+            assert_eq!(has_user(&status(state, ids), 7), is_theirs, "{state} {ids}");
+        }
+        assert!(!has_user("", 7));
+    }
+
+    #[test]
+    fn several_are_written_down_and_read_back() {
+        let all = Blocked::noted("iif docker0, uidrange 7-7");
+        assert_eq!((all.len(), all[0].uid(), all[1].uid()), (2, None, Some(7)));
+        assert_eq!(Blocked::note(&all).as_deref(), Some("iif docker0, uidrange 7-7"));
+        assert_eq!(Blocked::note(&[]), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What runs jobs: the Docker engine, or a shim of our own. A job goes in, what became of it comes out. Every call has a deadline,
 //! except the wait for the job.
 
+mod block_check;
 mod config;
 mod docker;
 mod engine;
@@ -15,6 +16,7 @@ mod read_ahead;
 mod usage;
 
 pub use self::{
+    block_check::{BlockRules, check_block},
     config::{ContainerNames, Dirs, RESULT_FILE},
     docker::{Daemon, DockerEngine},
     engine::{Engine, SecretEnv},

@@ -4,7 +4,7 @@
 use std::{fs, io};
 
 use rustix::{
-    process::{Gid, Uid},
+    process::{Gid, Uid, getegid, geteuid, getgid, getuid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
@@ -69,7 +69,11 @@ impl User {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         set_thread_groups(&groups)?;
         set_thread_res_gid(gid, gid, gid)?;
-        Ok(set_thread_res_uid(uid, uid, uid)?)
+        set_thread_res_uid(uid, uid, uid)?;
+        if (getuid(), geteuid(), getgid(), getegid()) != (uid, uid, gid, gid) {
+            return Err(io::Error::other(format!("the user did not become {}", self.uid)));
+        }
+        Ok(())
     }
 }
 
@@ -78,8 +82,10 @@ fn lines(text: &str, fields: usize) -> impl Iterator<Item = Vec<&str>> {
     text.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(move |line| line.len() >= fields)
 }
 
+/// As the kernel takes it: the largest number of 32 bits means "as it is" to `setresuid(2)`, and a sign is not for a number.
 fn number(text: &str) -> Option<u32> {
-    text.parse().ok()
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|id| is_plain && *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -112,5 +118,10 @@ mod tests {
     fn who_is_not_there_is_named() {
         assert_eq!(User::find("nobody", PASSWD, GROUP).unwrap_err(), "there is no user \"nobody\" on this machine");
         assert_eq!(User::find("job:x", PASSWD, GROUP).unwrap_err(), "there is no group \"x\" on this machine");
+        let passwd = "odd:x:4294967295:0:::\nplus:x:+5:0:::\nwide:x:5:4294967295:::\n";
+        for text in ["4294967295", "4294967295:0", "+5", "-1", "00", "odd", "plus", "5:4294967295", "5:+0", "4294967296"] {
+            assert!(User::find(text, passwd, GROUP).is_err(), "{text}");
+        }
+        assert_eq!(User::find("4294967294", passwd, GROUP).unwrap().uid, 4_294_967_294);
     }
 }

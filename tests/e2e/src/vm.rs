@@ -183,7 +183,8 @@ impl Vm {
             .arg("--state-dir")
             .arg(self.state_dir())
             .args(["--secretmanager-endpoint", &self.cloud.secretmanager_endpoint()])
-            .env("RUNTIME_DIRECTORY", self.spare_dir());
+            .env("RUNTIME_DIRECTORY", self.spare_dir())
+            .env("VMJOB_BLOCK_MOUNTS", self.dir.join("shared"));
         if self.kind != Kind::Docker {
             command.args(["--docker-host", "unix:///no/such/docker.sock", "--engine-patience", "100ms"]);
         }

@@ -2,12 +2,13 @@
 //! made of two network namespaces, so it takes the private engine of `tests/with-docker`.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 
 use e2e::{Fate, Gate, Kind, Vm, docker, expect, skip, until};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// What the job finds: the metadata server by IPv4 and IPv6, its resolver by UDP and TCP, and the rest of the network.
 const TRIES: &str = "
@@ -98,7 +99,13 @@ async fn rules() -> String {
     String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains(" to ")).collect()
 }
 
-/// A job of either kind that can reach the metadata server, on a network of its own, or as a user of its own.
+/// The bridge of all containers that are kept from it: the tests have it one after the other.
+async fn bridge() -> MutexGuard<'static, ()> {
+    static BRIDGE: Mutex<()> = Mutex::const_new(());
+    BRIDGE.lock().await
+}
+
+/// A job of either kind that can reach the metadata server, on the engine's own network, or as a user of its own.
 fn job(vm: &Vm, number: u32, metadata_server: &str) -> Value {
     let mut job = json!({"metadata_server": metadata_server});
     if vm.kind() == Kind::Process {
@@ -109,18 +116,23 @@ fn job(vm: &Vm, number: u32, metadata_server: &str) -> Value {
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
         job["process"] = json!({"user": (7000 + number).to_string(), "env": {"PATH": path}});
     } else {
-        job["container"] = json!({"network": network(number)});
+        job["container"] = json!({"network": "bridge"});
     }
     job
 }
 
-fn network(number: u32) -> String {
-    format!("vmjob-test-{number}")
+/// Without the answer by IPv6, which not every engine's own network has.
+async fn by_its_network(vm: &Vm, reached: &str) -> String {
+    let has_v6 = vm.kind() == Kind::Process
+        || docker::docker(&["network", "inspect", "bridge", "--format", "{{.EnableIPv6}}"]).await == "true";
+    if has_v6 { reached.to_owned() } else { reached.replace("v6 here", "v6 ") }
 }
 
-async fn make_network(number: u32) {
-    let (v4, v6) = (format!("10.98.{number}.0/24"), format!("fd98:{number}::/64"));
-    docker::docker(&["network", "create", "--ipv6", "--subnet", &v4, "--subnet", &v6, &network(number)]).await;
+/// A report that says which place of the job is not allowed, and why.
+async fn expect_refused(vm: &Vm, agent: e2e::Agent, place: &str, why: &str) {
+    let report = vm.finish(agent).await;
+    expect(&report, &json!({"cause": "INVALID_SPEC", "exit_code": null, "message": format!("~{place}")}));
+    expect(&report, &json!({"message": format!("~{why}")}));
 }
 
 #[tokio::test]
@@ -128,12 +140,13 @@ async fn the_job_does_not_reach_it_and_all_else_goes_on() {
     if !is_google_there().await {
         return;
     }
-    make_network(1).await;
+    let _bridge = bridge().await;
     for (metadata_server, reached) in [("allow", OPEN), ("block", BLOCKED)] {
         for vm in Vm::of_each_kind().await {
             let report = vm.run_job(TRIES, job(&vm, 1, metadata_server)).await;
+            let reached = by_its_network(&vm, reached).await;
             expect(&report, &json!({"cause": "NONE", "logs": {"head": reached}}));
-            assert!(!rules().await.contains("7001") && vm.journal()["blocked"].is_null());
+            assert!(!rules().await.contains("7001") && !rules().await.contains("iif") && vm.journal()["blocked"].is_null());
         }
     }
 }
@@ -144,12 +157,12 @@ async fn it_outlives_a_killed_agent_and_ends_with_the_job() {
     if !is_google_there().await {
         return;
     }
-    make_network(2).await;
+    let _bridge = bridge().await;
     for vm in Vm::of_each_kind().await {
         let script = format!("echo x >>/shared/starts; until [ -e /shared/go ]; do sleep 0.1; done; {TRIES}");
         let mut changes = job(&vm, 2, "block");
         if vm.kind() == Kind::Process {
-            fs::set_permissions(vm.dir().join("shared"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+            fs::set_permissions(vm.dir().join("shared"), fs::Permissions::from_mode(0o777)).unwrap();
         }
         changes["timeout"] = json!("1m");
         vm.set_job(&script, changes);
@@ -167,7 +180,7 @@ async fn it_outlives_a_killed_agent_and_ends_with_the_job() {
         fs::write(vm.dir().join("shared/go"), "").unwrap();
         expect(&vm.run().await, &json!({"cause": "NONE", "logs": {"head": BLOCKED}}));
         let after = rules().await;
-        assert!(!after.contains("7002"), "{after}");
+        assert!(!after.contains("7002") && !after.contains("iif"), "{after}");
         assert_eq!(vm.starts(), 1);
     }
 }
@@ -179,7 +192,8 @@ async fn where_it_is_impossible_the_job_is_refused() {
         let cases = if kind == Kind::Process {
             vec![
                 (json!({"process": {"user": "root"}}), "INVALID_SPEC", "~process.user"),
-                (json!({"process": {"user": "7003:disk"}}), "START_FAILED", "~in the group \"disk\""),
+                (json!({"process": {"user": "7003:disk"}}), "INVALID_SPEC", "~in the group \"disk\""),
+                (json!({"process": {"user": "4294967295:0"}}), "INVALID_SPEC", "~process.user"),
             ]
         } else {
             vec![(json!({"container": {"network": "host"}}), "INVALID_SPEC", "~container.network")]
@@ -194,31 +208,211 @@ async fn where_it_is_impossible_the_job_is_refused() {
     }
 }
 
-/// What is blocked is written down there.
+/// By where its links lead, and wherever the VM's own directories lie.
 #[tokio::test]
-async fn a_job_that_may_write_the_agent_s_state_is_refused() {
+async fn a_mount_is_judged_in_the_vm() {
+    let setup = |vm: &Vm| {
+        let shared = vm.dir().join("shared");
+        symlink("/run", shared.join("link")).unwrap();
+        symlink("/run/no/such", shared.join("dangling")).unwrap();
+        symlink(&shared, shared.join("round")).unwrap();
+        shared
+    };
+    let all = |vm: &Vm| vm.dir().display().to_string();
+    let no_more = |_: &Vm| String::new();
+    type Allowed = fn(&Vm) -> String;
+    let shared: Allowed = |vm| vm.dir().join("shared").display().to_string();
+    let (all, no_more): (Allowed, Allowed) = (all, no_more);
+    for (source, allowed, why) in [
+        ("shared/link", shared, "a link to \"/run\""),
+        ("shared/link/docker", shared, "a link to \"/run/docker\""),
+        ("shared/dangling", shared, "cannot be looked at"),
+        ("shared/round/../..", shared, "has a \"..\" in it"),
+        ("shared", no_more, "not below /mnt"),
+        ("", all, "the VM's own"),
+        ("state", all, "the VM's own"),
+    ] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        setup(&vm);
+        let mounts = json!([{"type": "bind", "source": vm.dir().join(source), "target": "/x", "read_only": true}]);
+        let mut job = vm.job("true", json!({"metadata_server": "block"}));
+        job["container"]["mounts"] = mounts;
+        vm.cloud.set_attribute("job-spec", job.to_string());
+        let mut command = vm.command();
+        command.env("VMJOB_BLOCK_MOUNTS", allowed(&vm));
+        expect_refused(&vm, vm.spawn(command), "container.mounts[0].source", why).await;
+    }
+    // What is allowed runs: a link that stays inside, and a place that is made.
+    let _bridge = bridge().await;
     let Some(vm) = Vm::with_docker().await else { return };
-    let mounts = json!([{"type": "bind", "source": vm.state_dir(), "target": "/state"}]);
-    let mut job = vm.job("true", json!({"metadata_server": "block"}));
-    job["container"]["mounts"] = mounts;
-    vm.cloud.set_attribute("job-spec", job.to_string());
-    let message = "~container.mounts[0].source: a container that can write the VM's own files";
-    expect(&vm.run().await, &json!({"cause": "INVALID_SPEC", "exit_code": null, "message": message}));
+    if !is_google_there().await {
+        return;
+    }
+    let shared = setup(&vm);
+    let mounts = json!([
+        {"type": "bind", "source": shared.join("round/new"), "target": "/a", "create": true},
+        {"type": "volume", "target": "/b"}, {"type": "tmpfs", "target": "/c"},
+    ]);
+    let changes = json!({"metadata_server": "block", "container": {"mounts": mounts, "devices": ["/dev/null:/dev/x"]}});
+    expect(&vm.run_job("touch /a/file /b/file /c/file && : >/dev/x", changes).await, &json!({"cause": "NONE"}));
+    assert!(shared.join("new/file").exists());
 }
 
-/// Its containers have a way of their own. Not every kernel has such networks, so it is the engine's answer that is another.
+/// An engine's socket that lies among a job's data.
 #[tokio::test]
-async fn a_network_that_is_no_bridge_is_refused() {
+async fn the_engine_s_socket_is_closed_wherever_it_is() {
     let Some(vm) = Vm::with_docker().await else { return };
-    docker::docker(&["network", "create", &network(5)]).await;
-    let answer = Fate::Answer(r#"{"Id": "0123456789abcdef", "Driver": "macvlan", "Options": {}}"#);
-    let gate = Gate::open_but_for(vm.dir(), "/networks/vmjob-test-5", answer);
-    vm.set_job("echo x >>/shared/starts", job(&vm, 5, "block"));
-    let report = vm.finish(vm.start_through(&gate)).await;
-    docker::docker(&["network", "rm", &network(5)]).await;
-    let message = "~a network of the driver \"macvlan\" bypasses the VM's own";
-    expect(&report, &json!({"cause": "START_FAILED", "exit_code": null, "message": message}));
-    assert_eq!(vm.starts(), 0);
+    vm.set_job("true", json!({"metadata_server": "block"}));
+    let gate = Gate::open_to_all(&vm.dir().join("shared"));
+    expect_refused(&vm, vm.start_through(&gate), "container.mounts[0].source", "the VM's own").await;
+}
+
+/// A job that has planted a link for its next attempt.
+#[tokio::test]
+async fn a_link_that_an_attempt_has_planted_is_found() {
+    if !is_google_there().await {
+        return;
+    }
+    let _bridge = bridge().await;
+    let Some(vm) = Vm::with_docker().await else { return };
+    let shared = vm.dir().join("shared");
+    fs::create_dir(shared.join("sub")).unwrap();
+    let mounts = json!([
+        {"type": "bind", "source": shared, "target": "/shared"},
+        {"type": "bind", "source": shared.join("sub"), "target": "/sub"},
+    ]);
+    let retry = json!({"max_attempts": 3, "on": ["EXIT_CODE"]});
+    let changes = json!({"metadata_server": "block", "retry": retry, "container": {"mounts": mounts}});
+    let script = "echo x >>/shared/starts; mv /shared/sub /shared/old; ln -s /run /shared/sub; exit 3";
+    vm.set_job(script, changes);
+    expect_refused(&vm, vm.start(), "container.mounts[1].source", "a link to \"/run\"").await;
+    assert_eq!(vm.starts(), 1);
+}
+
+/// By somebody while its agent was dead.
+#[tokio::test]
+async fn a_link_that_appears_between_create_and_start_is_found() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let shared = vm.dir().join("shared");
+    fs::create_dir(shared.join("sub")).unwrap();
+    let mounts = json!([{"type": "bind", "source": shared.join("sub"), "target": "/sub"}]);
+    let mut job = vm.job("true", json!({"metadata_server": "block", "container": {"network": "none"}}));
+    job["container"]["mounts"] = mounts;
+    vm.cloud.set_attribute("job-spec", job.to_string());
+    let mut gate = Gate::open_but_for(vm.dir(), "/start", Fate::HoldBefore);
+    let mut agent = vm.start_through(&gate);
+    gate.stopped().await;
+    agent.kill9().await;
+    fs::remove_dir(shared.join("sub")).unwrap();
+    symlink("/run", shared.join("sub")).unwrap();
+    expect_refused(&vm, vm.start(), "container.mounts[0].source", "a link to \"/run\"").await;
+}
+
+/// One that somebody made may be a view of any directory; one of the job's own is not.
+#[tokio::test]
+async fn a_volume_that_was_there_before_is_refused() {
+    if !is_google_there().await {
+        return;
+    }
+    let _bridge = bridge().await;
+    let options = ["--opt", "type=none", "--opt", "o=bind", "--opt", "device=/run"];
+    for (made, cause) in [(Some(&options[..]), "INVALID_SPEC"), (Some(&[]), "INVALID_SPEC"), (None, "NONE")] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let name = format!("{}-volume", vm.id());
+        if let Some(options) = made {
+            docker::docker(&[&["volume", "create"], options, &[&name]].concat()).await;
+        }
+        let mount = json!({"type": "volume", "source": name, "target": "/v"});
+        let mut job = vm.job("", json!({"metadata_server": "block", "retry": {"max_attempts": 2, "on": ["EXIT_CODE"]}}));
+        job["container"]["mounts"] = json!([mount]);
+        // The second attempt finds what the first has left.
+        job["container"]["args"] = json!(["sh", "-c", "[ -e /v/first ] || { touch /v/first; exit 1; }"]);
+        vm.cloud.set_attribute("job-spec", job.to_string());
+        let report = vm.run().await;
+        docker::docker(&["volume", "rm", &name]).await;
+        expect(&report, &json!({"cause": cause}));
+        if made.is_some() {
+            expect(&report, &json!({"message": "~which was there before the job"}));
+        }
+    }
+}
+
+/// And not by its name.
+#[tokio::test]
+async fn a_device_is_judged_by_its_number() {
+    let node = "/dev/nvidia-vmjob-test";
+    let _ = fs::remove_file(node);
+    let made = Command::new("mknod").args([node, "b", "7", "0"]).status().await;
+    if !made.is_ok_and(|status| status.success()) {
+        return skip("no device can be made here");
+    }
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("true", json!({"metadata_server": "block", "container": {"devices": [node], "network": "none"}}));
+    let mut agent = vm.start();
+    agent.wait().await;
+    fs::remove_file(node).unwrap();
+    expect_refused(&vm, agent, "container.devices[0]", node).await;
+}
+
+/// `at`, `cron`, `sshd` and `systemd --user` run what a job gives them, as its user, and none of it ends with the job. This
+/// test's own process stands for theirs.
+#[tokio::test]
+async fn what_a_job_has_left_to_others_is_kept_from_it_too() {
+    if !is_google_there().await {
+        return;
+    }
+    let Some(vm) = Vm::of_each_kind().await.into_iter().find(|vm| vm.kind() == Kind::Process) else { return };
+    vm.set_job("true", job(&vm, 6, "block"));
+    let bin = vm.dir().join("bin");
+    let script = format!("echo up; read go; {TRIES}");
+    let mut left = Command::new("setpriv")
+        .args(["--reuid", "7006", "--regid", "7006", "--clear-groups", "sh", "-c", &script])
+        .env("PATH", format!("{}:{}", bin.display(), path()))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    expect(&vm.run().await, &json!({"cause": "NONE"}));
+    assert!(rules().await.contains("7006") && vm.logs().contains("stays blocked for uidrange 7006-7006"), "{}", vm.logs());
+    tokio::io::AsyncWriteExt::write_all(&mut left.stdin.take().unwrap(), b"go\n").await.unwrap();
+    let output = left.wait_with_output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("up\n{BLOCKED}"));
+    // Nothing of it is left: the next run opens the way.
+    assert_eq!(vm.start().wait().await, 0);
+    assert!(!rules().await.contains("7006"), "{}", rules().await);
+}
+
+/// What became of an earlier job's container is asked for, and not taken for granted.
+#[tokio::test]
+async fn it_is_not_lifted_while_an_earlier_container_may_run() {
+    if !is_google_there().await {
+        return;
+    }
+    let _bridge = bridge().await;
+    let Some(vm) = Vm::with_docker().await else { return };
+    let mut changes = job(&vm, 7, "block");
+    changes["timeout"] = json!("1m");
+    vm.set_job(e2e::UNTIL_LET_GO, changes);
+    let agent = vm.start();
+    vm.until_phase("RUNNING").await;
+    // It stands for one that could not be removed.
+    let label = format!("vmjob.claim={}", vm.journal()["claim"].as_str().unwrap());
+    let name = format!("earlier-{}", vm.container(1));
+    docker::docker(&["run", "-d", "--name", &name, "--label", &label, docker::IMAGE, "sleep", "600"]).await;
+    vm.let_go();
+    expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
+    assert!(rules().await.contains("iif") && vm.logs().contains("stays blocked for iif"), "{}", vm.logs());
+
+    // Another job, that may reach it, and finds it blocked as long as that one runs.
+    vm.cloud.remove_attribute("callback-url");
+    vm.set_job("true", json!({}));
+    assert_eq!(vm.start().wait().await, 0);
+    assert!(rules().await.contains("iif"), "{}", vm.logs());
+    docker::remove(&name).await;
+    assert_eq!(vm.start().wait().await, 0);
+    assert!(!rules().await.contains("iif"), "{}", vm.logs());
 }
 
 /// What one job could not remove the next one does.
