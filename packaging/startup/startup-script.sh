@@ -18,6 +18,7 @@ METADATA_PATIENCE_S=300
 DOWNLOAD_PATIENCE_S=600
 DENIED_PATIENCE_S=240 # IAM takes minutes to spread
 REPORT_PATIENCE_S=3600
+HEARTBEAT_S=60 # far below the `silence` after which a workflow gives a VM up
 STARTED_AT=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
 
 main() {
@@ -28,6 +29,9 @@ main() {
     *) agent=/usr/bin/vmjob-agent ;;
     esac
     installer=$agent
+    give_signs_of_life </dev/null >/dev/null 2>&1 &
+    signs_of_life=$!
+    trap 'kill $signs_of_life 2>/dev/null' EXIT
     callback=$(attribute callback-url) || [ $? = 1 ] || no_metadata || carry_on || give_up
     failure=$STATE_DIR/startup-failure-$(checksum - <<<"$callback")
     if [ -e "$failure" ] || [ -e "$failure.delivered" ]; then
@@ -90,7 +94,13 @@ metadata() { # PATH
     done
 }
 
-attribute() { metadata "instance/attributes/$1"; }
+# A value without the spaces and line ends around it, which a file or an editor may have left there.
+attribute() { # KEY
+    local value
+    value=$(metadata "instance/attributes/$1") || return
+    value=${value#"${value%%[![:space:]]*}"}
+    printf %s "${value%"${value##*[![:space:]]}"}"
+}
 
 # Prints a fresh enough token of the VM's service account. The server caches it, so this asks each time. Fails as `metadata` does:
 # with 1 where there is no account.
@@ -114,6 +124,17 @@ about_vm() { # PATH
 guest_attribute() { # KEY FILE
     curl -sS -o /dev/null --noproxy '*' --connect-timeout 5 --max-time 20 -X PUT -H 'Metadata-Flavor: Google' \
         -H 'Content-Type: text/plain' --data-binary "@$2" "$METADATA/instance/guest-attributes/vmjob/$1"
+}
+
+# A sign of life a minute while this script is at work, as the agent gives them later: neither a slow download nor a report that
+# is not out yet is taken for silence.
+give_signs_of_life() {
+    local last=$SECONDS
+    while sleep 1 && kill -0 $$; do
+        [ $((SECONDS - last)) -ge $HEARTBEAT_S ] || continue
+        last=$SECONDS
+        guest_attribute heartbeat <(printf '%s startup-script' "$(date -u +%Y-%m-%dT%H:%M:%SZ)")
+    done
 }
 
 # --- the agent
@@ -141,7 +162,7 @@ fetch_agent() {
         [ -e "/proc/${old##*.}" ] || rm -f "$old"
     done
     # shellcheck disable=SC2064 # it is known now
-    trap "rm -f '$new'" EXIT
+    trap "rm -f '$new'; kill $signs_of_life 2>/dev/null" EXIT
     say "fetching $url"
     download "$new" || return
     found=$(checksum "$new")

@@ -1,5 +1,5 @@
 # The two workflows, the accounts that they and the VMs run as, and who may do what. `terraform apply` and then:
-#   gcloud workflows run run-job --location=REGION --data='{"job": "docker run --rm busybox echo hi", "agent": {…}}'
+#   gcloud workflows run vmjob-run-job --location=REGION --data='{"job": "docker run --rm busybox echo hi", "agent": {…}}'
 
 locals {
   files = var.source_dir != null ? var.source_dir : "${path.module}/../workflows"
@@ -59,6 +59,15 @@ resource "google_storage_bucket_iam_member" "agent" {
   member = google_service_account.vm.member
 }
 
+# The workflows read `job: "gs://…"` there.
+resource "google_storage_bucket_iam_member" "jobs" {
+  count = var.job_bucket != null ? 1 : 0
+
+  bucket = var.job_bucket
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.workflow.member
+}
+
 # The workflows may make VMs that run as this account, and as no other.
 resource "google_service_account_iam_member" "workflow_uses_vm" {
   service_account_id = google_service_account.vm.name
@@ -69,12 +78,13 @@ resource "google_service_account_iam_member" "workflow_uses_vm" {
 resource "google_workflows_workflow" "vmjob" {
   for_each = toset(["run-job", "run-array"])
 
-  project         = var.project
-  region          = var.region
-  name            = each.value
-  description     = each.value == "run-job" ? "Runs one job on a VM of its own" : "Runs one job as many tasks"
-  service_account = google_service_account.workflow.id
-  source_contents = file("${local.files}/${each.value}.yaml")
+  project             = var.project
+  region              = var.region
+  name                = "${var.prefix}-${each.value}"
+  description         = each.value == "run-job" ? "Runs one job on a VM of its own" : "Runs one job as many tasks"
+  service_account     = google_service_account.workflow.id
+  source_contents     = file("${local.files}/${each.value}.yaml")
+  deletion_protection = false
 
   depends_on = [google_project_service.needed]
 }

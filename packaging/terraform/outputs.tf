@@ -7,3 +7,8 @@ output "vm_service_account" {
   description = "For the argument `service_account` of a job."
   value       = google_service_account.vm.email
 }
+
+output "workflows" {
+  description = "The names of the workflows, by file."
+  value       = { for file, workflow in google_workflows_workflow.vmjob : file => workflow.name }
+}

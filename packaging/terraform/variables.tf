@@ -9,13 +9,25 @@ variable "region" {
 }
 
 variable "prefix" {
-  description = "Of the names of the accounts and the role, so that the module can stand twice in a project."
+  description = "Of the names of the accounts, the role and the workflows, so that the module can stand twice in a project."
   type        = string
   default     = "vmjob"
+
+  validation {
+    # The longest name is that of an account, PREFIX-workflow, which ends at 30 characters.
+    condition     = can(regex("^[a-z][a-z0-9-]{2,20}$", var.prefix))
+    error_message = "The prefix has 3 to 21 lower-case letters, digits and hyphens, a letter first."
+  }
 }
 
 variable "agent_bucket" {
   description = "Bucket with the agent's binary, which the VMs may then read; null where it comes another way."
+  type        = string
+  default     = null
+}
+
+variable "job_bucket" {
+  description = "Bucket with job-specs, which the workflows may then read; null where jobs stand in the arguments."
   type        = string
   default     = null
 }

@@ -1,44 +1,184 @@
-"""The role of the workflows' service account: enough for every call in the files, and nothing beyond."""
+"""The role of the workflows' service account: enough for every call that the files make with any argument, and nothing beyond."""
+
+import re
+from pathlib import Path
+from typing import Any
 
 import yaml
 
+from conftest import JOB, World
+from driver.cloud import COMPUTE, STORAGE
+from driver.compute import ROUTES
 from driver.connectors import RUN
-from driver.execution import WORKFLOWS, checked
+from driver.execution import PROJECT, WORKFLOWS, checked
 from test_files import FILES, steps
 
-# By call. Source: the IAM section of each method's page, and for the body of instances.insert
-# <https://cloud.google.com/compute/docs/instances/create-start-instance#permissions>.
+PACKAGING = WORKFLOWS.parent
+PREEMPTED = {"state": "FAILED", "cause": "PREEMPTED", "exit_code": None, "message": "preempted", "retryable": True}
+
+# By call of the files. Source: the IAM section of each method's page.
 NEEDED = {
-    "googleapis.compute.v1.images.getFromFamily": set(),  # cos-cloud lets anybody; see the README for images of one's own
-    "googleapis.compute.v1.instances.insert": {
-        "compute.disks.create",
-        "compute.images.useReadOnly",
-        "compute.instances.create",
-        "compute.instances.setLabels",
-        "compute.instances.setMetadata",
-        "compute.instances.setServiceAccount",
-        "compute.subnetworks.use",
-        "compute.subnetworks.useExternalIp",
-        "compute.zoneOperations.get",
-    },
-    "googleapis.compute.v1.instances.delete": {"compute.instances.delete", "compute.zoneOperations.get"},
-    "googleapis.compute.v1.instances.getGuestAttributes": {"compute.instances.getGuestAttributes"},
-    "googleapis.compute.v1.instances.getSerialPortOutput": {"compute.instances.getSerialPortOutput"},
     RUN: {"workflows.executions.create", "workflows.executions.get"},
-    "http.get": {"compute.instances.get"},  # the VM's status; for a job in Cloud Storage the bucket says who may read it
     "sys.log": {"logging.logEntries.create"},
 }
-WITHOUT_PERMISSION = {"events.create_callback_endpoint", "events.await_callback"}
+WITHOUT_PERMISSION = {"events.create_callback_endpoint", "events.await_callback", "sys.sleep"}
+# Calls of APIs, by the requests that they make.
+OF_APIS = {"http.get"}
+BY_METHOD = {
+    "get_from_family": {"compute.images.getFromFamily"},
+    "delete": {"compute.instances.delete", "compute.zoneOperations.get"},
+    "get": {"compute.instances.get"},
+    "get_guest_attributes": {"compute.instances.getGuestAttributes"},
+    "get_serial_port_output": {"compute.instances.getSerialPortOutput"},
+    "get_operation": {"compute.zoneOperations.get"},
+}
 
 
-def test_the_role_has_the_permissions_that_the_files_use_and_no_other() -> None:
-    calls = set()
+def by_body(body: dict[str, Any]) -> set[str]:
+    """Of instances.insert. Source: <https://cloud.google.com/compute/docs/instances/create-start-instance#permissions>."""
+    needed = {"compute.instances.create", "compute.zoneOperations.get"}
+    for disk in body["disks"]:
+        needed |= {"compute.disks.create"} if "initializeParams" in disk else {"compute.disks.use"}
+        needed |= {"compute.images.useReadOnly"} if "sourceImage" in disk.get("initializeParams", {}) else set()
+    for interface in body["networkInterfaces"]:
+        needed |= {"compute.subnetworks.use"}
+        needed |= {"compute.subnetworks.useExternalIp"} if interface.get("accessConfigs") else set()
+    for key, permission in (("labels", "setLabels"), ("metadata", "setMetadata"), ("serviceAccounts", "setServiceAccount")):
+        needed |= {f"compute.instances.{permission}"} if body.get(key) else set()
+    others = set(body) - {"name", "description", "machineType", "labels", "disks", "networkInterfaces", "serviceAccounts"}
+    assert others <= {"metadata", "scheduling", "guestAccelerators"}, "does a new part of the body need a permission?"
+    return needed
+
+
+class Asked:
+    """What an execution with these arguments asks for: permissions by project, and buckets."""
+
+    def __init__(self, *vms: dict[str, Any], **args: Any) -> None:
+        self.permissions: dict[str, set[str]] = {}
+        self.buckets: set[str] = set()
+        self.act_as: set[str] = set()
+        world = World.new(*vms)
+        world.cloud.objects["gs://jobs/job.json"] = JOB
+        request = world.cloud.request
+
+        def noted(verb: str, url: str, query: dict[str, Any], body: Any) -> tuple[int, Any]:
+            self.note(verb, url, body)
+            return request(verb, url, query, body)
+
+        world.cloud.request = noted  # type: ignore[method-assign]
+        world.run(**args)
+
+    def note(self, verb: str, url: str, body: Any) -> None:
+        if url.startswith(STORAGE):
+            self.buckets.add(url.removeprefix(STORAGE).partition("/")[0])
+            return
+        path = url.removeprefix(COMPUTE)
+        (name,) = [name for method, pattern, name in ROUTES if method == verb and re.fullmatch(pattern, path)]
+        needed = by_body(body) if name == "insert" else BY_METHOD[name]
+        self.permissions.setdefault(path.split("/")[1], set()).update(needed)
+        if name == "insert":
+            self.act_as |= {account["email"] for account in body["serviceAccounts"]}
+
+
+# Every argument, with the values that lead to other calls or another body.
+ASKED = [
+    Asked(job="gs://jobs/job.json", agent={"startup_script": "gs://b/s"}, baked=False),
+    Asked(job="docker run busybox", machine_type="g2-standard-4", zones=["us-a1-a"], max_attempts=2, timeout="1h", spot=True),
+    Asked(
+        disk={"size_gb": 50, "type": "pd-ssd"},
+        gpu={"type": "nvidia-l4", "count": 1},
+        service_account="job@p.iam.gserviceaccount.com",
+        network={"subnetwork": "regions/us-a1/subnetworks/s", "external_ip": True},
+        labels={"team": "a"},
+        brief=True,
+        task_index=0,
+        task_count=2,
+    ),
+    Asked(network={"network": "global/networks/n"}, image="projects/images/global/images/i"),
+    Asked(image_family="mine", image_project="images"),
+    Asked(image_family="mine", image_project=PROJECT, project="another"),
+    # What goes wrong is looked into.
+    Asked({"outcome": PREEMPTED}, {"outcome": None, "silent_after_s": 60}, max_attempts=2, silence=600),
+]
+
+
+def role() -> set[str]:
+    permissions = yaml.safe_load((WORKFLOWS / "role.yaml").read_text())["includedPermissions"]
+    assert len(permissions) == len(set(permissions))
+    return set(permissions)
+
+
+def calls() -> set[str]:
+    found = set()
     for file in FILES:
         whole = checked(WORKFLOWS / file)
         for _, step in steps(whole):
-            for call in (step, step.get("try", {})):
-                if call.get("call", "main") not in whole:
-                    calls.add(call["call"])
-    assert calls == set(NEEDED) | WITHOUT_PERMISSION
-    role = yaml.safe_load((WORKFLOWS / "role.yaml").read_text())
-    assert set(role["includedPermissions"]) == set().union(*NEEDED.values())
+            found |= {call["call"] for call in (step, step.get("try", {})) if call.get("call", "main") not in whole}
+    return found
+
+
+def test_the_role_has_the_permissions_that_the_calls_need_with_any_argument_and_no_other() -> None:
+    needed = set().union(*NEEDED.values(), *(found for asked in ASKED for found in asked.permissions.values()))
+    assert role() == needed
+
+
+def test_every_call_in_the_files_is_accounted_for() -> None:
+    apis = {call for call in calls() if call.startswith("googleapis.compute.")}
+    assert calls() == set(NEEDED) | WITHOUT_PERMISSION | OF_APIS | apis
+    methods = {re.sub("([A-Z])", r"_\1", call.rsplit(".", 1)[1]).lower() for call in apis}
+    assert methods <= {*BY_METHOD, "insert"}
+    assert {"compute.googleapis.com", "storage.googleapis.com"} == {
+        host for file in FILES for host in re.findall(r"https://([a-z.]+)/(?:compute|storage)/", (WORKFLOWS / file).read_text())
+    }
+
+
+def test_every_argument_is_tried() -> None:
+    types = dict(steps(checked(WORKFLOWS / "run-job.yaml")["check_arguments"]))["known"]["assign"][0]["types"]
+    tried = set(re.findall(r"(\w+)=", Path(__file__).read_text().partition("ASKED = [")[2].partition("\n]\n")[0]))
+    assert set(types) <= tried
+
+
+def test_a_project_that_an_argument_names_needs_a_grant_of_its_own_and_the_file_says_so() -> None:
+    described = (WORKFLOWS / "run-job.yaml").read_text().partition("\nmain:")[0]
+    assert [asked.permissions["images"] for asked in ASKED if "images" in asked.permissions] == [{"compute.images.getFromFamily"}]
+    assert "another" in ASKED[5].permissions
+    assert re.search(r"project +the workflow's; the role \(role.yaml\) is needed there", described)
+    assert re.search(r"image_family.*\n.*roles/compute.imageUser", described)
+
+
+def test_the_buckets_of_jobs_and_the_vms_account_need_bindings_which_terraform_makes_and_the_readme_says() -> None:
+    assert set().union(*(asked.buckets for asked in ASKED)) == {"jobs"}
+    terraform = (PACKAGING / "terraform/main.tf").read_text()
+    binding = re.search(r'resource "google_storage_bucket_iam_member" "jobs" \{.*?\n\}', terraform, re.DOTALL)
+    assert binding
+    assert "var.job_bucket" in binding[0]
+    assert "roles/storage.objectViewer" in binding[0]
+    assert "google_service_account.workflow.member" in binding[0]
+    described = (WORKFLOWS / "run-job.yaml").read_text().partition("\nmain:")[0]
+    readme = (PACKAGING.parent / "README.md").read_text()
+    assert "roles/storage.objectViewer on the bucket" in described
+    assert re.search(
+        r"gcloud storage buckets add-iam-policy-binding.*serviceAccount:\$WORKFLOW.*roles/storage.objectViewer", readme
+    )
+    assert {"default", "job@p.iam.gserviceaccount.com"} == set().union(*(asked.act_as for asked in ASKED))
+    assert 'role               = "roles/iam.serviceAccountUser"' in terraform
+
+
+def test_terraform_can_destroy_what_it_made_and_two_copies_do_not_collide() -> None:
+    terraform = (PACKAGING / "terraform/main.tf").read_text()
+    resources = re.findall(r'resource "(\w+)" "\w+" \{(.*?)\n\}', terraform, re.DOTALL)
+    assert len(resources) == 10
+    # What has a name in the project has the prefix in it.
+    named = {
+        "google_service_account": "account_id",
+        "google_project_iam_custom_role": "role_id",
+        "google_workflows_workflow": "name",
+    }
+    for kind, body in resources:
+        if kind in named:
+            assert re.search(rf"\n  {named[kind]} *= .*var\.prefix", body), kind
+        if kind == "google_workflows_workflow":
+            assert re.search(r"\n  deletion_protection *= false", body)
+    # The field came with this version of the provider.
+    versions = (PACKAGING / "terraform/versions.tf").read_text()
+    assert 'version = ">= 6.11"' in versions

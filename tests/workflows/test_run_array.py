@@ -22,20 +22,21 @@ Row = Callable[[int], dict[str, Any]]
 class Array:
     """An execution of run-array.yaml, and those that it starts."""
 
-    def __init__(self, failing: set[int], row: Row | None = None) -> None:
+    def __init__(self, failing: set[int], row: Row | None = None, name: str = "run-array") -> None:
         self.cloud = Cloud(VirtualClock(), lambda _: None)  # type: ignore[arg-type, return-value]
         self.cloud.child = self.child
         self.failing, self.row = failing, row
-        self.execution = Execution(self.cloud, "run-array")
+        self.execution = Execution(self.cloud, "run-array", name=name)
+        self.children: set[str] = set()
         self.specs: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.error: dict[str, Any] = {}
 
     def child(self, workflow_id: str, _parent: Execution) -> Any:
-        if workflow_id == "run-array":
-            return Execution(self.cloud, workflow_id)
-        assert workflow_id == "run-job"
+        self.children.add(workflow_id)
+        if workflow_id == self.execution.name:
+            return Execution(self.cloud, "run-array", name=workflow_id)
         return Task(self)
 
     def run(self, **args: Any) -> dict[str, Any]:
@@ -74,7 +75,8 @@ class Task:
 def succeeded(_index: int) -> dict[str, Any]:
     """A row as run-job.yaml returns it."""
     execution = "01234567-89ab-cdef-0123-456789abcdef"
-    return {"state": "SUCCEEDED", "cause": "NONE", "exit_code": 0, "message": "", "attempts": 1, "execution": execution}
+    row = {"state": "SUCCEEDED", "cause": "NONE", "exit_code": 0, "message": "", "attempts": 1, "execution": execution}
+    return {**row, "warnings": []}
 
 
 def failed_with_many_words(index: int) -> dict[str, Any]:
@@ -147,10 +149,86 @@ def test_a_thousand_tasks_fit_the_memory_and_the_steps_even_when_all_fail() -> N
     print(f"1000 tasks: result {limits.size(result)} bytes, {array.execution.peak_bytes} at most, {array.execution.steps} steps")
 
 
+LEFT = "the VM vmjob-x in us-a1-a could not be deleted (gcloud compute instances delete vmjob-x): forbidden, no"
+
+
+def test_every_row_carries_the_warnings_of_its_task_also_of_one_that_broke() -> None:
+    def row(index: int) -> dict[str, Any]:
+        if index == 1:
+            raise WorkflowError(message="no capacity in any of [...]", tags=["NoCapacity"], warnings=[LEFT])
+        return {**succeeded(index), "warnings": [LEFT] if index == 2 else []}
+
+    array = Array(set(), row=row)
+    rows = {row["index"]: row for row in array.run(tasks=4)["rows"]}
+    assert [rows[index]["warnings"] for index in range(4)] == [[], [LEFT], [LEFT], []]
+    assert rows[1]["message"] == "no capacity in any of [...]"
+
+
+def test_a_thousand_tasks_that_all_leave_a_vm_behind_fit_the_memory() -> None:
+    array = Array(set(), row=lambda index: {**failed_with_many_words(index), "warnings": [LEFT, LEFT]})
+    result = array.run(tasks=1000)
+    assert len(result["rows"]) == 1000
+    assert sum(row["warnings"] == [LEFT, LEFT] for row in result["rows"]) >= 100
+    assert all(row["warnings"] for row in result["rows"])
+    assert array.execution.peak_bytes < limits.VARIABLES_BYTES
+
+
+def test_a_shard_whose_execution_breaks_is_a_row_and_costs_no_other_its_rows() -> None:
+    array = Array(set(), row=succeeded)
+    child = array.cloud.child
+    shards: list[int] = []
+
+    def breaking(workflow_id: str, parent: Execution) -> Any:
+        if workflow_id == "run-array":
+            shards.append(1)
+            if len(shards) == 2:
+                raise WorkflowError(message="HTTP server responded with error code 403", code=403, tags=["HttpError"])
+        return child(workflow_id, parent)
+
+    array.cloud.child = breaking
+    result = array.run(tasks=9, shards=3)
+    (broken,) = [row for row in result["rows"] if row["state"] == "FAILED"]
+    assert (result["state"], result["succeeded"], result["failed"]) == ("FAILED", 6, 3)
+    assert broken["last"] - broken["index"] == 2
+    assert broken["cause"] == "WORKFLOW_ERROR"
+
+
+def test_two_copies_of_the_workflows_do_not_run_each_others_tasks() -> None:
+    array = Array(set(), row=succeeded, name="team-a-run-array")
+    assert array.run(tasks=4, shards=2)["state"] == "SUCCEEDED"
+    assert array.children == {"team-a-run-array", "team-a-run-job"}
+    array = Array(set(), row=succeeded)
+    array.run(tasks=2, workflow="another")
+    assert array.children == {"another"}
+
+
 @pytest.mark.parametrize(
-    "args", [{"tasks": 0}, {"tasks": 10_001}, {"tasks": 1, "shards": 21}, {"tasks": 1, "policy": "carry_on"}, {}]
+    ("args", "words"),
+    [
+        ({"tasks": 0}, "there are 1 to 10000 tasks"),
+        ({"tasks": 10_001}, "there are 1 to 10000 tasks"),
+        ({"tasks": 1, "shards": 21}, "1 to 20 shards"),
+        ({"tasks": 1, "policy": "carry_on"}, '`policy` is "continue" or "fail_fast"'),
+        ({}, "say what to run"),
+        ({"tasks": None}, "say what to run"),
+        ({"tasks": 1, "run_job": None}, "say what to run"),
+        ({"tasks": "3"}, "`tasks` is of type string; it takes: integer"),
+        ({"tasks": 1.5}, "`tasks` is of type double; it takes: integer"),
+        ({"tasks": 1, "run_job": "docker run busybox"}, "`run_job` is of type string; it takes: map"),
+        ({"tasks": 1, "shards": "2"}, "`shards` is of type string; it takes: integer"),
+        ({"tasks": 1, "shard": 2}, "unknown argument `shard`"),
+        ({"tasks": 1, "workflow": 7}, "`workflow` is of type integer; it takes: string"),
+    ],
 )
-def test_a_wrong_argument_is_an_error(args: dict[str, Any]) -> None:
+def test_a_wrong_argument_is_an_error(args: dict[str, Any], words: str) -> None:
     array = Array(set(), row=succeeded)
     array.run(**args)
     assert array.error["tags"] == ["InvalidArgument"]
+    assert words in array.error["message"]
+
+
+@pytest.mark.parametrize("argument", [None, [], "3", 7])
+def test_arguments_that_are_no_map_are_an_error(argument: Any) -> None:
+    with pytest.raises(WorkflowError) as error:
+        Array(set(), row=succeeded).execution.run(argument)
+    assert error.value.payload["tags"] == ["InvalidArgument"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workflows_emulator.utils import WorkflowError
 
 from conftest import JOB, World
 from driver import limits
@@ -152,6 +153,54 @@ def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None
         ({"timeout": "soon"}, "`soon` is not a duration"),
         ({"timeout": "301d"}, "300 days are the limit"),
         ({"job": "docker run busybox", "task_index": 0, "task_count": 2}, "cannot be one of several tasks"),
+        ({"job": None}, "say what to run"),
+        ({"job": ""}, "begins with `docker run`"),
+        ({"job": ["docker", "run"]}, "`job` is of type list; it takes: map or string"),
+        ({"job": 7}, "`job` is of type integer"),
+        ({"job": {**JOB, "timeout": True}}, "a timeout is a duration such as 1h30m"),
+        ({"job": {**JOB, "timeout": {"hours": 3}}}, "a timeout is a duration such as 1h30m"),
+        ({"agent": "gs://b/startup.sh"}, "`agent` is of type string; it takes: map"),
+        ({"agent": {"startup-script": "gs://b/s"}}, "unknown `agent.startup-script`"),
+        ({"agent": {"url": 7}}, "`agent.url` takes: string"),
+        ({"baked": False, "agent": {"startup_script": None}}, "say where the agent is"),
+        ({"baked": "yes"}, "`baked` is of type string; it takes: boolean"),
+        ({"machine_type": ["e2-small"]}, "`machine_type` is of type list; it takes: string"),
+        ({"zones": "us-central1-a"}, "`zones` is of type string; it takes: list"),
+        ({"zones": []}, "`zones` is a list of names of zones"),
+        ({"zones": ["us-central1-a", 7]}, "`zones` is a list of names of zones"),
+        ({"zones": [["us-central1-a"]]}, "`zones` is a list of names of zones"),
+        ({"zones": ["us-central1-a", None]}, "`zones` is a list of names of zones"),
+        ({"max_attempts": 0}, "`max_attempts` is 1 or more"),
+        ({"max_attempts": "3"}, "`max_attempts` is of type string; it takes: integer"),
+        ({"max_attempts": 2.5}, "`max_attempts` is of type double; it takes: integer"),
+        ({"timeout": ["1h"]}, "`timeout` is of type list"),
+        ({"timeout": 0}, "more than 0"),
+        ({"timeout": "0s"}, "more than 0"),
+        ({"timeout": -5}, "more than 0"),
+        ({"timeout": ""}, "`` is not a duration"),
+        ({"spot": "true"}, "`spot` is of type string; it takes: boolean"),
+        ({"disk": 50}, "`disk` is of type integer; it takes: map"),
+        ({"disk": {"size": 50}}, "unknown `disk.size`"),
+        ({"disk": {"size_gb": 50.5}}, "`disk.size_gb` takes: integer or string"),
+        ({"gpu": "nvidia-l4"}, "`gpu` is of type string; it takes: map"),
+        ({"gpu": {"count": 1}}, "`gpu` names a type"),
+        ({"gpu": {"type": "nvidia-l4", "count": 0}}, "`gpu` names a type, and a count of 1 or more"),
+        ({"gpu": {"type": "nvidia-l4", "count": "1"}}, "`gpu.count` takes: integer"),
+        ({"gpu": {}}, "`gpu` names a type"),
+        ({"network": "default"}, "`network` is of type string; it takes: map"),
+        ({"network": {"external_ip": "yes"}}, "`network.external_ip` takes: boolean"),
+        ({"network": {"subnet": "s"}}, "unknown `network.subnet`"),
+        ({"labels": ["team=a"]}, "`labels` is of type list; it takes: map"),
+        ({"service_account": {"email": "a"}}, "`service_account` is of type map"),
+        ({"silence": "10m"}, "`silence` is of type string; it takes: integer or double"),
+        ({"silence": -1}, "`silence` 0 or more"),
+        ({"task_index": 0}, "`task_index` and `task_count` go together"),
+        ({"task_count": 2}, "`task_index` and `task_count` go together"),
+        ({"task_index": 2, "task_count": 2}, "`task_index` is 0 to `task_count` - 1"),
+        ({"task_index": -1, "task_count": 2}, "`task_index` is 0 to `task_count` - 1"),
+        ({"brief": 1}, "`brief` is of type integer; it takes: boolean"),
+        ({"image": 7}, "`image` is of type integer; it takes: string"),
+        ({"project": False}, "`project` is of type boolean; it takes: string"),
     ],
 )
 def test_a_wrong_argument_is_an_error_before_there_is_a_vm(world: NewWorld, args: dict[str, Any], words: str) -> None:
@@ -160,6 +209,44 @@ def test_a_wrong_argument_is_an_error_before_there_is_a_vm(world: NewWorld, args
     assert words in w.error["message"]
     assert w.error["tags"] == ["InvalidArgument"]
     assert not w.cloud.compute.requests
+
+
+@pytest.mark.parametrize("argument", [None, [], "docker run busybox", 7], ids=["no --data", "a list", "a string", "a number"])
+def test_arguments_that_are_no_map_are_an_error_that_says_what_to_run(world: NewWorld, argument: Any) -> None:
+    with pytest.raises(WorkflowError) as error:
+        world().execution.run(argument)
+    assert error.value.payload["tags"] == ["InvalidArgument"]
+    assert "say what to run, --data=" in error.value.payload["message"]
+
+
+def test_an_argument_of_null_is_one_that_is_not_there(world: NewWorld) -> None:
+    w = world()
+    names = ["agent", "machine_type", "zones", "timeout", "spot", "disk", "gpu", "network", "image", "labels", "silence", "brief"]
+    names += ["max_attempts", "service_account", "image_family", "image_project", "project", "task_index", "task_count"]
+    assert w.run(**dict.fromkeys(names))["state"] == "SUCCEEDED"
+    w = world()
+    parts = {"disk": {"size_gb": None, "type": None}, "network": {"network": None, "subnetwork": None, "external_ip": None}}
+    w.run(**parts, agent={"url": None, "startup_script": "gs://b/s", "sha256": None})
+    assert w.bodies()[0]["networkInterfaces"] == [{"network": "global/networks/default"}]
+    assert w.bodies()[0]["disks"][0]["initializeParams"]["diskSizeGb"] == "20"
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"container": "busybox"},
+        {"container": {"image": "a", "env": ["A=1"]}},
+        {"process": {"command": ["a"], "env": "A=1"}},
+        {"retry": {"max_attempts": "two"}, "timeout": "1h"},
+        {"retry": 3, "timeout": "1h"},
+        {},
+    ],
+    ids=str,
+)
+def test_a_job_of_the_wrong_form_goes_to_the_agent_which_says_what_is_wrong(world: NewWorld, job: dict[str, Any]) -> None:
+    w = world()
+    w.run(job=job)
+    assert {key: value for key, value in spec(w).items() if key != "on_finish"} == job
 
 
 # What the job got wrong.
@@ -198,19 +285,13 @@ def test_a_callback_that_is_no_report_is_an_error_and_the_vm_is_deleted(world: N
 # Other zones, other VMs.
 
 
-@pytest.mark.parametrize("code", ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "QUOTA_EXCEEDED"])
+@pytest.mark.parametrize("code", ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"])
 def test_zones_without_capacity_are_passed_over(world: NewWorld, code: str) -> None:
     w = world()
     w.cloud.compute.exhausted = {"z-a": code, "z-b": code}
     result = w.run(zones=["z-a", "z-b", "z-c"])
     assert result["workflow"]["attempts"][0]["zone"] == "z-c"
     w.assert_no_vm_is_left()
-
-
-def test_a_quota_that_refuses_at_once_is_a_lack_of_capacity_too(world: NewWorld) -> None:
-    w = world()
-    w.cloud.compute.answers["insert"] = [error(403, "quotaExceeded", "Quota 'CPUS' exceeded. Limit: 24.0 in region r.")]
-    assert w.run(zones=["z-a", "z-b"])["workflow"]["attempts"][0]["zone"] == "z-b"
 
 
 def test_no_capacity_anywhere_is_an_error_that_names_the_zones(world: NewWorld) -> None:
@@ -228,16 +309,6 @@ def test_an_insert_that_is_refused_for_another_reason_tries_no_other_zone(world:
     w.run(zones=["z-a", "z-b"])
     assert w.error["code"] == 403
     assert w.calls("insert") == 1
-
-
-def test_a_vm_whose_insert_was_not_answered_is_deleted(world: NewWorld) -> None:
-    """The VM was made, and its operation can no longer be asked: nobody would delete it."""
-    w = world()
-    w.cloud.compute.answers["get_operation"] = [error(500, "backendError", "Backend Error")]
-    w.run()
-    assert w.error["code"] == 500
-    assert len(w.bodies()) == 1
-    w.assert_no_vm_is_left()
 
 
 def test_a_preempted_job_gets_a_new_vm_and_is_told_which(world: NewWorld) -> None:

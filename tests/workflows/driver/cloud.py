@@ -33,6 +33,8 @@ class Cloud:
     boot: Callable[[Instance], Machine]
     # Objects of Cloud Storage: what `alt=media` answers, parsed where its type is JSON.
     objects: dict[str, Any] = field(default_factory=dict)
+    # Answers instead of those, while there are some.
+    storage_answers: list[tuple[int, Any]] = field(default_factory=list)
     # Where callback endpoints are; another one where they are served for real (`endpoints.py`).
     base_url: str = "https://workflowexecutions.googleapis.com"
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
@@ -50,6 +52,8 @@ class Cloud:
             if url.startswith(COMPUTE):
                 return self.compute.request(verb, url.removeprefix(COMPUTE), query, body)
             if url.startswith(STORAGE) and query.get("alt") == "media":
+                if self.storage_answers:
+                    return self.storage_answers.pop(0)
                 bucket, _, name = url.removeprefix(STORAGE).partition("/o/")
                 key = f"gs://{bucket}/{urllib.parse.unquote(name)}"
                 return (200, self.objects[key]) if key in self.objects else (404, "No such object")

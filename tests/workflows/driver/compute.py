@@ -45,11 +45,27 @@ class Instance:
         return {item["key"]: item["value"] for item in self.body["metadata"]["items"]}
 
 
-def error(code: int, reason: str, message: str) -> Answer:
-    return code, {"error": {"code": code, "message": message, "errors": [{"reason": reason, "message": message}]}}
+def error(code: int, reason: str, message: str, detail: str | None = None) -> Answer:
+    """An error as Compute Engine sends it; `detail` is the reason of an `ErrorInfo` among its details."""
+    domain = "usageLimits" if "xceeded" in reason else "global"
+    whole = {"code": code, "message": message, "errors": [{"message": message, "domain": domain, "reason": reason}]}
+    if detail:
+        info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": detail, "domain": "compute.googleapis.com"}
+        whole["details"] = [info]
+    return code, {"error": whole}
 
 
-NOT_FOUND = error(404, "notFound", "The resource was not found")
+def not_found(resource: str) -> Answer:
+    return error(404, "notFound", f"The resource '{resource}' was not found")
+
+
+def no_instance(project: str, zone: str, instance: str) -> Answer:
+    return not_found(f"projects/{project}/zones/{zone}/instances/{instance}")
+
+
+# Source: <https://cloud.google.com/compute/docs/troubleshooting/troubleshoot-operation-limits>.
+RATE_LIMIT = error(403, "rateLimitExceeded", "Rate Limit Exceeded")
+CONCURRENT_OPERATIONS = error(403, "rateLimitExceeded", "Rate Limit Exceeded", "CONCURRENT_OPERATIONS_QUOTA_EXCEEDED")
 
 
 @dataclass
@@ -60,16 +76,23 @@ class Compute:
     # Every instance that ever was, in order.
     history: list[Instance] = field(default_factory=list)
     operations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # Faults: an error in the insert operation, by zone; an answer instead of the usual one, by method, while there are some.
+    # Faults: an error in the insert operation, by zone, always or while there are some; types that a zone does not have; an
+    # answer instead of the usual one, by method, while there are some.
     exhausted: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    missing: dict[str, Answer] = field(default_factory=dict)
     answers: dict[str, list[Answer | None]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    # When the requests were made, and the operation of each `requestId`.
+    times: list[tuple[str, float]] = field(default_factory=list)
+    request_ids: dict[str, dict[str, Any]] = field(default_factory=dict)
     _numbers: Any = field(default_factory=itertools.count)
 
     def request(self, verb: str, path: str, query: dict[str, Any], body: Any) -> Answer:
         """`path` from `projects/` on."""
         name, values = route(verb, path)
         self.requests.append(name)
+        self.times.append((name, self.clock.now()))
         scripted = self.answers.get(name)
         if scripted:
             answer = scripted.pop(0)
@@ -81,20 +104,35 @@ class Compute:
         link = f"https://www.googleapis.com/compute/v1/projects/{project}/global/images/{family}-117-18613-0-79"
         return 200, {"kind": "compute#image", "name": link.rsplit("/", 1)[1], "selfLink": link, "family": family}
 
-    def insert(self, zone: str, body: dict[str, Any], **_: Any) -> Answer:
+    def insert(self, project: str, zone: str, body: dict[str, Any], query: dict[str, Any], **_: Any) -> Answer:
+        """A `requestId` that was seen before makes no second VM: the answer is the operation of the first."""
+        request_id = query.get("requestId")
+        if request_id in self.request_ids:
+            return self.get_operation(self.request_ids[request_id]["name"])
         problem = self.problem(zone, body)
         if problem:
             return error(400, "invalid", problem)
+        if zone in self.missing:
+            return self.missing[zone]
         if (zone, body["name"]) in self.instances:
-            return error(409, "alreadyExists", f"The resource '{body['name']}' already exists")
-        if zone in self.exhausted:
-            return 200, self.operation("insert", zone, INSERT_S, self.exhausted[zone])
+            resource = f"projects/{project}/zones/{zone}/instances/{body['name']}"
+            return error(409, "alreadyExists", f"The resource '{resource}' already exists")
+        operation = self.made(zone, body)
+        if request_id:
+            self.request_ids[request_id] = operation
+        return 200, operation
 
+    def made(self, zone: str, body: dict[str, Any]) -> dict[str, Any]:
+        if zone in self.exhausted:
+            message = f"The zone '{zone}' does not have enough resources available to fulfill the request."
+            return self.operation("insert", zone, INSERT_S, self.exhausted[zone], message)
+        if self.failures.get(zone):
+            return self.operation("insert", zone, INSERT_S, *self.failures[zone].pop(0))
         instance = Instance(body["name"], zone, body)
         instance.machine = self.boot(instance)
         self.instances[zone, body["name"]] = instance
         self.history.append(instance)
-        return 200, self.operation("insert", zone, INSERT_S)
+        return self.operation("insert", zone, INSERT_S)
 
     def problem(self, zone: str, body: dict[str, Any]) -> str | None:
         """What Google would not take, beyond the schema."""
@@ -116,39 +154,41 @@ class Compute:
             return "Metadata is too large"
         if len({item["key"] for item in items}) < len(items):
             return "Metadata has duplicate keys"
-        return scheduling_problem(body)
+        return scheduling_problem(body) or disk_problem(body)
 
-    def delete(self, zone: str, instance: str, **_: Any) -> Answer:
+    def delete(self, project: str, zone: str, instance: str, **_: Any) -> Answer:
         found = self.instances.get((zone, instance))
         if not found:
-            return NOT_FOUND
+            return no_instance(project, zone, instance)
         found.machine.power_off()
         del self.instances[zone, instance]
         return 200, self.operation("delete", zone, DELETE_S)
 
-    def get(self, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
+    def get(self, project: str, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
         found = self.instances.get((zone, instance))
         if not found:
-            return NOT_FOUND
+            return no_instance(project, zone, instance)
         status = found.machine.status()
         if status == "GONE":
             del self.instances[zone, instance]
-            return NOT_FOUND
+            return no_instance(project, zone, instance)
         whole = {**found.body, "kind": "compute#instance", "status": status, "id": "17446744073709551557"}
         return 200, {key: whole[key] for key in query["fields"].split(",")} if "fields" in query else whole
 
-    def get_guest_attributes(self, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
+    def get_guest_attributes(self, project: str, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
         found = self.instances.get((zone, instance))
         key = query["variableKey"]
-        value = found.machine.guest_attribute(key) if found and found.machine.status() != "GONE" else None
+        if not found or found.machine.status() == "GONE":
+            return no_instance(project, zone, instance)
+        value = found.machine.guest_attribute(key)
         if value is None:
-            return NOT_FOUND
+            return error(404, "notFound", f"The resource '{key}' of type 'Guest Attribute' was not found.")
         return 200, {"kind": "compute#guestAttributes", "variableKey": key, "variableValue": value}
 
-    def get_serial_port_output(self, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
+    def get_serial_port_output(self, project: str, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
         found = self.instances.get((zone, instance))
         if not found or found.machine.status() == "GONE":
-            return NOT_FOUND
+            return no_instance(project, zone, instance)
         whole = found.machine.console().encode()[-(1 << 20) :]
         start = int(query.get("start", 0))
         part = whole[start:] if start >= 0 or -start < len(whole) else whole
@@ -160,14 +200,13 @@ class Compute:
             return 200, {**found["shown"], "status": "RUNNING"}
         return 200, {**found["shown"], "status": "DONE", **found["end"]}
 
-    def operation(self, kind: str, zone: str, seconds: float, code: str | None = None) -> dict[str, Any]:
+    def operation(self, kind: str, zone: str, seconds: float, code: str = "", message: str = "") -> dict[str, Any]:
         shown = {
             "kind": "compute#operation",
             "name": f"operation-{next(self._numbers)}",
             "operationType": kind,
             "zone": f"https://www.googleapis.com/compute/v1/projects/p/zones/{zone}",
         }
-        message = f"The zone '{zone}' does not have enough resources available to fulfill the request."
         end = {"httpErrorStatusCode": 503, "error": {"errors": [{"code": code, "message": message}]}} if code else {}
         self.operations[shown["name"]] = {"shown": shown, "end": end, "_done_at": self.clock.now() + seconds}
         return {**shown, "status": "RUNNING"}
@@ -184,8 +223,30 @@ def scheduling_problem(body: dict[str, Any]) -> str | None:
         return "instanceTerminationAction needs Spot, maxRunDuration or terminationTime"
     if spot and scheduling.get("automaticRestart", True):
         return "a Spot VM cannot be restarted automatically"
-    if (spot or body.get("guestAccelerators")) and scheduling.get("onHostMaintenance") != "TERMINATE":
-        return "onHostMaintenance must be TERMINATE"
+    machine_type = body["machineType"].rsplit("/", 1)[1]
+    terminate = scheduling.get("onHostMaintenance") == "TERMINATE"
+    if (body.get("guestAccelerators") or WITH_GPU.match(machine_type)) and not terminate:
+        return "Instances with guest accelerators do not support live migration."
+    if (spot or machine_type in CANNOT_MIGRATE or METAL.search(machine_type)) and not terminate:
+        return "Invalid value for field 'scheduling.onHostMaintenance': 'MIGRATE'. It must be TERMINATE."
+    if terminate and not spot and (machine_type.startswith("e2-") or machine_type in MUST_MIGRATE):
+        return "Invalid value for field 'scheduling.onHostMaintenance': 'TERMINATE'. It must be MIGRATE."
+    return None
+
+
+# Source: <https://cloud.google.com/compute/docs/instances/setting-vm-host-options#limitations>; x9 is a series of the future.
+WITH_GPU = re.compile("(a2|a3|a4x?|g2|g4)-")
+CANNOT_MIGRATE = {"z3-highmem-88", "z3-highmem-176", "z3-highmem-88-highlssd", "h4d-highmem-192-lssd", "x9-standard-4"}
+METAL = re.compile("(?<!z3-highmem-8)-metal$")
+MUST_MIGRATE = {"z3-highmem-8-metal"}
+HYPERDISK_ONLY = re.compile("(c4[ad]?|n4[ad]?|a4x?|g4|h4d|x4|m4)-")
+
+
+def disk_problem(body: dict[str, Any]) -> str | None:
+    machine_type = body["machineType"].rsplit("/", 1)[1]
+    disk_type = body["disks"][0]["initializeParams"].get("diskType", "").rsplit("/", 1)[-1]
+    if disk_type.startswith("pd-") and HYPERDISK_ONLY.match(machine_type):
+        return f"[{machine_type}, {disk_type}] features are not compatible for creating instance."
     return None
 
 

@@ -41,6 +41,8 @@ class Execution:
     cloud: "Cloud"
     workflow_id: str = "run-job"
     folder: Path = WORKFLOWS
+    # The name under which it is deployed; the file's, unless another is given.
+    name: str = ""
     measure_memory: bool = True
     execution_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     # Every step that has a name; so a `try` and what is in it are more than one.
@@ -60,7 +62,7 @@ class Execution:
         return {
             "GOOGLE_CLOUD_PROJECT_ID": PROJECT,
             "GOOGLE_CLOUD_LOCATION": LOCATION,
-            "GOOGLE_CLOUD_WORKFLOW_ID": self.workflow_id,
+            "GOOGLE_CLOUD_WORKFLOW_ID": self.name or self.workflow_id,
             "GOOGLE_CLOUD_WORKFLOW_EXECUTION_ID": self.execution_id,
         }
 

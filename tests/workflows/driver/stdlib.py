@@ -15,17 +15,17 @@ import re2
 
 from driver import current
 
-TYPES = {bool: "boolean", bytes: "bytes", float: "double", int: "integer", list: "list", str: "string", type(None): "null"}
+TYPES = {bool: "boolean", bytes: "bytes", float: "double", int: "integer", str: "string", type(None): "null"}
 
 
 def get_type(value: Any) -> str:
-    return "map" if isinstance(value, dict) else TYPES[type(value)]
+    if isinstance(value, dict):
+        return "map"
+    return "list" if isinstance(value, list) else TYPES[type(value)]
 
 
 def map_get(mapping: Any, keys: Any) -> Any:
-    """Null where any key of the path is missing."""
-    if not isinstance(mapping, dict):
-        raise TypeError(f"map.get wants a map, not {get_type(mapping)}")
+    """Null where any key of the path is missing, or what should have it is no map."""
     value = mapping
     for key in keys if isinstance(keys, list) else [keys]:
         value = dict.get(value, key) if isinstance(value, dict) else None
