@@ -4,11 +4,13 @@
 mod entries;
 mod entry;
 mod errors;
+mod grammar;
 mod screen;
 mod signs;
 mod summary;
 mod text;
 mod trace;
+mod vocabulary;
 
 pub use self::{
     entries::Entries,
