@@ -18,6 +18,9 @@ const MAX_SHOWN_BYTES: usize = 1024;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
 
+/// How many kinds of lines may be shown that are perhaps a hint.
+const MAX_DOUBTFUL: usize = 4;
+
 /// Lines of the log that belong together, as the report shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Window {
@@ -37,6 +40,9 @@ pub(crate) struct Errors {
     /// The last error.
     #[serde(default)]
     last_error: Option<Window>,
+    /// How many kinds of lines were seen that are perhaps a hint.
+    #[serde(default)]
+    doubtful: usize,
     /// Of each stream the trace that is under way.
     traces: [Option<Trace>; 2],
     stderr_begins: Lines,
@@ -145,9 +151,21 @@ impl Errors {
         self.budget_bytes - self.budget_bytes / 4 - self.budget_bytes / 8
     }
 
+    /// Counts a kind of line that is perhaps a hint. Where there are many, as in prose, none is.
+    fn doubt(&mut self) {
+        self.doubtful += 1;
+        if self.doubtful == MAX_DOUBTFUL + 1 {
+            self.kept.retain(|(weight, _)| weight % 4 > 0);
+            self.used_bytes = self.kept.iter().map(|(_, window)| window.text.len()).sum();
+        }
+    }
+
     /// Keeps the first window of a kind, and counts the others. When the budget is full, what tells least makes room; among equals
     /// the newest, for what comes first is mostly the cause of the rest. The end of the log is in the tail anyway.
     fn keep(&mut self, weight: u8, mut window: Window) {
+        if weight == 0 && self.doubtful > MAX_DOUBTFUL {
+            return;
+        }
         shorten(&mut window.text, self.budget_bytes / 2);
         let is_like = |(_, kept): &(u64, Window)| {
             let (kept, text) = (kept.text.as_bytes(), window.text.as_bytes());
@@ -159,6 +177,9 @@ impl Errors {
         }
         self.used_bytes += window.text.len();
         self.kept.push((weight.into(), window));
+        if weight == 0 {
+            self.doubt();
+        }
         while self.used_bytes > self.budget_of_first() {
             let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0 % 4, usize::MAX - at));
             let Some(least) = least else { return };

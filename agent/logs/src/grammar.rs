@@ -20,7 +20,7 @@ pub(crate) struct Judgement {
 /// Of a line that is longer, the beginning is judged.
 pub(crate) const MAX_JUDGED_BYTES: usize = 1024;
 /// How many words a subject has at most: `the connection to the server was refused`.
-const MAX_SUBJECT_WORDS: usize = 8;
+const MAX_SUBJECT_WORDS: usize = 10;
 
 struct Line<'a> {
     raw: &'a [u8],
@@ -55,7 +55,7 @@ pub(crate) fn judge(content: &[u8]) -> Option<Judgement> {
             Tone::Calm => weight < 2,
             Tone::Harmless => weight < 3,
         };
-        if is_harmless || found.group.place != Place::Anywhere && line.is_code() && !line.is_label(&found) {
+        if is_harmless || found.group.goes_on == GoesOn::No && line.is_code() && !line.is_label(&found) && !line.is_crash(&found) {
             return;
         }
         let begins = (found.group.goes_on != GoesOn::No && weight > 1).then_some((found.at, found.group.goes_on));
@@ -76,8 +76,8 @@ const ARTICLES: [&[u8]; 18] = [
     b"e", b"f", b"w",
 ];
 /// Behind them a clause is a condition, a wish or part of a story.
-const CONDITIONS: [&[u8]; 24] = [
-    b"if", b"when", b"unless", b"whether", b"because", b"so", b"but", b"should", b"would", b"may", b"might", b"who", b"which", b"while",
+const CONDITIONS: [&[u8]; 23] = [
+    b"if", b"when", b"unless", b"whether", b"because", b"so", b"should", b"would", b"may", b"might", b"who", b"which", b"while",
     b"i", b"he", b"she", b"they", b"we", b"once", b"until", b"where", b"as", b"since",
 ];
 const STOP_WORDS: [&[u8]; 36] = [
@@ -110,19 +110,21 @@ impl Line<'_> {
         let newline = usize::from(found.sign.starts_with(['\n', ' ', '[', '(']) && !found.sign.starts_with(" found"));
         let (at, end) = (found.at + newline.min(found.sign.len()), found.at + found.sign.len());
         let weight = found.group.weight;
-        if self.low[..found.at].ends_with(b"non-") {
+        let is_about_fix = found.group.place != Place::Anywhere && contains(&self.low[..found.at], b"fix");
+        if self.low[..found.at].ends_with(b"non-") || is_about_fix {
             return None;
         }
         match found.group.place {
             Place::Anywhere => Some(weight),
-            Place::Edge | Place::Start | Place::End => {
+            Place::Edge | Place::EdgeOnly | Place::Start | Place::End => {
                 let is_whole = found.at == 0
                     || !found.sign.as_bytes()[0].is_ascii_alphanumeric()
-                    || !(is_word(self.low[found.at - 1]) || b"-./".contains(&self.low[found.at - 1]));
+                    || !(is_word(self.low[found.at - 1]) || b"-./+%?&".contains(&self.low[found.at - 1]));
                 let is_whole = is_whole
                     && (!found.sign.as_bytes()[found.sign.len() - 1].is_ascii_alphanumeric()
                         || self.low.get(end).is_none_or(|byte| !is_word(*byte) && *byte != b'-'));
-                if !is_whole || self.is_nothing(end, false) || self.is_none_before(found.at) {
+                let is_setting = found.sign == "timeout" && self.low.get(end).is_some_and(|byte| b":=".contains(byte));
+                if !is_whole || is_setting || self.is_nothing(end, false) || self.is_none_before(found.at) {
                     return None;
                 }
                 let place = found.group.place;
@@ -131,6 +133,7 @@ impl Line<'_> {
                     true if weight == 1 && self.is_sentence() => self.is_report(found.at).then_some(0),
                     true if weight > 1 && self.is_sentence() => None,
                     true => Some(weight),
+                    false if matches!(place, Place::EdgeOnly | Place::End) => None,
                     false => self.is_report(found.at).then_some(u8::from(weight > 2)),
                 }
             }
@@ -182,7 +185,8 @@ impl Line<'_> {
         let accepted = |accepts: bool, weight| accepts.then_some(weight);
         match next {
             b':' if self.low.get(behind + 1).is_none_or(|byte| byte.is_ascii_whitespace()) => {
-                if self.is_nothing(behind, true) {
+                // Alone it is a place in a program.
+                if self.is_nothing(behind, true) || self.raw == b"error:" {
                     return None;
                 }
                 accepted(starts || words <= 3 || is_upper, weight).or_else(|| accepted(!self.is_sentence(), 1))
@@ -192,13 +196,14 @@ impl Line<'_> {
                 let rest = self.low[behind..].trim_ascii_start();
                 let token = &rest[..rest.iter().position(|byte| b" \t".contains(byte)).unwrap_or(rest.len())];
                 let name = token.strip_suffix(b":").unwrap_or(token);
-                let has_code = token.len() > name.len() && name.iter().any(u8::is_ascii_digit);
+                let has_code = token == b":" || token.len() > name.len() && name.iter().any(u8::is_ascii_digit);
+                let is_event = [&b"occurred"[..], b"has", b"detected", b"encountered"].contains(&name);
                 if NOT_AN_ERROR.contains(&name) || self.is_nothing(behind, true) || token.starts_with(b"=") {
                     return None;
                 }
                 let is_bracketed = self.low[..at].ends_with(b"[");
                 accepted(starts || has_code || is_bracketed || is_upper && words <= 6, weight)
-                    .or_else(|| accepted(words <= 3 && !self.is_sentence() && self.ends_or_goes_on(behind), 1))
+                    .or_else(|| accepted(words <= 3 && (is_event || !self.is_sentence() && self.ends(behind)), 1))
             }
             b']' => accepted(starts || is_upper || self.low[..at].ends_with(b"["), weight),
             b'[' => accepted(starts, weight),
@@ -207,7 +212,7 @@ impl Line<'_> {
                 let value = self.low[behind + 1..].trim_ascii_start();
                 if let Some(value) = value.strip_prefix(b":") {
                     let is_top = key.is_empty() || key == b"{";
-                    return accepted(!self.is_nothing(self.low.len() - value.len(), true), if is_top { 2 } else { 1 });
+                    return accepted(!self.is_nothing(self.low.len() - value.len() - 1, true), if is_top { 2 } else { 1 });
                 }
                 accepted(key.ends_with(b":") || key.ends_with(b"="), weight)
             }
@@ -217,7 +222,7 @@ impl Line<'_> {
             b'/' => accepted(is_upper && starts || self.low[..at].ends_with(b"@ "), weight),
             b'>' => accepted(self.low[..at].ends_with(b"<"), weight),
             b'\n' if is_class => accepted(starts, weight),
-            b'\n' | b',' | b'.' | b'!' => accepted(words <= 3 && self.ends(behind) && !self.is_sentence(), 1),
+            b'\n' | b',' | b'.' | b'!' => accepted((1..=3).contains(&words) && self.ends(behind) && !self.is_sentence(), 1),
             _ => None,
         }
     }
@@ -391,10 +396,6 @@ impl Line<'_> {
         }
     }
 
-    fn ends_or_goes_on(&self, at: usize) -> bool {
-        self.ends(at)
-    }
-
     /// How many words there are.
     fn words(&self, from: usize, to: usize) -> usize {
         self.low[from..to].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count()
@@ -411,9 +412,13 @@ impl Line<'_> {
         [&b"0"[..], b"no", b"zero", b"without", b"any"].contains(&word)
     }
 
-    /// Whether a count of one or more stands before.
+    /// Whether a count of one or more stands before, as in `2 failed` and `2 tests failed`.
     fn count_before(&self, at: usize) -> bool {
-        let word = self.word_before(at);
+        let mut word = self.word_before(at);
+        if word.starts_with(b"test") {
+            let length = self.low[..at].trim_ascii_end().len() - word.len();
+            word = self.word_before(length);
+        }
         !word.is_empty() && word.iter().all(u8::is_ascii_digit) && word.iter().any(|digit| *digit != b'0')
     }
 
@@ -431,7 +436,9 @@ impl Line<'_> {
         let value = value.strip_suffix(b".").unwrap_or(value);
         let is_number = value.iter().all(|byte| byte.is_ascii_digit() || b".e-+%".contains(byte));
         let is_measure = is_number && value.iter().any(|byte| b".%".contains(byte)) && value.first().is_some_and(|byte| *byte != b'-' || value.len() > 1);
-        let is_none = NOTHING.contains(&value) && (marked && !value.is_empty() || value == b"0");
+        let behind = rest[value.len()..].trim_ascii_start();
+        let is_all = value == b"0" || behind.first().is_none_or(|byte| b",;)}]\"'|".contains(byte));
+        let is_none = NOTHING.contains(&value) && is_all && (marked && !value.is_empty() || value == b"0");
         is_none || or_measure && is_measure && !value.is_empty() || marked && value.is_empty() && or_measure && self.low.ends_with(b"\"\"")
     }
 
@@ -445,11 +452,18 @@ impl Line<'_> {
         is_between && number.into_iter().any(|digit| *digit != b'0')
     }
 
+    /// Whether the sign is one that a program's text has in quotes alone.
+    fn is_crash(&self, found: &Found) -> bool {
+        found.group.weight > 2 && found.group.place == Place::Anywhere && !self.low.ends_with(b";")
+    }
+
     /// Whether the sign is what the line begins with, as only messages do.
     fn is_label(&self, found: &Found) -> bool {
         let is_label = matches!(found.group.place, Place::Error | Place::Fatal | Place::Exception);
         let before = &self.low[..found.at];
-        is_label && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte)) && self.low.len() > found.at + found.sign.len()
+        let is_capital = self.raw[found.at].is_ascii_uppercase();
+        let before = if is_capital { before.trim_ascii_start() } else { before };
+        (is_label || is_capital && found.group.weight > 1) && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte)) && self.low.len() > found.at + found.sign.len()
     }
 
     /// Whether the line may be what a program says of itself, though the sign is in the middle of a clause.
@@ -463,8 +477,9 @@ impl Line<'_> {
             conditional |= is_conditional(word);
         }
         let begins = self.raw.trim_ascii_start().first().copied().unwrap_or(b' ');
-        let is_message = begins.is_ascii_uppercase() || b"\"'`[(!*=>#".contains(&begins) || begins >= 0x80 || clause > 0 || self.has_thing();
-        count <= MAX_SUBJECT_WORDS && !conditional && is_message && !self.is_part_of_prose()
+        let is_message = begins.is_ascii_uppercase() || b"\"'`[(!*=>#".contains(&begins) || begins >= 0x80 || clause > 0 || self.has_thing() || !self.is_sentence();
+        let is_name = count == 1 && clause == 0 && !STOP_WORDS.contains(&self.word_before(at)) && at > 4;
+        count <= MAX_SUBJECT_WORDS && !conditional && (is_message && !self.is_part_of_prose() || is_name)
     }
 
     /// Whether the line names something that no sentence of prose does: a path, a number, a quotation.
@@ -488,16 +503,31 @@ impl Line<'_> {
     fn is_part_of_prose(&self) -> bool {
         let begins = self.raw.trim_ascii_start().first().copied().unwrap_or(b' ');
         let ends = self.raw.last().copied().unwrap_or(b' ');
-        self.is_sentence() && (begins.is_ascii_lowercase() || begins >= 0x80 || self.low.len() > 64 && (ends.is_ascii_alphabetic() || ends == b','))
+        self.is_sentence() && (begins.is_ascii_lowercase() || begins >= 0x80 || self.low.len() > 64 && !self.has_thing() && (ends.is_ascii_alphabetic() || ends == b','))
     }
 
     fn tone(&self) -> Tone {
         let trimmed = self.low.trim_ascii_start();
         let begins = |starts: &[&str]| starts.iter().any(|start| trimmed.starts_with(start.as_bytes()));
         let has = |parts: &[&str]| parts.iter().any(|part| contains(self.low, part.as_bytes()));
-        let is_counted = || has(&["failed,", "failed;", "failing", "failures"]) && !has(&[" 0 fail"]);
-        if begins(&HARMLESS_BEGINNINGS) || self.is_chatter() || has(&[" passed"]) && !is_counted() || HARMLESS_ENDS.iter().any(|end| trimmed.ends_with(end.as_bytes())) {
+        let has_failed = has(&[" failed", " failing", " failure", " errors", " error"]) && !has(&[" 0 fail", " 0 tests fail", " no fail"]);
+        let has_passed = || {
+            memchr::memmem::find_iter(self.low, b" passed").any(|at| {
+                let behind = &self.low[at + " passed".len()..];
+                self.low[..at].last().is_some_and(u8::is_ascii_digit) || behind.is_empty() || behind.starts_with(b"  ")
+            })
+        };
+        let is_upper_failed = contains(self.raw, b" FAILED");
+        if begins(&HARMLESS_BEGINNINGS)
+            || self.is_chatter() && !is_upper_failed
+            || !has_failed && has_passed()
+            || HARMLESS_ENDS.iter().any(|end| trimmed.ends_with(end.as_bytes()))
+        {
             return Tone::Harmless;
+        }
+        let is_table = memchr::memmem::find_iter(self.low, b" | ").count() > 1 || memchr::memchr_iter(b'\t', self.low).count() > 2;
+        if is_table {
+            return Tone::Calm;
         }
         if has(&CALM) {
             return Tone::Calm;
@@ -532,20 +562,24 @@ impl Line<'_> {
         let ends = !is_json
             && (text.ends_with(b";") || text.ends_with(b"{") || text.ends_with(b"(") || text.ends_with(b"\\") || text.ends_with(b"),") || text.ends_with(b"\",")
                 || text.ends_with(b"};") || text.ends_with(b"*/") || text.ends_with(b"):") || text.ends_with(b"</p>") || text.ends_with(b"\"\"\""));
-        if ends || CODE_BEGINNINGS.iter().any(|start| text.starts_with(start.as_bytes())) {
+        let name = self.low.iter().take_while(|byte| is_word(**byte) || b"-./+".contains(byte)).count();
+        let is_named = self.low[name..].starts_with(b": ") && ![&b"default"[..], b"else"].contains(&&self.low[..name]);
+        let is_indented = self.low.starts_with(b"    ") || self.low.starts_with(b"\t");
+        if ends && !is_named || CODE_BEGINNINGS.iter().any(|start| text.starts_with(start.as_bytes())) {
             return true;
         }
         let marks = CODE.iter().filter(|mark| contains(text, mark.as_bytes())).count();
-        marks >= 2
+        marks + usize::from(is_indented && marks > 0) + usize::from(ends) >= 2
     }
 }
 
-const HARMLESS_BEGINNINGS: [&str; 24] = [
+const HARMLESS_BEGINNINGS: [&str; 25] = [
+    "task [",
     "ok ", "ok\t", "ok:", "pass ", "pass:", "pass\t", "passed", "--- pass", "=== run", "✓", "✔", "√", "[ run", "[       ok", "checking ", "-- looking",
     "-- performing", "-- could not find", "+ ", "skipping: ", "collecting ", "compiling ", "note: ", "@",
 ];
-const HARMLESS_ENDS: [&str; 6] = [" ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
-const CALM: [&str; 38] = [
+const HARMLESS_ENDS: [&str; 7] = [": already exists", " ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
+const CALM: [&str; 39] = [" yet",
     "retrying", "will retry", "retry of", "ignor", "skip", "falling back", "fallback", "using default", "using the default", "fixed", "fixes ", "* fix ",
     "- fix ", "+ handle", "handle error", "recovered", "not an error", "no error", "0 errors", "without error", "e.g.", "for example", "such as",
     "error handling", "deprecated", "optional", "xfail", "cache miss", "succeeded", "already satisfied", "closes:", "continuing", "harmless", "policy-rc.d",

@@ -151,7 +151,12 @@ impl Table {
 
     /// The sign that a line begins with, where nothing is before it that could be looked at.
     fn at_line_start(&self, line: &[u8]) -> Option<Found> {
-        let is_start = |sign: &str| line.get(..sign.len()).is_some_and(|line| line.eq_ignore_ascii_case(sign.as_bytes()));
+        let is_start = |sign: &str| {
+            let is_exact = sign.bytes().any(|byte| byte.is_ascii_uppercase());
+            line.get(..sign.len()).is_some_and(|line| {
+                line == sign.as_bytes() || !is_exact && line.eq_ignore_ascii_case(sign.as_bytes())
+            })
+        };
         let (sign, group) = self.line_starts.iter().find(|(sign, _)| is_start(sign))?;
         Some(Found { at: 0, sign, group })
     }

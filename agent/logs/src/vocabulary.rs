@@ -26,6 +26,8 @@ pub(crate) enum Place {
     Anywhere,
     /// Where it begins or ends a clause.
     Edge,
+    /// The same, and nowhere else: in the middle of a clause such a word is another's adjective.
+    EdgeOnly,
     /// Where it begins a clause.
     Start,
     /// Where it ends a clause.
@@ -55,16 +57,16 @@ const fn trace(weight: u8, place: Place, goes_on: GoesOn, signs: &'static [&'sta
 
 /// A sign has six bytes or more. One of small letters stands for capitals too; one with a capital, for itself alone. A `\n` at
 /// its beginning stands for the log's beginning too.
-pub(crate) static GROUPS: [Group; 22] = [
+pub(crate) static GROUPS: [Group; 23] = [
     trace(3, Place::Anywhere, GoesOn::AndOne, &["Traceback (most recent call last)", "panicked at"]),
     trace(3, Place::Start, GoesOn::AndOne, &["panic: "]),
     trace(
         3,
         Place::Start,
         GoesOn::Indented,
-        &["exception in thread", "caused by:", "terminate called ", "uncaught ", "unhandled ", "libc++abi"],
+        &["exception in thread", "caused by:", "uncaught ", "unhandled ", "libc++abi"],
     ),
-    trace(3, Place::Anywhere, GoesOn::Indented, &["smashing detected", "buffer overflow detected", "Sanitizer:", "r [ERR_"]),
+    trace(3, Place::Anywhere, GoesOn::Indented, &["terminate called ", "smashing detected", "buffer overflow detected", "Sanitizer:", "r [ERR_"]),
     trace(2, Place::Start, GoesOn::Indented, &["error in ", "guru meditation", "backtrace:", "stack trace:"]),
     trace(2, Place::Exception, GoesOn::Indented, &["Exception", "exception:", "exception exit", "exception error"]),
     group(
@@ -200,6 +202,7 @@ pub(crate) static GROUPS: [Group; 22] = [
             "bad magic",
             "bad record",
             ": bad ",
+            ") bad ",
             "address already in use",
             "already in use",
             "already exists",
@@ -238,18 +241,26 @@ pub(crate) static GROUPS: [Group; 22] = [
             "host key verification",
         ],
     ),
-    // Words that say no, alone at an end of a clause.
+    // Words that say no at an edge of a clause.
     group(
         1,
-        Place::Edge,
+        Place::EdgeOnly,
         &[
-            "denied", "refused", "rejected", "expired", "killed", "terminated", "aborted", "aborting", "abort: ", "cancelled", "canceled",
-            "crashed", "corrupt", "corrupted", "truncated", "malformed", "mismatch", "mismatched", "missing", "unavailable", "unsupported",
-            "unresolved", "unrecognized", "unrecognised", "undefined", "undeclared", "unsatisfied", "unsatisfiable", "incompatible",
-            "insufficient", "exhausted", "exceeded", "overflow", "underflow", "out of range", "out of bounds", "out of disk", "timeout",
-            "unexpected", "unexpectedly", "disconnected", "too large", "too small", "too long", "too old", "too low", "too high", "too open", "too short",
-            "unterminated", "unmatched", "non-zero exit", "conflict", "inconsistent", "inconsistency", "violation", "violates", 
-            "not permitted", "not allowed", "lost connection", "returned non-zero", "exclusively locked",
+            "aborted", "aborting", "abort: ", "missing", "unsupported", "unresolved", "unrecognized", "unrecognised", "undefined",
+            "undeclared", "unexpected", "unterminated", "unmatched", "insufficient", "unsatisfied", "out of range", "out of bounds",
+            "out of disk", "lost connection", "timeout", "non-zero exit",
+        ],
+    ),
+    // And at its end.
+    group(
+        1,
+        Place::End,
+        &[
+            "denied", "refused", "rejected", "expired", "killed", "terminated", "cancelled", "canceled", "crashed", "corrupt",
+            "corrupted", "truncated", "malformed", "mismatch", "mismatched", "unavailable", "unsatisfiable", "incompatible",
+            "exhausted", "exceeded", "overflow", "underflow", "unexpectedly", "disconnected", "too large", "too small", "too long",
+            "too old", "too low", "too high", "too open", "too short", "conflict", "inconsistent", "inconsistency", "violation",
+            "not permitted", "not allowed", "exclusively locked",
         ],
     ),
     group(
@@ -261,11 +272,11 @@ pub(crate) static GROUPS: [Group; 22] = [
             "no module", "no package", "no space", "no usable", "no capable", "no suitable", "no supported", "no available", "no default", "no valid ",
             "no input", "no output", "no solution", "no key", "no license", "no public key", "no secret key", "no urls ", "no files ", "no method", "no rule ",
             "no config", "no required", "no mount point", "no tests ran", "nothing provides", "not in gzip", "died at ", "wrong ",
-            "exiting", "quitting", "stopping ", "stopped: ", "out of ", "non-exhaustive", "required ", "lost executor", "lost task", "license",
-            "skipping incompatible", "relocation ", "problem with", "problems with", "crash report", "stack traceback", "only garbage", "empty reply", "maximum ",
-            "quota ", "conflict ", "conflicting ", "usage error", "end of ", "execution failed", "compilation ", "toomanyrequests",
+            "exiting", "quitting", "stopping ", "stopped: ", "non-exhaustive", "required ", "lost executor", "lost task", "license",
+            "relocation ", "problem with", "problems with", "crash report", "stack traceback", "only garbage", "empty reply", "maximum ",
+            "conflict ", "conflicting ", "usage error", "extra operand", "multi-character", "non-integer", "end of ", "execution failed", "toomanyrequests",
             "must be ", "must specify", "you must ", "you need to ", "you do not ", "please run ", "please install", "please specify", "please set ",
-            "please provide", "please make sure", "multiple ", "bad ", "short read", "unsupported ", 
+            "please provide", "please make sure", "multiple ", "short read", "unsupported ", 
         ],
     ),
     group(
@@ -274,18 +285,18 @@ pub(crate) static GROUPS: [Group; 22] = [
         &[
             " is not ", " are not ", " was not ", " were not ", " isn't ", " wasn't ", " does not ", " doesn't ", " doesn’t ", " did not ", " didn't ", " didn’t ", " has not ",
             " have not ", " hasn't ", " do not ", " cannot ", " can not ", " can't ", " could not ", " couldn't ", " couldn’t ", " unable to ", " not able to ",
-            " was unable", " must be ", " must have ", " must not ", " is required", " are required", " required by ", " needed by ", " is needed", " requires ", " expected ",
+            " was unable", " must be ", " must have ", " must not ", " is required", " are required", " required by ", " needed by ", " is needed", " expected ",
             " not defined", " not specified", " not supported", " not declared", " not set", " not a ",  " is too ", " has expired", " is invalid",
             " is denied", " was denied", " is forbidden", " was refused", " has failed", " is missing", " is unknown", " is locked", " is corrupt", " is full", " is down",
             " not available", " not installed", " not recognized", " not registered", " not allowed", " not trusted", " by signal", " on signal ", " no such ",
             " unknown to ", " is disabled", " no streams", " needs to be ", " is undefined", " is incompatible", " are incompatible",
-            " failed to ", " in use", " has no ", " have no ", " fail to ",  " not in ",
+            " failed to ", " in use", " fail to ",  
             " already being ", " not used", " never used", " not configured",
         ],
     ),
-    group(1, Place::Number, &["exit status", "exit code", "exitcode", "exited with", "exits with", "return code", "returned code", "error code", "status code", "errno", "exit value", "returned 1", "exit="]),
+    group(1, Place::Number, &["exit status", "exit code", "exitcode", "exited with", "exits with", "return code", "returned code", "error code", "status code", "errno=", "errno ", "exit value", "returned 1"]),
     group(1, Place::Found, &[" found"]),
     group(1, Place::Line, &[" line ", ":line "]),
     group(2, Place::Anywhere, &["ORA-", "SQLSTATE"]),
-    group(2, Place::Anywhere, &["  × ", "YN0028"]),
+    group(2, Place::Anywhere, &["  × ", "--- FAIL", "\nFAIL\t", "\nFAIL: ", "\nFAIL ", "skipping incompatible", "back-off restarting"]),
 ];
