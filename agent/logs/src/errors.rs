@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Stream,
-    signs::{self, GoesOn, Sign},
+    grammar::{self, Judgement},
+    signs,
     text::{alike, shorten, text_of},
     trace::{MAX_DETAIL_LINES, MAX_TRACE_LINES, Trace},
+    vocabulary::GoesOn,
 };
 
 /// A line's beginning, as far as it is looked at.
@@ -15,6 +17,9 @@ pub(crate) const MAX_LINE_BYTES: usize = 8192;
 const MAX_SHOWN_BYTES: usize = 1024;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
+
+/// How many kinds of lines may be shown that are perhaps a hint.
+const MAX_DOUBTFUL: usize = 4;
 
 /// Lines of the log that belong together, as the report shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +40,9 @@ pub(crate) struct Errors {
     /// The last error.
     #[serde(default)]
     last_error: Option<Window>,
+    /// How many kinds of lines were seen that are perhaps a hint.
+    #[serde(default)]
+    doubtful: usize,
     /// Of each stream the trace that is under way.
     traces: [Option<Trace>; 2],
     stderr_begins: Lines,
@@ -67,35 +75,28 @@ impl Errors {
                 (at, line) = (end + 1, line + 1);
                 continue;
             }
-            let Some((found, sign)) = signs::find(lines, at) else { return };
+            let Some(found) = signs::find(lines, at) else { return };
             let start = memchr::memrchr(b'\n', &lines[at..found]).map_or(at, |newline| at + newline + 1);
             line += count_lines(&lines[at..start]);
             let end = line_end(lines, found);
-            self.look_at_sign(stream, line, &lines[start..lines.len().min(end + 1)], found - start, sign);
+            self.look_at_sign(stream, line, &lines[start..lines.len().min(end + 1)], found - start);
             (at, line) = (end + 1, line + 1);
         }
     }
 
-    /// Looks at one line with a sign at `found`, the first of those it has.
-    fn look_at_sign(&mut self, stream: Stream, line: u64, content: &[u8], found: usize, sign: &'static Sign) {
+    /// Looks at one line with a sign at `found`, one of the first that it has.
+    fn look_at_sign(&mut self, stream: Stream, line: u64, content: &[u8], found: usize) {
         if found >= MAX_LINE_BYTES {
             return;
         }
         // Of a long line what is around the sign.
         let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
-        let (content, found) = (&content[from..content.len().min(from + MAX_SHOWN_BYTES)], found - from);
+        let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
+        let Some(Judgement { weight, begins, .. }) = grammar::judge(content) else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
-        let begins = |found, sign: &Sign| (sign.goes_on != GoesOn::No).then_some((found, sign.goes_on));
-        let (mut weight, mut trace) = (sign.weight, begins(found, sign));
-        let mut at = found;
-        while let Some((found, sign)) = signs::find(content, at + 1) {
-            weight = weight.max(sign.weight);
-            trace = trace.or(begins(found, sign));
-            at = found;
-        }
         let window = Window { line, text };
-        match trace {
+        match begins {
             Some((found, goes_on)) => {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
                 self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
@@ -115,13 +116,14 @@ impl Errors {
         let (at, plain_shown) = (indent(plain), shown(plain));
         // Also those of Python's exception groups, which begin with a bar.
         let is_frame = plain_shown.is_empty() || at > base || (at > 0 && matches!(plain[at], b'|' | b'+'));
-        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0);
-        let begins = !trace.and_one && sign.is_some_and(|(found, sign)| found == at && sign.weight > 1);
+        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0).and_then(|_| grammar::judge(plain));
+        let begins = !trace.and_one && sign.is_some_and(|sign| sign.at == at && sign.weight > 1);
         // A field's name is the line before what is wrong with it.
         let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
         let is_inside = !begins && (is_frame || is_detail);
-        let is_another = sign.is_some_and(|(found, sign)| {
-            sign.weight > 2 && sign.goes_on != GoesOn::No && (found == 0 || sign.goes_on == GoesOn::AndOne)
+        let is_another = sign.is_some_and(|sign| {
+            sign.weight > 2
+                && sign.begins.is_some_and(|(found, goes_on)| found == 0 || goes_on == GoesOn::AndOne)
         });
         let is_last = !is_inside && trace.and_one && !is_another;
         if is_inside || is_last {
@@ -138,9 +140,9 @@ impl Errors {
         // What was pushed is not looked at again.
         if !is_inside
             && !is_last
-            && let Some((found, sign)) = signs::find(content, 0)
+            && let Some(found) = signs::find(content, 0)
         {
-            self.look_at_sign(stream, line, content, found, sign);
+            self.look_at_sign(stream, line, content, found);
         }
     }
 
@@ -149,9 +151,21 @@ impl Errors {
         self.budget_bytes - self.budget_bytes / 4 - self.budget_bytes / 8
     }
 
+    /// Counts a kind of line that is perhaps a hint. Where there are many, as in prose, none is.
+    fn doubt(&mut self) {
+        self.doubtful += 1;
+        if self.doubtful == MAX_DOUBTFUL + 1 {
+            self.kept.retain(|(weight, _)| weight % 4 > 0);
+            self.used_bytes = self.kept.iter().map(|(_, window)| window.text.len()).sum();
+        }
+    }
+
     /// Keeps the first window of a kind, and counts the others. When the budget is full, what tells least makes room; among equals
     /// the newest, for what comes first is mostly the cause of the rest. The end of the log is in the tail anyway.
     fn keep(&mut self, weight: u8, mut window: Window) {
+        if weight == 0 && self.doubtful > MAX_DOUBTFUL {
+            return;
+        }
         shorten(&mut window.text, self.budget_bytes / 2);
         let is_like = |(_, kept): &(u64, Window)| {
             let (kept, text) = (kept.text.as_bytes(), window.text.as_bytes());
@@ -163,6 +177,9 @@ impl Errors {
         }
         self.used_bytes += window.text.len();
         self.kept.push((weight.into(), window));
+        if weight == 0 {
+            self.doubt();
+        }
         while self.used_bytes > self.budget_of_first() {
             let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0 % 4, usize::MAX - at));
             let Some(least) = least else { return };

@@ -5,6 +5,7 @@ mod ends;
 mod entries;
 mod entry;
 mod errors;
+mod grammar;
 mod log_summary;
 mod lost;
 mod rows;
@@ -13,6 +14,7 @@ mod signs;
 mod summary;
 mod text;
 mod trace;
+mod vocabulary;
 mod width;
 
 pub use self::{
