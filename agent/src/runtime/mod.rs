@@ -8,6 +8,7 @@ mod error;
 mod events;
 pub mod gpus;
 mod inspect;
+mod main_process;
 mod metadata_block;
 mod process;
 mod pull;
@@ -21,6 +22,7 @@ pub use self::{
     error::EngineError,
     events::{Event, Events},
     inspect::{EngineInfo, Found, Inspected, Status},
+    main_process::MainProcess,
     metadata_block::Blocked,
     process::Processes,
     pull::{pull, registry_wants_token},
