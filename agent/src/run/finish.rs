@@ -282,7 +282,11 @@ impl Run<'_> {
             for pause in pauses {
                 sleep(pause).await;
                 // Without the look for its name, which a half dead engine may not answer.
-                let removed = match (self.connect(CLEAN_UP_PATIENCE).await, &self.record.attempt.container) {
+                let engine = match self.engine.clone() {
+                    Some(engine) => Ok(engine),
+                    None => self.connect(self.config.engine_patience).await,
+                };
+                let removed = match (engine, &self.record.attempt.container) {
                     (Ok(engine), Some(id)) => engine.remove(id).await,
                     (Ok(_), None) => Ok(()),
                     (Err(error), _) => Err(error),

@@ -168,6 +168,8 @@ impl Stopping {
 async fn send(engine: &Engine, id: &str, signal: &str) -> Sent {
     match engine.kill(id, signal).await {
         Ok(true) => Sent::Yes,
+        // A shim knows, and is about to write the end down.
+        Ok(false) if matches!(engine, Engine::Processes(_)) => Sent::NotRunning,
         Ok(false) => match engine.inspect(id).await {
             Ok(Found::Container(found)) if found.status == Status::Running => {
                 let _ = engine.resume(id).await;

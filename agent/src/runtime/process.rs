@@ -39,7 +39,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Until a shim that was told to kill its job is gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// Between two questions to the service manager about a shim that takes its time.
+/// Between two looks at a shim that takes its time, and two questions to the service manager about it.
 const UNIT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The jobs below one directory.
@@ -77,7 +77,13 @@ impl Processes {
         };
         let end = Instant::now() + START_DEADLINE;
         let mut has_secrets = !spec.has_secrets;
+        let mut look_at = Instant::now() + UNIT_INTERVAL;
         loop {
+            if Instant::now() >= look_at {
+                // Its job may have stopped it before it could write down that it had begun it.
+                self.shim(name).await?;
+                look_at = Instant::now() + UNIT_INTERVAL;
+            }
             // Asked before the state is read: a shim writes that down before it goes. Another's may be beginning the job meanwhile.
             let is_gone = shim.is_gone(&files).await && !matches!(files.lock(), Ok(None));
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
