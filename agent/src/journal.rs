@@ -73,6 +73,10 @@ pub struct Attempt {
     pub container: Option<String>,
     /// Its main process, as the engine numbers it.
     pub main_pid: Option<i64>,
+    /// When the kernel started that, in seconds since boot; none where it is no process of this machine.
+    pub main_started_s: Option<f64>,
+    /// When that was first seen to run no more, in seconds since boot: the clock of an exit that the engine does not confirm.
+    pub gone_since_boot_s: Option<f64>,
     /// The boot in which the attempt was begun.
     pub boot_id: String,
     /// Where the engine keeps its log.

@@ -3,6 +3,8 @@
 
 mod attempt;
 mod blocking;
+mod bound;
+mod care;
 mod engine_away;
 mod finish;
 mod gpus;
@@ -14,6 +16,7 @@ mod outputs;
 mod preflight;
 mod run_time;
 mod secrets;
+mod silence;
 mod stopping;
 mod take_on;
 mod watch;
@@ -27,6 +30,7 @@ use tokio::time::{Instant, sleep};
 
 use self::{
     secrets::Secrets,
+    silence::Silence,
     take_on::{TakenOn, take_on},
 };
 use crate::{
@@ -49,6 +53,9 @@ use crate::{
 
 /// Between two calls to an engine that is away.
 const ENGINE_PAUSE: Duration = Duration::from_millis(300);
+
+/// How many facts beside those of the outcome the evidence takes.
+const MAX_NOTES: usize = 8;
 
 /// How a run ended, as the process's exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +107,10 @@ struct Run<'a> {
     engine: Option<Engine>,
     /// How often this process saw the engine go away.
     engine_losses: u32,
+    /// What the engine leaves unanswered about the running job.
+    silence: Silence,
+    /// What else is to be told of the job's end.
+    notes: Vec<String>,
     logs: Option<Logs>,
     secrets: Secrets,
     /// Uploads the log while the job runs.
@@ -153,6 +164,8 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             unreadable,
             engine: None,
             engine_losses: 0,
+            silence: Silence::default(),
+            notes: Vec::new(),
             logs: None,
             secrets: Secrets::default(),
             log_upload: None,
@@ -208,10 +221,11 @@ impl Run<'_> {
                 },
                 Phase::Delivered => {
                     // The next run would take a container that is gone for one that was lost; and what panics at every start may be this.
-                    if !self.is_forgetful && !self.panics.only_report() {
-                        self.clean_up().await;
-                    }
+                    let is_clean = self.is_forgetful || self.panics.only_report() || self.clean_up().await;
                     self.finish().await;
+                    if !is_clean {
+                        self.clean_up_late().await;
+                    }
                     return Ok(match self.record.delivery.end {
                         Some(End::GaveUp(_)) => Ended::Undelivered,
                         _ => Ended::Done,
@@ -260,9 +274,18 @@ impl Run<'_> {
 
     /// What runs jobs of this kind; the Docker engine where there is no telling.
     async fn connect(&self, patience: Duration) -> Result<Engine, EngineError> {
-        match self.job() {
-            Ok(Job { work: Work::Process(_), .. }) => Ok(Engine::Processes(Processes::below(self.journal.job_dir()))),
-            _ => Ok(Engine::Docker(DockerEngine::connect(&self.config.docker_host, patience).await?)),
+        self.connecting(patience).await
+    }
+
+    /// The same, without borrowing what the loop changes meanwhile.
+    fn connecting(&self, patience: Duration) -> impl Future<Output = Result<Engine, EngineError>> + Send + use<> {
+        let is_process = matches!(self.job(), Ok(Job { work: Work::Process(_), .. }));
+        let (dir, host) = (self.journal.job_dir().to_owned(), self.config.docker_host.clone());
+        async move {
+            if is_process {
+                return Ok(Engine::Processes(Processes::below(&dir)));
+            }
+            Ok(Engine::Docker(DockerEngine::connect(&host, patience).await?))
         }
     }
 
@@ -314,6 +337,14 @@ impl Run<'_> {
         };
         self.note_stop(reason)?;
         Err(Cut::Stopped)
+    }
+
+    /// Something for the evidence of the job's end; once.
+    fn note(&mut self, fact: String) {
+        if !self.notes.contains(&fact) && self.notes.len() < MAX_NOTES {
+            warn!("{fact}");
+            self.notes.push(fact);
+        }
     }
 
     /// Writes the stop down before anything is done about it: a restarted agent has to know whose signal ended the job.

@@ -17,12 +17,15 @@ use std::{
         process::ExitStatusExt,
     },
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
+};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     low_level::pipe,
@@ -34,7 +37,7 @@ use self::{
     log::{Log, Unfinished},
 };
 pub use self::{
-    cgroup::end_groups,
+    cgroup::{end_groups, kill_groups},
     exec::exec,
     files::{Ended, Files, ProcessSpec, ProcessState},
 };
@@ -70,7 +73,7 @@ enum Event {
     Told,
     /// The two streams of output have ended.
     Drained,
-    Exited(io::Result<ExitStatus>),
+    Exited(io::Result<()>),
 }
 
 /// Runs the job of `dir` to its end. A job that has been begun is never begun again.
@@ -123,12 +126,13 @@ pub fn run(dir: &Path) -> io::Result<()> {
 
     let pid = Pid::from_child(&child);
     take_signals(events.clone())?;
-    threads::spawn(move || drop(events.send(Event::Exited(child.wait()))));
-    let (status, finished_at) = follow(&coming, pid, &group)?;
+    threads::spawn(move || drop(events.send(Event::Exited(wait_unreaped(pid)))));
+    let finished_at = follow(&coming, pid, &group)?;
 
     // What is left of the job, and of its session where there is no control group.
     let _ = kill_process_group(pid, Signal::KILL);
     group.kill_others(KILL_PATIENCE);
+    let status = child.wait()?;
     // Whoever else has the output open cannot be waited for.
     unfinished.inspect(Unfinished::keep);
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
@@ -169,21 +173,32 @@ fn wait_for_secrets(coming: &Receiver<Event>) -> io::Result<String> {
     }
 }
 
-/// Does what is asked until the job has ended, and its output too, or nearly. Returns how it ended, and when.
-fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<(ExitStatus, String)> {
-    let mut ended: Option<(ExitStatus, Instant)> = None;
+/// Waits for the end of a child, which stays a zombie: its number is no other process's until it is reaped.
+fn wait_unreaped(pid: Pid) -> io::Result<()> {
+    while let Err(error) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        if error != Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Does what is asked until the job has ended, and its output too, or nearly. Returns when it ended.
+fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<String> {
+    let mut ended: Option<Instant> = None;
     let mut finished_at = String::new();
     let mut is_drained = false;
     loop {
         let patience = match ended {
-            Some((status, at)) if is_drained || at.elapsed() >= DRAIN_PATIENCE => return Ok((status, finished_at)),
-            Some((_, at)) => DRAIN_PATIENCE.saturating_sub(at.elapsed()),
+            Some(at) if is_drained || at.elapsed() >= DRAIN_PATIENCE => return Ok(finished_at),
+            Some(at) => DRAIN_PATIENCE.saturating_sub(at.elapsed()),
             None => Duration::MAX,
         };
         match coming.recv_timeout(patience) {
-            Ok(Event::Exited(status)) => {
+            Ok(Event::Exited(exited)) => {
+                exited?;
                 finished_at = clock::now();
-                ended = Some((status?, Instant::now()));
+                ended = Some(Instant::now());
             }
             Ok(Event::Drained) => is_drained = true,
             Ok(Event::Told) => _ = kill_process(pid, Signal::TERM),

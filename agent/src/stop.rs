@@ -56,7 +56,7 @@ pub const REPORT_SHARE: Duration = Duration::from_secs(10);
 pub const OUTPUTS_SHARE: Duration = Duration::from_secs(8);
 
 /// How long before the VM's end the agent drops everything but the report.
-const LAST_MOMENT: Duration = Duration::from_secs(7);
+pub const LAST_MOMENT: Duration = Duration::from_secs(7);
 
 /// The attribute that stops the job, and how long one look at it may take.
 const CANCEL: &str = "job-cancel";
@@ -115,6 +115,12 @@ impl Notices {
         Ok(Self { notice })
     }
 
+    /// Of a world that says nothing.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { notice: watch::channel(Notice::default()).1 }
+    }
+
     /// Resolves once there is a reason to stop: with the first there was.
     pub async fn stop(&mut self) -> StopReason {
         self.wait_for(|notice| notice.reason).await
@@ -150,6 +156,11 @@ impl Notices {
                 Ok(()) = self.notice.changed() => {}
             }
         }
+    }
+
+    /// Whether there is a reason to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.notice.borrow().reason.is_some()
     }
 
     /// When the VM will be gone, as far as is known now.

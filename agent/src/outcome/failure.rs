@@ -61,6 +61,9 @@ pub enum Failure {
     Start(EngineError),
     #[error("container {container} is gone, and nobody knows how it ended")]
     ContainerLost { container: String },
+    /// The kernel saw the job end; what runs it did not say how.
+    #[error("the job has ended, and {who} did not say how")]
+    ExitUnconfirmed { who: &'static str },
     #[error("the Docker daemon went down as it was asked to start the job; whether that ran is not known")]
     StartUnseen,
     #[error("the VM was rebooted while the job ran; how the job ended is not known")]
@@ -97,7 +100,7 @@ impl Failure {
             Self::StartUnseen => Cause::EngineRestarted,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
             Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
-            Self::ContainerLost { .. } => Cause::ContainerLost,
+            Self::ContainerLost { .. } | Self::ExitUnconfirmed { .. } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,
             Self::Input { source, .. } => Cause::InputFailed { retryable: source.is_transient() },
             Self::Engine { .. } | Self::Journal { .. } | Self::Panicked { .. } | Self::Agent(_) => Cause::AgentError,

@@ -13,7 +13,7 @@ use crate::{
     job::{Container, Job, Pull, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Inspected, Status, pull},
+    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Inspected, MainProcess, Status, pull},
     stop::Stop,
 };
 
@@ -314,8 +314,10 @@ impl Run<'_> {
         if self.record.attempt.boot_id != self.boot_id {
             return Err(self.rebooted());
         }
+        let main = self.engine.as_ref().and_then(|engine| engine.main_process(found));
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
+        attempt.main_started_s = main.map(MainProcess::started_since_boot_s);
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());
         if let Some(started) = started_since_boot(found) {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::Run;
+use super::{Run, care::Care};
 use crate::{
-    outcome::Exit,
+    job::Job,
+    outcome::{Exit, Failure},
     runtime::{Engine, EngineError, Events, Found, Inspected, Status},
 };
 
@@ -34,6 +35,40 @@ impl Run<'_> {
             _ => exit.is_unseen = !engine.saw_end(id).await,
         }
         exit
+    }
+
+    /// The engine, waited for while the job is taken care of. A job that is seen to run on is not cut; where it cannot be seen, the
+    /// engine is waited for as long as the configuration says.
+    pub(super) async fn engine_beside(&mut self, job: &Job, care: &mut Care) -> Result<Engine, Failure> {
+        loop {
+            if let Some(engine) = &self.engine {
+                return Ok(engine.clone());
+            }
+            let (host, patience) = (self.config.docker_host.clone(), self.config.engine_patience);
+            let connecting = self.connecting(patience);
+            match self.beside(care, job, None, connecting).await {
+                Ok(engine) => self.engine = Some(engine),
+                Err(source) if self.main_process().is_some() => {
+                    self.silence.note("the engine stays away; the job is waited for without it", &source);
+                }
+                Err(source) => {
+                    let waited_s = patience.as_secs();
+                    return Err(Failure::EngineUnavailable { host, waited_s, source });
+                }
+            }
+        }
+    }
+
+    /// The engine did not answer about the job's container: it went away, unless it answers otherwise.
+    pub(super) async fn engine_silent(&mut self, engine: &Engine, error: &EngineError, job: &Job, care: &mut Care) {
+        let is_late = matches!(error, EngineError::Late { .. });
+        let answers = !error.is_lost() || (is_late && self.beside(care, job, Some(engine), engine.answers()).await);
+        if answers {
+            self.silence.note("the engine answers, but not about the job's container", error);
+        } else {
+            self.silence.note("lost the engine while the job ran", error);
+            self.engine_lost();
+        }
     }
 
     /// The connection broke: the next step connects anew.
@@ -79,13 +114,21 @@ impl Run<'_> {
 
     /// A job that runs on after the engine was away has not been taken down by it. A daemon that was started anew while no agent
     /// was there has been away.
-    pub(super) async fn look_after_connecting(&mut self, engine: &Engine, id: &str) -> Result<(), EngineError> {
+    pub(super) async fn look_after_connecting(
+        &mut self,
+        engine: &Engine,
+        job: &Job,
+        care: &mut Care,
+        id: &str,
+    ) -> Result<(), EngineError> {
         let daemon = engine.daemon();
         let is_another = self.record.attempt.daemon.is_some() && daemon != self.record.attempt.daemon;
         if !is_another && !self.record.attempt.engine_lost {
             return Ok(());
         }
-        let runs_on = matches!(engine.inspect(id).await?, Found::Container(found) if found.status == Status::Running);
+        let found = self.beside(care, job, Some(engine), engine.inspect(id)).await?;
+        let runs_on = matches!(found, Found::Container(found) if found.status == Status::Running);
+        self.silence.end();
         if runs_on {
             info!("the engine is back, and the job runs on");
             self.record.attempt.daemon = daemon;

@@ -24,6 +24,7 @@ use crate::{
     marker::Sent,
     on_finish::{Compute, carry_out},
     outcome::{Cause, Failure, Fault, Outcome, Report, Upload},
+    retry::Delays,
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
     storage::{Entry, Tree},
     threads,
@@ -297,25 +298,62 @@ impl Run<'_> {
         }
     }
 
-    /// Delivered: nothing of the job stays but its record. Doing it twice is harmless.
-    pub(super) async fn clean_up(&mut self) {
+    /// Delivered: nothing of the job stays but its record. Doing it twice is harmless. False if a container may have stayed.
+    pub(super) async fn clean_up(&mut self) -> bool {
         // First, as the workflow may be deleting the VM by now.
         if let Ok(job) = self.job()
             && let Some(parts) = self.destination(&job)
         {
             self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;
         }
-        self.remove_containers().await;
+        let is_clean = self.remove_containers().await;
         for attempt in 1..=self.record.attempt.number {
             let _ = std::fs::remove_dir_all(self.result_dir(attempt));
             let _ = std::fs::remove_dir_all(self.files_dir(attempt));
             let _ = std::fs::remove_dir_all(self.journal.dir().join(format!("spool-{attempt}")));
         }
         let _ = std::fs::remove_dir_all(self.sessions_dir());
+        is_clean
+    }
+
+    /// Delivered, with a container left: waits for an engine that can remove it, as long as the configuration says and the VM
+    /// stays. After that the next run tries.
+    pub(super) async fn clean_up_late(&mut self) {
+        info!("waiting for the engine, to remove what is left of the job");
+        let mut notices = self.notices.clone();
+        let pauses = Delays::new(Duration::from_secs(2), Duration::from_secs(15));
+        let removed = async {
+            for pause in pauses {
+                sleep(pause).await;
+                // Without the look for its name, which a half dead engine may not answer.
+                let engine = match self.engine.clone() {
+                    Some(engine) => Ok(engine),
+                    None => self.connect(self.config.engine_patience).await,
+                };
+                let removed = match (engine, &self.record.attempt.container) {
+                    (Ok(engine), Some(id)) => engine.remove(id).await,
+                    (Ok(_), None) => Ok(()),
+                    (Err(error), _) => Err(error),
+                };
+                if removed.is_ok() && self.try_to_remove_containers(CLEAN_UP_PATIENCE).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        let is_clean = tokio::select! {
+            removed = timeout(self.config.engine_patience, removed) => removed.is_ok(),
+            _ = notices.vm_end() => false,
+        };
+        if is_clean {
+            info!("removed what was left of the job");
+            self.unblock_metadata().await;
+        } else {
+            warn!("the job's container may have been left behind; the next `vmjob-agent run` tries again to remove it");
+        }
     }
 
     /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.
-    async fn remove_containers(&mut self) {
+    async fn remove_containers(&mut self) -> bool {
         let removed = timeout(CLEAN_UP_PATIENCE, async {
             if self.carried_on && self.record.attempt.container.is_none() && self.record.attempt.image.is_some() {
                 // An agent that died may have asked for a container that is not there yet.
@@ -332,10 +370,15 @@ impl Run<'_> {
             }
         });
         match removed.await {
-            Ok(Ok(())) => self.unblock_metadata().await,
+            Ok(Ok(())) => {
+                self.unblock_metadata().await;
+                return true;
+            }
             Ok(Err(error)) => warn!("the job's container may have been left behind: {error}"),
             Err(_) => warn!("the job's container may have been left behind: the engine is too slow, or away"),
         }
+        // Where no container is known, there is none, mostly.
+        self.record.attempt.container.is_none()
     }
 
     async fn try_to_remove_containers(&self, patience: Duration) -> Result<(), EngineError> {

@@ -16,7 +16,9 @@ use crate::{
 /// How long nothing may come of a log that has not ended after the job has, and how long all of its rest may take: an engine under
 /// load reads back some megabytes a second.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-const LONGEST_DRAIN: Duration = Duration::from_mins(10);
+pub(super) const LONGEST_DRAIN: Duration = Duration::from_mins(10);
+/// The same where the engine does not even say how the job ended.
+pub(super) const LAST_DRAIN: Duration = Duration::from_secs(10);
 
 /// How long a restarted agent waits for the engine, to read what it has not read of the log.
 const REST_PATIENCE: Duration = Duration::from_secs(3);
@@ -37,19 +39,19 @@ impl Run<'_> {
         })
     }
 
-    pub(super) async fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str) {
-        if self.logs.as_ref().is_some_and(|logs| !logs.wants_source()) {
-            return;
-        }
-        if !self.record.attempt.logs_from_file {
-            // Else what is still to come is read when the job has ended.
-            if engine.can_follow().await {
-                self.read_replay(engine, job, id, true);
+    /// Whether a source has to be found, for the first time or because the last one broke off.
+    pub(super) fn wants_log_source(&self) -> bool {
+        self.logs.as_ref().is_none_or(Logs::wants_source)
+    }
+
+    /// `can_follow`: else what is still to come is read when the job has ended.
+    pub(super) fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str, can_follow: bool) {
+        if self.record.attempt.logs_from_file {
+            if let Some(path) = self.record.attempt.log_path.clone() {
+                self.logs(job).read_file(path);
             }
-            return;
-        }
-        if let Some(path) = self.record.attempt.log_path.clone() {
-            self.logs(job).read_file(path);
+        } else if can_follow {
+            self.read_replay(engine, job, id, true);
         }
     }
 
@@ -60,26 +62,35 @@ impl Run<'_> {
         self.logs(job).read_replay(output, !is_terminal);
     }
 
-    /// Takes what is left of the log, for a time that leaves the report its own.
-    pub(super) async fn drain_logs(&mut self, job: &Job) {
-        let Some(engine) = self.engine.clone() else { return };
+    /// Takes what is left of the log, for `longest`, or for less where the report needs its own time.
+    pub(super) async fn drain_logs(&mut self, job: &Job, longest: Duration) {
+        let Some(engine) = self.engine.clone() else {
+            // The engine is away, and its file is not.
+            if self.record.attempt.logs_from_file && !self.wants_log_source() {
+                self.drain(job, longest).await;
+                self.save_logs();
+            }
+            return;
+        };
         let id = self.record.attempt.container.clone().unwrap_or_default();
         if self.record.attempt.logs_from_file {
-            self.open_logs(&engine, job, &id).await;
+            if self.wants_log_source() {
+                self.open_logs(&engine, job, &id, false);
+            }
         } else if !self.attached || self.logs(job).wants_source() {
             // Following, the engine keeps back a line without an end, and at times more.
             self.read_replay(&engine, job, &id, false);
         }
-        self.drain(job).await;
+        self.drain(job, longest).await;
         self.save_logs();
     }
 
-    async fn drain(&mut self, job: &Job) {
+    async fn drain(&mut self, job: &Job, longest: Duration) {
         let mut notices = self.notices.clone();
         let end = async {
             tokio::select! {
                 () = notices.third_of_vm_time() => {}
-                () = sleep(LONGEST_DRAIN) => {}
+                () = sleep(longest) => {}
             }
         };
         self.logs(job).drain(DRAIN_PATIENCE, end).await;
@@ -90,7 +101,7 @@ impl Run<'_> {
         match self.connect(REST_PATIENCE).await {
             Ok(engine) => {
                 self.engine = Some(engine);
-                self.drain_logs(job).await;
+                self.drain_logs(job, LONGEST_DRAIN).await;
             }
             Err(error) => {
                 let _ = self.logs(job);

@@ -1,83 +1,226 @@
-//! A stop under way: TERM, the grace period, KILL, on one clock with the VM's end.
+//! A stop under way: TERM, the grace period, KILL, on one clock with the VM's end. The engine is asked to send them; the loop does
+//! not wait for its answers, and what it does not do the agent does itself.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use tokio::time::Instant;
-use tracing::info;
+use rustix::process::Signal;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
 
 use super::Run;
 use crate::{
     clock,
     job::Job,
-    runtime::{Engine, EngineError},
+    runtime::{Engine, EngineError, Found, Status},
     stop::{OUTPUTS_SHARE, REPORT_SHARE},
 };
 
-/// How long a killed container may take to be gone.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the stop's clock is looked at: the VM's end may come closer meanwhile.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the engine may take to send a signal; at most half of the grace period, so that the job has the other half.
+const SEND_DEADLINE: Duration = Duration::from_secs(10);
+/// Before it is asked again for a signal that it did not send.
+const AGAIN_PAUSE: Duration = Duration::from_secs(5);
+/// How long a job that is to be killed may go on before the agent kills it without the engine.
+const FORCE_AFTER: Duration = Duration::from_secs(2);
+const TERM: &str = "SIGTERM";
+const KILL: &str = "SIGKILL";
 
 /// How far the stop has come in this process.
 pub(super) struct Stopping {
     /// Whether the stop was begun in this process, and not by an agent before it.
     fresh: bool,
-    termed: bool,
+    /// Whether the job had ended by itself when it was to be stopped.
+    pub(super) was_over: bool,
+    /// Whether the engine knows no signal of the image's name.
+    is_unknown: bool,
     killed_at: Option<Instant>,
+    is_forced: bool,
+    /// Whether the signal that is due was sent, and when else to try again.
+    is_sent: bool,
+    again_at: Option<Instant>,
+    call: Option<Pin<Box<dyn Future<Output = Sent> + Send>>>,
 }
 
-/// What comes next in a stop.
-pub(super) enum Next {
-    /// To look again, at this time.
-    At(Instant),
-    /// Nothing: the container does not die.
-    Undying,
-    /// Nothing: the job had ended before it could be stopped.
-    WasOver,
+/// What became of a signal.
+pub(super) enum Sent {
+    Yes,
+    /// Nothing runs that it could be sent to.
+    NotRunning,
+    No(EngineError),
 }
 
 impl Stopping {
     pub(super) fn new(fresh: bool) -> Self {
-        Self { fresh, termed: false, killed_at: None }
+        Self {
+            fresh,
+            was_over: false,
+            is_unknown: false,
+            killed_at: None,
+            is_forced: false,
+            is_sent: false,
+            again_at: None,
+            call: None,
+        }
     }
 
-    /// Does what is due, and says what is next.
-    pub(super) async fn next(
-        &mut self,
-        run: &Run<'_>,
-        engine: &Engine,
-        job: &Job,
-        id: &str,
-    ) -> Result<Next, EngineError> {
-        let attempt = &run.record.attempt;
-        let Some(stop) = &attempt.stop else { return Ok(Next::WasOver) };
-        if !self.termed {
+    /// Does what is due, and says when to look again.
+    pub(super) fn go_on(&mut self, run: &Run<'_>, engine: Option<&Engine>, job: &Job) -> Instant {
+        let now = Instant::now();
+        let kill_at = run.kill_at(job, now);
+        if self.killed_at.is_none() && now >= kill_at {
+            info!("the grace period is over: killing the job");
+            (self.killed_at, self.is_sent, self.again_at, self.call) = (Some(now), false, None, None);
+        }
+        if !self.is_sent && self.call.is_none() && self.again_at.is_none_or(|at| now >= at) {
+            self.send(run, engine, job.grace);
+        }
+        if !self.is_forced && self.killed_at.is_some_and(|at| now >= at + FORCE_AFTER) {
+            self.force(run, engine);
+        }
+        if self.killed_at.is_some() { now + STOP_CHECK_INTERVAL } else { kill_at.min(now + STOP_CHECK_INTERVAL) }
+    }
+
+    /// The signal that is due.
+    fn signal<'a>(&self, run: &'a Run<'_>) -> &'a str {
+        match &run.record.attempt.stop_signal {
+            _ if self.killed_at.is_some() => KILL,
+            Some(signal) if !self.is_unknown => signal,
+            _ => TERM,
+        }
+    }
+
+    fn send(&mut self, run: &Run<'_>, engine: Option<&Engine>, grace: Duration) {
+        let signal = self.signal(run);
+        let Some(engine) = engine.cloned() else {
+            self.is_sent = send_directly(run, signal);
+            self.again_at = Some(Instant::now() + AGAIN_PAUSE);
+            return;
+        };
+        if self.again_at.is_none() && self.killed_at.is_none() {
             // A restarted agent sends it again: it does not know whether the first one arrived.
-            self.termed = true;
-            let signal = attempt.stop_signal.as_deref().unwrap_or("SIGTERM");
             info!(signal, "stopping the job");
-            if !engine.kill(id, signal).await? && self.fresh {
-                return Ok(Next::WasOver);
+        }
+        let (id, signal) = (run.record.attempt.container.clone().unwrap_or_default(), signal.to_owned());
+        let deadline = if self.killed_at.is_some() { SEND_DEADLINE } else { SEND_DEADLINE.min(grace / 2).max(STOP_CHECK_INTERVAL) };
+        self.call = Some(Box::pin(async move {
+            let sent = timeout(deadline, send(&engine, &id, &signal)).await;
+            sent.unwrap_or(Sent::No(EngineError::Late { call: "kill", deadline }))
+        }));
+    }
+
+    /// Where the job goes on though it is to be dead.
+    fn force(&mut self, run: &Run<'_>, engine: Option<&Engine>) {
+        self.is_forced = true;
+        if run.main_process().is_none_or(|main| main.has_ended()) {
+            return;
+        }
+        if !send_directly(run, KILL) {
+            return;
+        }
+        if let Some(engine @ Engine::Processes(_)) = engine.cloned() {
+            let id = run.record.attempt.container.clone().unwrap_or_default();
+            self.call = Some(Box::pin(async move {
+                engine.end_by_force(&id).await;
+                Sent::Yes
+            }));
+        }
+    }
+
+    /// The answer to what the engine was asked to send; never resolves while it is asked for nothing.
+    pub(super) async fn answer(&mut self) -> Sent {
+        match &mut self.call {
+            Some(call) => call.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn heed(&mut self, sent: Sent, run: &mut Run<'_>) {
+        self.call = None;
+        match sent {
+            Sent::Yes => self.is_sent = true,
+            Sent::NotRunning if self.killed_at.is_none() && self.fresh => {
+                info!("the job had ended by itself");
+                self.was_over = true;
+                run.record.attempt.stop = None;
+                run.save_if_possible();
+            }
+            Sent::NotRunning => self.is_sent = true,
+            Sent::No(error) if error.is_lost() => {
+                run.silence.note("the engine did not send the job its signal", &error);
+                self.is_sent = send_directly(run, self.signal(run));
+                self.again_at = Some(Instant::now() + AGAIN_PAUSE);
+            }
+            Sent::No(error) => {
+                let signal = self.signal(run).to_owned();
+                let is_unknown = signal != TERM && signal != KILL;
+                self.is_unknown |= is_unknown;
+                // Instead of a signal that it does not know, another goes out at once.
+                self.again_at = Some(Instant::now() + if is_unknown { Duration::ZERO } else { AGAIN_PAUSE });
+                run.note(format!("the engine did not send {signal}: {error}"));
             }
         }
-        let now = Instant::now();
+    }
+}
+
+/// Has the engine send a signal. That it finds nothing running is believed only if it says so again when looked at: Podman kills
+/// none that is paused.
+async fn send(engine: &Engine, id: &str, signal: &str) -> Sent {
+    match engine.kill(id, signal).await {
+        Ok(true) => Sent::Yes,
+        // A shim knows, and is about to write the end down.
+        Ok(false) if matches!(engine, Engine::Processes(_)) => Sent::NotRunning,
+        Ok(false) => match engine.inspect(id).await {
+            Ok(Found::Container(found)) if found.status == Status::Running => {
+                let _ = engine.resume(id).await;
+                match engine.kill(id, signal).await {
+                    Ok(true) => Sent::Yes,
+                    Ok(false) => Sent::No(EngineError::Failed("it says that the container does not run, and that it does".into())),
+                    Err(error) => Sent::No(error),
+                }
+            }
+            Ok(_) => Sent::NotRunning,
+            Err(error) => Sent::No(error),
+        },
+        Err(error) => Sent::No(error),
+    }
+}
+
+/// Sends the signal to the job's main process, without the engine.
+fn send_directly(run: &Run<'_>, name: &str) -> bool {
+    let Some(main) = run.main_process() else { return false };
+    let signal = match name.trim_start_matches("SIG") {
+        "KILL" | "9" => Signal::KILL,
+        "INT" | "2" => Signal::INT,
+        "QUIT" | "3" => Signal::QUIT,
+        "HUP" | "1" => Signal::HUP,
+        "USR1" | "10" => Signal::USR1,
+        "USR2" | "12" => Signal::USR2,
+        _ => Signal::TERM,
+    };
+    match main.signal(signal) {
+        Ok(()) => {
+            warn!("sent the job's main process {name} without the engine");
+            true
+        }
+        Err(error) => {
+            warn!("failed to send the job's main process {name} without the engine: {error}");
+            false
+        }
+    }
+}
+
+impl Run<'_> {
+    /// When a job that is being stopped is to be killed.
+    fn kill_at(&self, job: &Job, now: Instant) -> Instant {
+        let Some(stop) = &self.record.attempt.stop else { return now + job.grace };
         // The tick: the grace is never shorter than it was to be.
         let began_ago =
             clock::since_boot().unwrap_or_default().as_secs_f64() - stop.since_boot_s - clock::TICK.as_secs_f64();
         let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
         // The VM's end may have come closer since the stop began.
-        let vm_end = run.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
+        let vm_end = self.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
         let share = if job.outputs.is_empty() { REPORT_SHARE } else { REPORT_SHARE + OUTPUTS_SHARE };
-        let kill_at = vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - share));
-        if self.killed_at.is_none() && now >= kill_at {
-            info!("the grace period is over: killing the job");
-            engine.kill(id, "SIGKILL").await?;
-            self.killed_at = Some(now);
-        }
-        Ok(match self.killed_at {
-            Some(at) if now > at + KILL_PATIENCE => Next::Undying,
-            Some(_) => Next::At(now + STOP_CHECK_INTERVAL),
-            None => Next::At(kill_at.min(now + STOP_CHECK_INTERVAL)),
-        })
+        vm_end.map_or(began + job.grace, |end| (began + job.grace).min(end - share))
     }
 }

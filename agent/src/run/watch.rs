@@ -1,50 +1,52 @@
 //! From a running container to its exit: waits, reads the log, and stops the job where there is a reason to. The engine may
 //! go away and come back meanwhile; what it says last is the truth.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use jiff::Timestamp;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
-use tracing::{info, warn};
+use tokio::{
+    sync::watch,
+    time::{Interval, sleep},
+};
+use tracing::info;
 
 use super::{
     Cut, Run,
     attempt::seconds,
+    care::{Care, every, when_gone},
+    output::{LAST_DRAIN, LONGEST_DRAIN},
     run_time::run_time,
-    stopping::{Next, Stopping},
 };
 use crate::{
     clock,
     job::{Job, Work},
     journal::Attempt,
     outcome::{Cause, Exit, Failure, Outcome, classify, oom_kills},
-    runtime::{Engine, EngineError, Event, Found, Inspected, Meter, Status},
-    stop::StopReason,
+    retry::Delays,
+    runtime::{Engine, EngineError, Event, Events, Found, Inspected, Status},
 };
 
-/// How often the place in the log is written down, with what the job has used, and how soon first: without a place nobody knows
-/// what rotation has taken.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
-const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
 /// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
 const ENGINE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the engine's books may lag behind its wait.
 const BOOKS_PAUSE: Duration = Duration::from_millis(100);
+/// Between two questions to an engine that does not answer.
+const FIRST_SILENCE_PAUSE: Duration = Duration::from_millis(600);
+const LONGEST_SILENCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// What was learnt of the container.
 enum Learnt {
     Exit(Exit, Option<Box<Inspected>>),
     /// It is gone, and nobody saw how.
     Gone,
-    /// It was told to stop, and killed, and did not end in time.
-    Undying,
+    /// It was told to stop, or seen to have ended, and its end was not confirmed in time.
+    OutOfTime,
 }
 
 /// What a wait came to.
 enum Waited {
     Code(i64),
     Gone,
-    Undying,
 }
 
 impl Run<'_> {
@@ -56,13 +58,20 @@ impl Run<'_> {
             return self.report_reboot().await;
         }
         let mut notices = self.notices.clone();
+        let (bound, gone) = self.bound(&job);
+        let mut care = self.begin_care(&job, gone);
         let learnt = tokio::select! {
-            learnt = self.wait_for_exit(&job) => learnt?,
-            () = notices.last_moment() => Learnt::Undying,
+            learnt = self.wait_for_exit(&job, &mut care) => learnt?,
+            () = notices.last_moment() => Learnt::OutOfTime,
+            () = bound.passed() => Learnt::OutOfTime,
         };
-        self.drain_logs(&job).await;
+        let is_over = match learnt {
+            Learnt::OutOfTime => self.end_by_force().await,
+            _ => true,
+        };
+        self.drain_logs(&job, if matches!(learnt, Learnt::OutOfTime) { LAST_DRAIN } else { LONGEST_DRAIN }).await;
 
-        let outcome = match learnt {
+        let mut outcome = match learnt {
             Learnt::Exit(exit, found) => {
                 self.note_times(found.as_deref());
                 let attempt = &mut self.record.attempt;
@@ -86,16 +95,9 @@ impl Run<'_> {
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
             }),
-            Learnt::Undying => {
-                if self.record.attempt.stop.is_none() {
-                    let reason = notices.stop().await;
-                    self.note_stop_anyway(reason);
-                }
-                let mut outcome = self.stopped_or(|_| Failure::Agent("the job does not end".into()));
-                outcome.evidence.push("the job had not ended when there was no more time to wait for it".into());
-                outcome
-            }
+            Learnt::OutOfTime => self.out_of_time(&job, is_over).await,
         };
+        outcome.evidence.append(&mut self.notes);
         self.end_attempt(outcome).await;
         Ok(())
     }
@@ -106,7 +108,7 @@ impl Run<'_> {
         attempt.stop.as_ref().map_or_else(|| Outcome::from(&failure(attempt)), Outcome::from)
     }
 
-    fn note_times(&mut self, found: Option<&Inspected>) {
+    pub(super) fn note_times(&mut self, found: Option<&Inspected>) {
         let attempt = &self.record.attempt;
         // Of one that is gone, what was noted as it started, and now.
         let started_at =
@@ -124,7 +126,7 @@ impl Run<'_> {
         if let Ok(job) = self.job()
             && self.engine().await.is_ok()
         {
-            self.drain_logs(&job).await;
+            self.drain_logs(&job, LONGEST_DRAIN).await;
         }
         match &self.record.attempt.stop {
             Some(_) => Err(Cut::Stopped),
@@ -132,15 +134,19 @@ impl Run<'_> {
         }
     }
 
-    async fn wait_for_exit(&mut self, job: &Job) -> Result<Learnt, Failure> {
+    async fn wait_for_exit(&mut self, job: &Job, care: &mut Care) -> Result<Learnt, Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
+        let mut pauses = Delays::new(FIRST_SILENCE_PAUSE, LONGEST_SILENCE_PAUSE);
         loop {
-            let engine = self.engine().await?;
-            let (waited, found) = match self.wait_with(&engine, job, &id).await {
-                Ok(Waited::Undying) => return Ok(Learnt::Undying),
-                Ok(waited) => (waited, engine.inspect(&id).await),
+            let engine = self.engine_beside(job, care).await?;
+            let (waited, found) = match self.wait_with(&engine, job, care, &id).await {
+                Ok(waited) => (waited, self.beside(care, job, Some(&engine), engine.inspect(&id)).await),
                 Err(error) => (Waited::Gone, Err(error)),
             };
+            if found.is_ok() {
+                self.silence.end();
+                pauses = Delays::new(FIRST_SILENCE_PAUSE, LONGEST_SILENCE_PAUSE);
+            }
             match found {
                 Ok(Found::Container(found)) if found.status == Status::Exited => {
                     let exit = self.true_exit(&engine, &id, &found).await;
@@ -149,7 +155,7 @@ impl Run<'_> {
                 }
                 Ok(Found::Container(found)) if found.status == Status::Lost => return Ok(Learnt::Gone),
                 // What the wait saw is not in the engine's books yet.
-                Ok(Found::Container(_)) => sleep(BOOKS_PAUSE).await,
+                Ok(Found::Container(_)) => self.beside(care, job, Some(&engine), sleep(BOOKS_PAUSE)).await,
                 Ok(Found::Nothing) => {
                     return Ok(match waited {
                         // A forced removal kills first, and the wait sees that; any other exit was the job's own.
@@ -160,121 +166,70 @@ impl Run<'_> {
                     });
                 }
                 Err(error) => {
-                    warn!("lost the engine while the job ran: {error}");
-                    self.engine_lost();
+                    self.engine_silent(&engine, &error, job, care).await;
+                    // The engine may refuse at once, for as long as the job runs.
+                    let pause = BOOKS_PAUSE + pauses.next().unwrap_or_default();
+                    self.beside(care, job, self.engine.clone().as_ref(), sleep(pause)).await;
                 }
             }
         }
     }
 
-    /// Waits for the exit and does everything else that is to be done meanwhile.
-    async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
-        self.look_after_connecting(engine, id).await?;
+    /// Waits for the exit and takes care of the job meanwhile.
+    async fn wait_with(
+        &mut self,
+        engine: &Engine,
+        job: &Job,
+        care: &mut Care,
+        id: &str,
+    ) -> Result<Waited, EngineError> {
+        self.look_after_connecting(engine, job, care, id).await?;
         let is_witness = !self.record.attempt.engine_lost;
-        self.open_logs(engine, job, id).await;
-        let mut notices = self.notices.clone();
-        let mut leaving = notices.clone();
-        let mut events = engine.events(id);
-        let mut exit = Box::pin(engine.wait(id));
-        let meter = self.record.attempt.main_pid.and_then(Meter::of);
-        let mut samples = Samples::start();
+        if self.wants_log_source() {
+            let can_follow = self.record.attempt.logs_from_file
+                || self.beside(care, job, Some(engine), engine.can_follow()).await;
+            self.open_logs(engine, job, id, can_follow);
+        }
         self.upload_parts(job);
-        // With parts for a bucket, each makes one of what has come: from the second on they say themselves when it is time.
-        let (has_parts, mut is_first) = (job.logs.upload.is_some(), true);
-        let mut checkpoints = every(CHECKPOINT_INTERVAL);
-        checkpoints.reset_after(FIRST_CHECKPOINT);
-        let mut engine_checks = every(ENGINE_CHECK_INTERVAL);
-        // Its answer is waited for beside the log: an attached job stands still while nobody reads.
-        let mut engine_check = None;
-        let timeout_at = job.timeout.map(|timeout| self.job_started() + timeout);
-        let mut stopping = Stopping::new(self.record.attempt.stop.is_none());
-        let mut is_over = false;
-        let mut unsaved_logs = true;
+        let mut talk = Talk {
+            events: engine.events(id),
+            exit: Box::pin(engine.wait(id)),
+            checks: every(ENGINE_CHECK_INTERVAL),
+            check: None,
+            gone: care.gone.clone(),
+            is_gone: false,
+        };
         loop {
-            let stops = self.record.attempt.stop.is_some();
-            let wake_at = if stops {
-                match stopping.next(self, engine, job, id).await? {
-                    Next::At(next) => Some(next),
-                    Next::Undying => return Ok(Waited::Undying),
-                    Next::WasOver => {
-                        info!("the job had ended by itself");
-                        self.record.attempt.stop = None;
-                        self.save_if_possible();
-                        is_over = true;
-                        continue;
+            match self.beside(care, job, Some(engine), talk.next(engine, id)).await {
+                Heard::Exit(Ok(code)) => {
+                    self.sample_last(care);
+                    if is_witness {
+                        self.record.attempt.exit_seen = Some(code);
                     }
+                    self.look_for_the_engine_s_end(engine, id, &mut talk.events).await;
+                    return Ok(Waited::Code(code));
                 }
-            } else if is_over {
-                None
-            } else {
-                timeout_at
-            };
-            let logs = self.logs(job);
-            tokio::select! {
-                biased;
-                code = &mut exit => return match code {
-                    Ok(code) => {
-                        // A process's control group is still there.
-                        self.sample(meter.as_ref());
-                        if is_witness {
-                            self.record.attempt.exit_seen = Some(code);
-                        }
-                        self.look_for_the_engine_s_end(engine, id, &mut events).await;
-                        Ok(Waited::Code(code))
-                    }
-                    Err(error) if error.is_not_found() => Ok(Waited::Gone),
-                    Err(error) => Err(error),
-                },
-                event = events.next() => {
+                Heard::Exit(Err(error)) if error.is_not_found() => return Ok(Waited::Gone),
+                Heard::Exit(Err(error)) => return Err(error),
+                Heard::Event(event) => {
                     let event = event?;
                     self.note_event(&event);
                     if let Event::Die(code) = event {
                         if is_witness {
                             self.record.attempt.exit_seen = Some(code);
                         }
-                        self.look_for_the_engine_s_end(engine, id, &mut events).await;
+                        self.look_for_the_engine_s_end(engine, id, &mut talk.events).await;
                         return Ok(Waited::Code(code));
                     }
                 }
-                () = leaving.handover() => {
-                    self.sample(meter.as_ref());
-                    // The live view repeats nothing, and leaves nothing out.
-                    self.save_logs();
-                    self.logs(job).hand_over();
-                    std::future::pending::<()>().await;
-                }
-                reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
-                () = sleep_until_some(wake_at) => if !stops {
-                    self.note_stop_anyway(StopReason::Timeout);
-                },
-                () = samples.next(), if meter.is_some() => self.sample(meter.as_ref()),
-                _ = checkpoints.tick(), if unsaved_logs || meter.is_some() => {
-                    if !has_parts || is_first || !unsaved_logs || logs.is_checkpoint_due() {
-                        (unsaved_logs, is_first) = (false, false);
-                        self.save_logs();
-                    }
-                }
-                _ = engine_checks.tick(), if engine_check.is_none() => engine_check = Some(Box::pin(engine.inspect(id))),
-                found = some(&mut engine_check) => {
-                    engine_check = None;
-                    if let Some(waited) = end_of(&found?) {
+                Heard::Look(found) => {
+                    let found = found?;
+                    self.silence.end();
+                    if let Some(waited) = end_of(&found) {
                         return Ok(waited);
                     }
                 }
-                () = logs.pump() => {
-                    unsaved_logs = true;
-                    if logs.is_checkpoint_due() {
-                        unsaved_logs = false;
-                        self.save_logs();
-                    }
-                }
             }
-        }
-    }
-
-    fn sample(&mut self, meter: Option<&Meter>) {
-        if let Some(meter) = meter {
-            meter.sample(&mut self.record.attempt.usage);
         }
     }
 
@@ -285,23 +240,6 @@ impl Run<'_> {
         {
             self.record.attempt.signalled = Some(signal.clone());
         }
-    }
-
-    fn note_stop_anyway(&mut self, reason: StopReason) {
-        if let Err(failure) = self.note_stop(reason) {
-            warn!("{failure}; carrying on without");
-        }
-    }
-
-    /// When the job started, by the clock that timers run on, and not earlier: its timeout would be too early.
-    fn job_started(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_sub(self.running_for().unwrap_or_default()).unwrap_or(now) + clock::TICK
-    }
-
-    fn running_for(&self) -> Option<Duration> {
-        let started_s = self.record.attempt.started_since_boot_s?;
-        clock::since_boot().ok()?.checked_sub(Duration::try_from_secs_f64(started_s).ok()?)
     }
 }
 
@@ -314,30 +252,46 @@ fn memory_facts(attempt: &Attempt, job: &Job) -> String {
     format!("memory limit: {}; peak seen: {}", bytes(limit), bytes(attempt.usage.peak_memory_bytes))
 }
 
-/// When to look at what the job uses: the last look is never older than a tenth of the run, or than ten seconds.
-struct Samples {
-    began: Instant,
-    at: Instant,
+/// What is heard of the container from the engine.
+enum Heard {
+    Exit(Result<i64, EngineError>),
+    Event(Result<Event, EngineError>),
+    Look(Result<Found, EngineError>),
 }
 
-impl Samples {
-    fn start() -> Self {
-        let now = Instant::now();
-        Self { began: now, at: now }
-    }
+type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
 
-    async fn next(&mut self) {
-        sleep_until(self.at).await;
-        let pause = (self.began.elapsed() / 10).clamp(Duration::from_millis(20), Duration::from_secs(10));
-        self.at = Instant::now() + pause;
-    }
+/// The questions to the engine that are open while the job runs.
+struct Talk<'a> {
+    exit: Call<'a, i64>,
+    events: Events,
+    checks: Interval,
+    check: Option<Call<'a, Found>>,
+    gone: watch::Receiver<Option<Duration>>,
+    /// Whether the job's main process is gone, and the engine was asked about it.
+    is_gone: bool,
 }
 
-/// A ticker whose first tick is one interval away.
-fn every(interval: Duration) -> Interval {
-    let mut ticker = interval_at(Instant::now() + interval, interval);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticker
+impl<'a> Talk<'a> {
+    /// May be dropped at any time without losing anything.
+    async fn next(&mut self, engine: &'a Engine, id: &'a str) -> Heard {
+        loop {
+            tokio::select! {
+                biased;
+                code = &mut self.exit => return Heard::Exit(code),
+                event = self.events.next() => return Heard::Event(event),
+                _ = when_gone(&mut self.gone), if !self.is_gone => {
+                    self.is_gone = true;
+                    self.check.get_or_insert_with(|| Box::pin(engine.inspect(id)));
+                }
+                _ = self.checks.tick(), if self.check.is_none() => self.check = Some(Box::pin(engine.inspect(id))),
+                found = some(&mut self.check) => {
+                    self.check = None;
+                    return Heard::Look(found);
+                }
+            }
+        }
+    }
 }
 
 /// What the wait should have said of a container that does not run.
@@ -352,13 +306,6 @@ fn end_of(found: &Found) -> Option<Waited> {
 async fn some<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -43,8 +43,10 @@ use crate::{
 
 /// An answer that is looked at as a whole: a container with thousands of labels and mounts is a few hundred KB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
-/// An ordinary call: the engine only has to look something up.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// An ordinary call: the engine only has to look something up. One that is overloaded takes a minute.
+const CALL_DEADLINE: Duration = Duration::from_secs(75);
+/// Sign of life: an answer that takes no look at any container.
+const PING_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is asked again for what it failed to look up.
 const LOOKS_AGAIN: usize = 4;
 /// Creating and starting prepare file systems and networks, on slow disks at boot.
@@ -165,6 +167,16 @@ impl DockerEngine {
             Err(error) if error.message_has(&["is not running", "can only kill running containers"]) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lets a paused container run on: Podman kills none that is paused.
+    pub async fn resume(&self, container: &str) -> Result<(), EngineError> {
+        within("unpause", PING_DEADLINE, self.docker.unpause_container(container)).await
+    }
+
+    /// Whether it answers anything.
+    pub async fn answers(&self) -> bool {
+        timeout(PING_DEADLINE, self.ask("ping", "/_ping")).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Removes the container and its anonymous volumes; one that is gone already is fine.

@@ -9,7 +9,8 @@ use super::{
     block_check::check_volume,
     config::{Dirs, container_config, process_spec},
     docker::{Daemon, DockerEngine},
-    inspect::Found,
+    inspect::{Found, Inspected},
+    main_process::MainProcess,
     metadata_block::Blocked,
     process::Processes,
 };
@@ -83,6 +84,38 @@ impl Engine {
         }
     }
 
+    /// The main process of one that runs, where the engine's processes are this machine's too.
+    pub fn main_process(&self, found: &Inspected) -> Option<MainProcess> {
+        match self {
+            Self::Docker(_) => MainProcess::of_container(found.pid?, &found.id),
+            Self::Processes(_) => MainProcess::of_shim(found.pid?),
+        }
+    }
+
+    /// Whether it answers at all, though perhaps not about every container.
+    pub async fn answers(&self) -> bool {
+        match self {
+            Self::Docker(docker) => docker.answers().await,
+            Self::Processes(_) => true,
+        }
+    }
+
+    /// Ends what of it can be ended without its shim; its main process is the caller's to end.
+    pub async fn end_by_force(&self, id: &str) {
+        match self {
+            Self::Docker(_) => {}
+            Self::Processes(processes) => processes.end_by_force(id).await,
+        }
+    }
+
+    /// Lets one that is paused run on, to be ended.
+    pub async fn resume(&self, id: &str) -> Result<(), EngineError> {
+        match self {
+            Self::Docker(docker) => docker.resume(id).await,
+            Self::Processes(_) => Ok(()),
+        }
+    }
+
     /// Ends it and removes all that it has; one that is gone already is fine.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         match self {
@@ -95,7 +128,7 @@ impl Engine {
     pub async fn remove_stopped(&self, id: &str) -> Result<(), EngineError> {
         match self {
             Self::Docker(docker) => docker.remove_stopped(id).await,
-            Self::Processes(processes) => processes.remove_stopped(id),
+            Self::Processes(processes) => processes.remove_stopped(id).await,
         }
     }
 

@@ -9,6 +9,7 @@ mod error;
 mod events;
 pub mod gpus;
 mod inspect;
+mod main_process;
 mod metadata_block;
 mod process;
 mod pull;
@@ -23,6 +24,7 @@ pub use self::{
     error::EngineError,
     events::{Event, Events},
     inspect::{EngineInfo, Found, Inspected, Status},
+    main_process::MainProcess,
     metadata_block::Blocked,
     process::Processes,
     pull::{pull, registry_wants_token},

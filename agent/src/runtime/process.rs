@@ -9,15 +9,18 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
     sync::oneshot::{self, error::TryRecvError},
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
+use tracing::warn;
 
 use super::{
-    EngineError, SecretEnv,
+    EngineError, MainProcess, SecretEnv,
     inspect::{Found, Inspected, Status},
 };
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
     install::unit_state,
     outcome::Exit,
     service,
-    shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups},
+    shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups, kill_groups},
     threads,
 };
 
@@ -36,7 +39,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Until a shim that was told to kill its job is gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// Between two questions to the service manager about a shim that takes its time.
+/// Between two looks at a shim that takes its time, and two questions to the service manager about it.
 const UNIT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The jobs below one directory.
@@ -74,7 +77,13 @@ impl Processes {
         };
         let end = Instant::now() + START_DEADLINE;
         let mut has_secrets = !spec.has_secrets;
+        let mut look_at = Instant::now() + UNIT_INTERVAL;
         loop {
+            if Instant::now() >= look_at {
+                // Its job may have stopped it before it could write down that it had begun it.
+                self.shim(name).await?;
+                look_at = Instant::now() + UNIT_INTERVAL;
+            }
             // Asked before the state is read: a shim writes that down before it goes. Another's may be beginning the job meanwhile.
             let is_gone = shim.is_gone(&files).await && !matches!(files.lock(), Ok(None));
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
@@ -105,13 +114,13 @@ impl Processes {
             Err(error) => return Err(failed("read what is to run", &error)),
         };
         // Asked before the state is read: a shim writes the end down before it goes.
-        let has_shim = files.connect().await.is_ok();
+        let shim = self.shim(name).await;
         let state = files.state().map_err(|error| failed("read the job's state", &error))?;
         let status = match &state {
             None => Status::Created,
             Some(state) if state.error.is_some() => Status::Created,
             Some(state) if state.ended.is_some() => Status::Exited,
-            Some(_) if has_shim => Status::Running,
+            Some(_) if shim?.is_some() => Status::Running,
             Some(_) => Status::Lost,
         };
         let ended = state.as_ref().and_then(|state| state.ended.clone());
@@ -136,12 +145,11 @@ impl Processes {
 
     /// Waits for the job's end: the exit code. This call alone has no deadline.
     pub(super) async fn wait(&self, name: &str) -> Result<i64, EngineError> {
-        let files = self.files(name);
-        if let Ok(mut shim) = files.connect().await {
+        if let Some(mut shim) = self.shim(name).await? {
             // It says nothing unasked, and goes when the job has ended.
             let _ = shim.read(&mut [0]).await;
         }
-        match files.state() {
+        match self.files(name).state() {
             Ok(Some(ProcessState { ended: Some(ended), .. })) => Ok(ended.code),
             Ok(_) => Err(EngineError::Refused { status: 404, message: "the job's shim is gone".into() }),
             Err(error) => Err(failed("read the job's state", &error)),
@@ -153,9 +161,39 @@ impl Processes {
         self.tell(name, signal).await
     }
 
+    /// A connection to the shim; `None` only if nobody listens. One that was stopped, as its job can do, goes on.
+    async fn shim(&self, name: &str) -> Result<Option<UnixStream>, EngineError> {
+        match self.files(name).connect().await {
+            Ok(shim) => {
+                if let Some(process) = listener_of(&shim)
+                    && process.is_stopped()
+                {
+                    warn!("the job's shim was stopped (SIGSTOP): it is continued");
+                    let _ = process.signal(Signal::CONT);
+                }
+                Ok(Some(shim))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            // It may be there all the same: too many wait for its answer, or too many files are open here.
+            Err(error) => Err(EngineError::Unreachable(format!("the job's shim: {error}"))),
+        }
+    }
+
+    /// Ends the job and its shim without the shim's help.
+    pub(super) async fn end_by_force(&self, name: &str) {
+        let files = self.files(name);
+        let groups = files.state().ok().flatten().map(|state| state.groups).unwrap_or_default();
+        let shim = files.connect().await.ok().and_then(|shim| listener_of(&shim));
+        kill_groups(&groups);
+        // The kernel ends the job's first process with its shim.
+        if let Some(shim) = shim {
+            let _ = shim.signal(Signal::KILL);
+        }
+    }
+
     /// Sends the shim a line; false if it does not take it, or is not there.
     async fn tell(&self, name: &str, line: &str) -> Result<bool, EngineError> {
-        let Ok(shim) = self.files(name).connect().await else { return Ok(false) };
+        let Some(shim) = self.shim(name).await? else { return Ok(false) };
         let exchange = async {
             let mut shim = BufReader::new(shim);
             shim.write_all(format!("{line}\n").as_bytes()).await?;
@@ -172,36 +210,43 @@ impl Processes {
 
     /// Ends what is left of the job, and removes all that it has; one that is gone already is fine.
     pub(super) async fn remove(&self, name: &str) -> Result<(), EngineError> {
-        let files = self.files(name);
-        if self.kill(name, "SIGKILL").await? {
-            let end = Instant::now() + KILL_DEADLINE;
-            while files.connect().await.is_ok() {
-                if Instant::now() > end {
-                    return Err(EngineError::Late { call: "remove", deadline: KILL_DEADLINE });
+        match self.kill(name, "SIGKILL").await {
+            Ok(false) => {}
+            killed => {
+                if killed.is_err() {
+                    self.end_by_force(name).await;
                 }
-                sleep(LOOK_INTERVAL).await;
+                let end = Instant::now() + KILL_DEADLINE;
+                while self.shim(name).await?.is_some() {
+                    if Instant::now() > end {
+                        return Err(EngineError::Late { call: "remove", deadline: KILL_DEADLINE });
+                    }
+                    sleep(LOOK_INTERVAL).await;
+                }
             }
         }
-        Self::discard(&files)
+        Self::discard(&self.files(name)).await
     }
 
     /// Removes a job that was not begun; an error if it was, or is being.
-    pub(super) fn remove_stopped(&self, name: &str) -> Result<(), EngineError> {
+    pub(super) async fn remove_stopped(&self, name: &str) -> Result<(), EngineError> {
         let files = self.files(name);
         let lock = match files.lock() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             lock => lock.map_err(|error| failed("lock the job", &error))?,
         };
         match lock {
-            Some(_lock) => Self::discard(&files),
+            Some(_lock) => Self::discard(&files).await,
             None => Err(EngineError::Refused { status: 409, message: "the job is being started".into() }),
         }
     }
 
-    fn discard(files: &Files) -> Result<(), EngineError> {
+    /// What is left is kept, and is to be removed later, where a process of the job does not end.
+    async fn discard(files: &Files) -> Result<(), EngineError> {
         if let Ok(Some(state)) = files.state() {
             // Of a shim that was killed something may be left.
-            end_groups(&state.groups);
+            let ended = spawn_blocking(move || end_groups(&state.groups)).await.map_err(io::Error::other).flatten();
+            ended.map_err(|error| failed("end what is left of the job", &error))?;
         }
         files.remove().map_err(|error| failed("remove what the job has left", &error))
     }
@@ -233,6 +278,11 @@ impl Shim {
             }
         }
     }
+}
+
+/// The process that listens at the other end: who called `listen` (`unix(7)`, `SO_PEERCRED`).
+fn listener_of(shim: &UnixStream) -> Option<MainProcess> {
+    MainProcess::of_shim(shim.peer_cred().ok()?.pid()?.into())
 }
 
 /// What tells a shim the job's secrets.

@@ -90,18 +90,32 @@ impl Group {
     }
 }
 
+/// Kills what is in the groups that a shim made.
+pub fn kill_groups(dirs: &[PathBuf]) {
+    Group { dirs: dirs.to_vec(), is_made: true }.kill_others(Duration::ZERO);
+}
+
 /// Kills what is left in the groups that a shim made, and removes them.
-pub fn end_groups(dirs: &[PathBuf]) {
-    let group = Group { dirs: dirs.to_vec(), is_made: true };
+///
+/// # Errors
+/// What keeps a group: a process in it that does not end, mostly.
+pub fn end_groups(dirs: &[PathBuf]) -> io::Result<()> {
     let end = Instant::now() + END_PATIENCE;
-    // What was killed leaves its group a moment later.
-    while dirs.iter().any(|dir| fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)) {
-        if Instant::now() >= end {
-            return;
+    let removed = |dir: &PathBuf| match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("{}: {error}", dir.display())))
         }
-        group.kill_others(LOOK_INTERVAL);
+        _ => Ok(()),
+    };
+    while let Err(error) = dirs.iter().try_for_each(removed) {
+        if Instant::now() >= end {
+            return Err(error);
+        }
+        kill_groups(dirs);
+        // What was killed leaves its group a moment later.
         sleep(LOOK_INTERVAL);
     }
+    Ok(())
 }
 
 /// The directories of those groups of `/proc/self/cgroup` that are the unit's. A line is `ID:CONTROLLERS:PATH`; the hierarchy of v2 has

@@ -6,11 +6,14 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+
+/// How long the agent waits for an engine, and for the confirmation of an exit.
+pub const ENGINE_PATIENCE: Duration = Duration::from_secs(25);
 
 /// How a life starts the agent.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct Launch {
     pub dir: PathBuf,
     /// The boot id that the agent is to see, where it is not the machine's.
     pub boot_id: Option<String>,
+    /// The engine that the agent is to use, where there is a gate before it.
+    pub docker_host: Option<String>,
     /// The library that gives the agent a wall clock of its own, where the schedule sets it. The binary has to be a dynamic one.
     pub libfaketime: Option<PathBuf>,
 }
@@ -105,11 +110,12 @@ impl Launch {
                     .into_iter()
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             )
+            .envs(self.docker_host.iter().map(|host| ("DOCKER_HOST", host)))
             .env("GCE_METADATA_HOST", &self.metadata_host)
             .env("STATE_DIRECTORY", self.state_dir())
             .env("VMJOB_CALLBACK_ALLOW", "127.0.0.1")
             .env("VMJOB_METADATA_PATIENCE", "25s")
-            .env("VMJOB_ENGINE_PATIENCE", "25s")
+            .env("VMJOB_ENGINE_PATIENCE", format!("{}s", ENGINE_PATIENCE.as_secs()))
             .stdin(Stdio::null())
             .stdout(append(&self.stdout())?)
             .stderr(append(&self.log())?)

@@ -37,7 +37,9 @@ Kinds:
   disk      the state directory's file system is full for a while, or for good
   mix       several of these at once
   clock     the wall clock jumps by seconds to years
-  engine    the Docker daemon is restarted, killed or frozen. It needs a daemon of its own:
+  silence   the engine half dies under the job: its shim stands still, its log driver hangs, it answers about
+            all containers but this one, or late
+  engine    the Docker daemon is restarted, killed or frozen, or half dies. It needs a daemon of its own:
             VMJOB_DOCKER=private tests/with-docker chaos --kinds engine --jobs 1
 
 Environment: VMJOB_AGENT is the binary under test; DOCKER_HOST the engine. It needs root (mounts, other boot ids).

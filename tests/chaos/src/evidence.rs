@@ -36,6 +36,8 @@ pub struct Evidence {
     pub runs: Vec<Run>,
     pub fired: Vec<Fired>,
     pub diary: Vec<Entry>,
+    /// When the job's last run wrote its end into the diary.
+    pub job_ended: Option<SystemTime>,
     pub events: Vec<Event>,
     pub posts: Vec<Recorded>,
     /// How many of the posts came before the agent was run once more, if it was.

@@ -1,20 +1,22 @@
 //! What has to hold of every life, whatever went wrong in it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use fakecloud::{Answer, Recorded};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::Ending,
+    agent::{ENGINE_PATIENCE, Ending},
     evidence::{Evidence, contains},
     job::Counts,
     model::{Truth, needed_deliveries, truth},
-    plan::Plan,
+    plan::{Kind, Plan},
     schedule::{Phase, What},
 };
 
 const MAX_STATE_BYTES: u64 = 2 << 20;
+/// Beside what the agent waits for the engine: the log's end, a restart of the agent, a busy machine.
+const SLACK: Duration = Duration::from_secs(45);
 
 /// An invariant that did not hold, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub fn check(plan: &Plan, evidence: &Evidence) -> Vec<Broken> {
     claim("bounded state", evidence.state_bytes < MAX_STATE_BYTES, &|| format!("{} bytes", evidence.state_bytes));
     claim("no token in files", evidence.leaks.is_empty(), &|| format!("{:?}", evidence.leaks));
 
+    let late = lateness(plan, evidence);
+    claim("reports within the bound", late.is_none(), &|| late.clone().unwrap_or_default());
+
     let report = evidence.report().unwrap_or_default();
     let attempt = report["job"]["attempt"].as_u64().unwrap_or(1);
     let truth = truth(plan, evidence, attempt);
@@ -58,6 +63,20 @@ pub fn check(plan: &Plan, evidence: &Evidence) -> Vec<Broken> {
     }
     broken.extend(check_ends(evidence, &truth, accepted));
     broken
+}
+
+/// How much later than the first reason for it a report came that nothing but the engine held up, if that was too late.
+fn lateness(plan: &Plan, evidence: &Evidence) -> Option<String> {
+    if plan.kind != Kind::Silence {
+        return None;
+    }
+    let started = evidence.event(&format!("vmjob-{}-1", plan.job.id), "start")?.at;
+    let stops = evidence.fired(|what| matches!(what, What::Cancel | What::Preempt)).map(|fired| fired.at);
+    let timeout = plan.job.timeout_ms.map(|ms| started + Duration::from_millis(ms));
+    let first = stops.chain(timeout).chain(evidence.job_ended).min()?;
+    let bound = Duration::from_millis(plan.job.grace_ms) + ENGINE_PATIENCE + SLACK;
+    let took = evidence.bodies().next()?.wall.duration_since(first).unwrap_or_default();
+    (took > bound).then(|| format!("{} s of {} s", took.as_secs(), bound.as_secs()))
 }
 
 fn twice(plan: &Plan, evidence: &Evidence) -> Option<String> {
@@ -136,7 +155,9 @@ fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, r
     if let (Some(post), Some(died)) =
         (evidence.accepted().next(), evidence.event(&format!("vmjob-{}-{attempt}", plan.job.id), "die"))
     {
-        claim("ends before it is reported", died.at <= post.wall, "the job was still running".into());
+        // An engine that half dies tells of the end when it is whole again.
+        let is_told = died.at <= post.wall || plan.schedule.is_silent();
+        claim("ends before it is reported", is_told, "the job was still running".into());
     }
     if exit_code.is_some() && truth.log_is_whole {
         let chunks = entry.map_or(0, |entry| entry.chunks);
@@ -212,10 +233,10 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::{Instant, SystemTime};
 
     use super::*;
-    use crate::{agent::Run, diary::Entry, docker::Event, plan::Kind, schedule::What};
+    use crate::{agent::Run, diary::Entry, docker::Event, schedule::What};
 
     /// A life in which the job exited with `code`, and the agent said what `report` says.
     fn lived(code: i64, cause: &str, exit_code: Option<i64>) -> (Plan, Evidence) {
@@ -251,6 +272,7 @@ mod tests {
             runs: vec![Run { started: began, ended: Some((at(400), Ending::Code(0))), told: Vec::new() }],
             fired: Vec::new(),
             diary: vec![Entry { attempt: 1, chunks: 0, end: Some(code), end_on_term: None }],
+            job_ended: None,
             events: vec![event("start", None, 100), event("die", Some(code), 200)],
             posts: vec![post],
             posts_before_rerun: None,

@@ -56,6 +56,8 @@ pub struct Job {
     /// Tried once more on its own exit code.
     pub retried: bool,
     pub log_driver: &'static str,
+    /// Where the log driver sends the log, if it sends it anywhere.
+    pub log_address: Option<String>,
     pub give_up_after_ms: Option<u64>,
 }
 
@@ -82,6 +84,7 @@ impl Job {
             grace_ms: draw.pick(&[300, 1000, 2000]),
             retried: draw.chance(12) && exit_code != 0,
             log_driver,
+            log_address: None,
             give_up_after_ms: None,
         }
     }
@@ -97,6 +100,9 @@ impl Job {
             },
             "grace": seconds(self.grace_ms),
         });
+        if let Some(address) = &self.log_address {
+            spec["container"]["log_options"] = json!({"syslog-address": address, "mode": "non-blocking"});
+        }
         if self.hog {
             spec["container"]["memory"] = "16m".into();
         }

@@ -19,6 +19,7 @@ pub mod model;
 pub mod plan;
 pub mod runner;
 pub mod schedule;
+mod silence;
 pub mod summary;
 pub mod tell;
 mod world;

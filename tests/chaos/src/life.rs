@@ -9,7 +9,7 @@ use std::{
 
 use fakecloud::{Config, FakeCloud};
 use serde_json::Value;
-use tokio::{process::Child, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, process::Child, task::JoinSet, time::sleep};
 
 use crate::{
     agent::{Ending, Launch, Run},
@@ -19,6 +19,7 @@ use crate::{
     job::DIARY,
     plan::{Kind, Plan},
     schedule::{Phase, Schedule, What, When},
+    silence::Road,
     world,
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Life<'a> {
     /// When each phase was first seen.
     seen: Vec<(Phase, Instant)>,
     job_ended: Option<Instant>,
+    wall_job_ended: Option<SystemTime>,
     /// When each step was carried out.
     done: Vec<Option<Instant>>,
     fired: Vec<Fired>,
@@ -57,6 +59,10 @@ pub(crate) struct Life<'a> {
     pause_ms: Option<u64>,
     /// What is being done to the Docker daemon; it takes a while.
     pub(crate) trouble: JoinSet<io::Result<()>>,
+    /// The agent's way to an engine that half dies.
+    pub(crate) road: Option<Road>,
+    /// Where a log driver hangs.
+    log_server: Option<TcpListener>,
     watcher: Child,
     names: [String; 2],
 }
@@ -72,6 +78,7 @@ pub async fn live(plan: &Plan, agent: &Agent, dir: &Path) -> io::Result<Evidence
         metadata_host: String::new(),
         dir: dir.to_owned(),
         boot_id: None,
+        docker_host: None,
         libfaketime,
     };
     fs::create_dir_all(launch.state_dir())?;
@@ -121,7 +128,17 @@ impl<'a> Life<'a> {
     async fn begin(plan: &'a Plan, mut launch: Launch) -> io::Result<Self> {
         let cloud = start_cloud(plan.number).await?;
         launch.metadata_host = cloud.metadata_host();
-        cloud.set_attribute("job-spec", plan.job.spec(&launch.dir.join("evidence").to_string_lossy()));
+        let mut job = plan.job.clone();
+        let log_server = match plan.schedule.hung_log {
+            true => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?),
+            false => None,
+        };
+        if let Some(server) = &log_server {
+            job.log_address = Some(format!("tcp://{}", server.local_addr()?));
+        }
+        cloud.set_attribute("job-spec", job.spec(&launch.dir.join("evidence").to_string_lossy()));
+        let road = plan.schedule.is_silent().then(|| Road::open(&launch.dir)).transpose()?;
+        launch.docker_host = road.as_ref().map(Road::host);
         let script = |text: &str| text.parse().map_err(io::Error::other);
         cloud.script_callback(script(&plan.schedule.callback)?);
         for (prefix, text) in &plan.schedule.metadata {
@@ -144,11 +161,14 @@ impl<'a> Life<'a> {
             runs: Vec::new(),
             seen: Vec::new(),
             job_ended: None,
+            wall_job_ended: None,
             done: vec![None; plan.schedule.steps.len()],
             fired: Vec::new(),
             awaited: 0,
             pause_ms: None,
             trouble: JoinSet::new(),
+            road,
+            log_server,
             watcher,
             names,
             wall_began,
@@ -173,7 +193,9 @@ impl<'a> Life<'a> {
             }
             if let Some(done) = self.trouble.try_join_next() {
                 done.map_err(io::Error::other)??;
-                self.watch_again()?;
+                if self.fired.last().is_some_and(|fired| matches!(fired.what, What::Engine(_))) {
+                    self.watch_again()?;
+                }
             }
             self.fire_what_is_due().await?;
             if self.restart_at.is_some_and(|at| Instant::now() >= at) {
@@ -185,6 +207,7 @@ impl<'a> Life<'a> {
         while let Some(done) = self.trouble.join_next().await {
             done.map_err(io::Error::other)??;
         }
+        self.log_server = None;
         let posts_before_rerun =
             if self.plan.schedule.rerun && !overdue { Some(self.run_once_more().await?) } else { None };
         // The last event is written a moment after what it tells of, and not at all by an engine that was away.
@@ -205,6 +228,7 @@ impl<'a> Life<'a> {
             runs: self.runs,
             fired: self.fired,
             diary: diary::read(&self.launch.dir.join("evidence").join(DIARY)),
+            job_ended: self.wall_job_ended,
             events: docker::events(&self.launch.events(), self.wall_began)?,
             leaks: evidence::leaks(&written, &posts),
             posts,
@@ -240,6 +264,7 @@ impl<'a> Life<'a> {
         }
         if self.job_ended.is_none() && diary::has_ended(&self.launch.dir.join("evidence").join(DIARY)) {
             self.job_ended = Some(now);
+            self.wall_job_ended = Some(SystemTime::now());
         }
         if self.plan.schedule.awaited && self.cloud.accepted().len() > self.awaited {
             self.awaited += 1;
@@ -282,7 +307,7 @@ impl<'a> Life<'a> {
         for index in 0..self.done.len() {
             let step = self.plan.schedule.steps[index];
             let absent = step.what.needs_agent() && self.child.is_none();
-            let busy = matches!(step.what, What::Engine(_)) && !self.trouble.is_empty();
+            let busy = matches!(step.what, What::Engine(_) | What::Silence(_)) && !self.trouble.is_empty();
             if self.done[index].is_some() || !self.is_due(index) || absent || busy {
                 continue;
             }

@@ -12,7 +12,7 @@ use crate::{
     docker::Event,
     evidence::{Evidence, Fired},
     plan::Plan,
-    schedule::{Damage, Engine, Phase, What},
+    schedule::{Damage, Engine, Phase, Silence, What},
 };
 
 /// How much later than the job's end a reason to stop has to come to be no reason for that end: the engine tells of an exit
@@ -45,9 +45,15 @@ pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
         causes: causes(plan, evidence, &name, entry, died),
         exit_codes: exit_codes(evidence, entry, died),
         deliverable: is_deliverable(plan, evidence),
-        log_is_whole: evidence
-            .fired(|what| matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_)))
-            .all(|fired| !fired.ok),
+        log_is_whole: !plan.schedule.hung_log
+            && evidence
+                .fired(|what| {
+                    matches!(
+                        what,
+                        What::ContainerRemove | What::Reboot { .. } | What::Engine(_) | What::Silence(_)
+                    )
+                })
+                .all(|fired| !fired.ok),
         report_may_change: plan.schedule.disk_kib.is_some(),
     }
 }
@@ -104,9 +110,17 @@ fn causes(
             // Of an end in its absence a daemon that crashed knows nothing.
             What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
             // The job's own, but nobody was there to tell it from the daemon's.
-            What::Engine(_) if matches!(own_end, Some(137 | 143)) => _ = causes.insert("ENGINE_RESTARTED"),
+            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143)) => _ = causes.insert("ENGINE_RESTARTED"),
             _ => {}
         }
+    }
+    // An end that the engine does not confirm in time is known to have come, and no more.
+    if plan.schedule.hung_log || evidence.fired(|what| matches!(what, What::Silence(_))).any(|fired| fired.ok) {
+        causes.insert("CONTAINER_LOST");
+    }
+    // One that answers late enough cannot be reached at all.
+    if evidence.fired(|what| matches!(what, What::Silence(Silence::Slow { .. }))).any(|fired| fired.ok) {
+        causes.insert("ENGINE_UNAVAILABLE");
     }
     // Removed before its end was on record: no agent may have been there to see it.
     if evidence.fired(|what| what == What::ContainerRemove).any(|fired| fired.ok && fired.phase < Some(Phase::Exited)) {

@@ -15,6 +15,7 @@ pub enum Kind {
     Disk,
     Mix,
     Clock,
+    Silence,
     Engine,
 }
 
@@ -29,7 +30,7 @@ pub struct Plan {
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Kill9,
         Self::Delivery,
         Self::Metadata,
@@ -40,6 +41,7 @@ impl Kind {
         Self::Disk,
         Self::Mix,
         Self::Clock,
+        Self::Silence,
         Self::Engine,
     ];
 
@@ -55,6 +57,7 @@ impl Kind {
             Self::Disk => "disk",
             Self::Mix => "mix",
             Self::Clock => "clock",
+            Self::Silence => "silence",
             Self::Engine => "engine",
         }
     }

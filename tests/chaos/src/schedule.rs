@@ -53,6 +53,17 @@ pub enum Engine {
     Freeze(u64),
 }
 
+/// How the engine half dies under the job for so many ms: it goes on, and says little or nothing of the job's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// The container's containerd-shim gets SIGSTOP, and SIGCONT in the end.
+    Shim(u64),
+    /// It answers about everything but the job's containers.
+    Deaf(u64),
+    /// Each of its answers comes so much later.
+    Slow { by_ms: u64, ms: u64 },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// `kill -9` of the agent, started again after `pause_ms`.
@@ -84,6 +95,7 @@ pub enum What {
     DiskFull,
     DiskRoom,
     Engine(Engine),
+    Silence(Silence),
     /// The wall clock that the agent sees jumps to so many s off the true time.
     ClockJump(i64),
 }
@@ -110,6 +122,8 @@ pub struct Schedule {
     pub disk_kib: Option<u64>,
     /// The job outlives the Docker daemon.
     pub live_restore: bool,
+    /// The job's log driver waits for a server that accepts and never reads, until the agent has ended.
+    pub hung_log: bool,
 }
 
 impl Phase {
@@ -140,6 +154,13 @@ impl What {
     }
 }
 
+impl Schedule {
+    /// Whether the engine half dies in this life.
+    pub fn is_silent(&self) -> bool {
+        self.hung_log || self.steps.iter().any(|step| matches!(step.what, What::Silence(_)))
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}@{:?}", self.what, self.when)
@@ -157,6 +178,7 @@ impl fmt::Display for Schedule {
         words.extend(self.rerun.then(|| "rerun".into()));
         words.extend(self.disk_kib.map(|kib| format!("disk={kib}KiB")));
         words.extend(self.live_restore.then(|| "live-restore".into()));
+        words.extend(self.hung_log.then(|| "hung-log-driver".into()));
         f.write_str(&words.join(" "))
     }
 }

@@ -47,6 +47,7 @@ pub fn tell(plan: &Plan, evidence: &Evidence, broken: &[Broken], dir: &Path) -> 
         metadata_host: String::new(),
         dir: dir.to_owned(),
         boot_id: None,
+        docker_host: None,
         libfaketime: None,
     };
     let log = fs::read_to_string(launch.log()).unwrap_or_default();

@@ -66,6 +66,12 @@ impl Life<'_> {
                 let log = self.launch.dir.join("dockerd.log");
                 self.trouble.spawn(async move { engine::trouble(how, &log).await });
             }
+            What::Silence(how) => {
+                let containers = containers(&self.prefix()).await?;
+                let Some(road) = &self.road else { return Ok(false) };
+                let Some(end) = road.begin(how, &containers).await? else { return Ok(false) };
+                self.trouble.spawn(end);
+            }
         }
         Ok(true)
     }

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::docker;
 
@@ -20,6 +22,8 @@ pub enum Fate {
     HoldBefore,
     /// Held for ever, after the engine has answered it.
     HoldAfter,
+    /// Answered by the engine, and that passed on so much later.
+    Late(Duration),
     /// Its connection is closed; the engine never hears of it.
     Cut,
     /// Answered with this status and message; the engine never hears of it.
@@ -135,6 +139,9 @@ async fn attend(mut agent: UnixStream, head: Vec<u8>, line: String, fate: Fate, 
         await_answer(&mut agent, &mut engine).await;
         let _ = stopped.send(line);
         return std::future::pending().await;
+    }
+    if let Fate::Late(by) = fate {
+        sleep(by).await;
     }
     let _ = copy_bidirectional(&mut agent, &mut engine).await;
 }

@@ -2,6 +2,7 @@
 
 mod bad_jobs;
 mod binary;
+mod bounds;
 mod channels;
 mod cli;
 mod container_fields;
