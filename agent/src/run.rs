@@ -7,6 +7,7 @@ mod engine_away;
 mod finish;
 mod gpus;
 mod inputs;
+mod job_files;
 mod log_parts;
 mod log_upload;
 mod output;
@@ -30,6 +31,7 @@ use crate::{
     cli::Config,
     clock,
     delivery::{self, End, GuestAttributes},
+    files::ThreadCount,
     http::Http,
     job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
@@ -104,6 +106,8 @@ struct Run<'a> {
     is_forgetful: bool,
     guest: Option<GuestAttributes>,
     service: &'a ServiceManager,
+    /// The threads that touch the job's files.
+    file_threads: ThreadCount,
 }
 
 /// Runs the job of this VM, or goes on with it.
@@ -142,6 +146,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             attached: false,
             carried_on,
             is_forgetful: false,
+            file_threads: ThreadCount::default(),
         };
         run.go().await
     };

@@ -1,7 +1,7 @@
 //! From an outcome to a delivered report, or to another attempt; and the tidying up after it.
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::Path,
     time::Duration,
 };
@@ -18,13 +18,13 @@ use crate::{
     claim,
     cli::Config,
     delivery::{Delivery, End, REPORT_MARK, default_give_up_after},
+    files::Entry,
     job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
     on_finish::{Compute, carry_out},
     outcome::{Cause, Fault, Outcome, Report, Upload},
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
-    storage::{Entry, Tree},
     threads,
 };
 
@@ -78,16 +78,16 @@ impl Run<'_> {
             }
             uploads.extend(self.finish_log_upload(job, &mut outcome).await);
         }
-        self.write_report(outcome, &uploads);
+        self.write_report(outcome, &uploads).await;
     }
 
-    fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
+    async fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
         if matches!(outcome.cause.fault(), Some(Fault::Job | Fault::Spec)) {
             outcome
                 .evidence
                 .extend(claim::parse(&self.record.source).map_or_else(|_| Vec::new(), |parsed| parsed.doubts));
         }
-        let result = self.read_result().unwrap_or_else(|problem| {
+        let result = self.read_result().await.unwrap_or_else(|problem| {
             warn!("{problem}");
             outcome.evidence.push(problem);
             None
@@ -142,29 +142,28 @@ impl Run<'_> {
             self.remove_log_parts(&parts, &composed).await;
         }
         self.remove_containers().await;
-        let _ = std::fs::remove_dir_all(self.files_dir(number));
+        self.remove_dirs([self.files_dir(number)]).await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 
     /// What the job left in `JOB_RESULT_FILE`; an error says why it cannot be had. What has that name is the job's doing: a link
     /// does not lead out of the directory, and nothing but a file is opened.
-    fn read_result(&self) -> Result<Option<Value>, String> {
-        let dir = self.result_dir(self.record.attempt.number);
-        let name = Path::new(RESULT_FILE);
-        if dir.join(name).symlink_metadata().is_err() {
+    async fn read_result(&self) -> Result<Option<Value>, String> {
+        let (name, shown) = (Path::new(RESULT_FILE), self.result_dir(self.record.attempt.number).join(RESULT_FILE));
+        let Ok(job) = self.job() else { return Ok(None) };
+        let Some(room) = self.result_files(&job).await.map_err(|error| format!("failed to open the result: {error}"))?
+        else {
             return Ok(None);
-        }
-        let file = match Tree::open(&dir).and_then(|tree| tree.look(name)) {
+        };
+        let file = match room.look(name).await {
             Ok(Entry::File(file)) => file,
             Ok(Entry::Directory | Entry::Other) => return Err("the result is no file and was dropped".into()),
             Err(error) => {
                 return Err(format!("failed to open the result: {error}; a link has to stay in its directory"));
             }
         };
-        let mut text = Vec::new();
-        file.take(MAX_RESULT_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(|error| format!("failed to read the result: {error}"))?;
+        let text = room.read_start(file, &shown, MAX_RESULT_BYTES + 1).await;
+        let text = text.map_err(|error| format!("failed to read the result: {error}"))?;
         if text.len() as u64 > MAX_RESULT_BYTES {
             return Err(format!("the result is larger than {MAX_RESULT_BYTES} bytes and was dropped"));
         }
@@ -262,12 +261,11 @@ impl Run<'_> {
             self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;
         }
         self.remove_containers().await;
-        for attempt in 1..=self.record.attempt.number {
-            let _ = std::fs::remove_dir_all(self.result_dir(attempt));
-            let _ = std::fs::remove_dir_all(self.files_dir(attempt));
-            let _ = std::fs::remove_dir_all(self.journal.dir().join(format!("spool-{attempt}")));
-        }
-        let _ = std::fs::remove_dir_all(self.sessions_dir());
+        let dirs = (1..=self.record.attempt.number).flat_map(|attempt| {
+            let spool = self.journal.dir().join(format!("spool-{attempt}"));
+            [self.result_dir(attempt), self.files_dir(attempt), spool]
+        });
+        self.remove_dirs(dirs.chain([self.sessions_dir()])).await;
     }
 
     /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.
