@@ -211,8 +211,12 @@ impl View {
         Ok(here)
     }
 
+    /// A container whose files all lie in its mounts has none of its own.
     fn root(&self) -> io::Result<Here> {
-        self.mount_at(Path::new("")).map(|mount| mount.root.open()).transpose()
+        match self.mount_at(Path::new("")).map(|mount| &mount.root) {
+            None | Some(Root::Closed(io::ErrorKind::NotFound, _)) => Ok(None),
+            Some(root) => root.open().map(Some),
+        }
     }
 }
 

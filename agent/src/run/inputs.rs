@@ -2,8 +2,9 @@
 //! there already, after a restart, are not fetched again.
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Directories in which whoever the job runs as may write, but not remove what is another's.
-const OPEN_DIR: u32 = 0o1777;
+pub(super) const OPEN_DIR: u32 = 0o1777;
 const DIR: u32 = 0o755;
 
 impl Run<'_> {
@@ -97,6 +98,8 @@ impl Run<'_> {
         }
         let dir = self.files_dir(self.record.attempt.number);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        // All may write to directories in there, and the job alone is to get at them: by its mounts.
+        fs::set_permissions(self.journal.dir(), Permissions::from_mode(0o700))?;
         let own = self.own_files(dir).await?;
         for mount in mounts {
             let path = relative(&mount.target);

@@ -1,7 +1,9 @@
 //! With what the job's files are opened: its mounts, as they lie on the VM, and its rights.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::Duration;
 use tracing::warn;
 
-use super::Run;
+use super::{Run, inputs::OPEN_DIR};
 use crate::{
     files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
     job::{FileMount, Job, Root, Work},
@@ -54,7 +56,12 @@ impl Run<'_> {
                 }
                 Root::Files => {
                     let source = self.files_dir(self.record.attempt.number);
-                    own.run(&source.clone(), move || open_root(&source)).await
+                    own.run(&source.clone(), move || {
+                        // The job's user has to get at what is in it. Others do not get so far: see `make_own_dirs`.
+                        fs::set_permissions(&source, Permissions::from_mode(OPEN_DIR))?;
+                        open_root(&source)
+                    })
+                    .await
                 }
                 Root::Foreign => return Mount { target, root: files::Root::Foreign, is_read_only },
             };
