@@ -79,6 +79,8 @@ pub struct Attempt {
     pub gone_since_boot_s: Option<f64>,
     /// The boot in which the attempt was begun.
     pub boot_id: String,
+    /// The user that the image says its container runs as.
+    pub image_user: Option<String>,
     /// Where the engine keeps its log.
     pub log_path: Option<PathBuf>,
     /// The signal with which its image wants to be stopped.

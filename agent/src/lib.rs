@@ -11,6 +11,7 @@ pub mod clock;
 pub mod crc;
 pub mod delivery;
 pub mod durable;
+pub mod files;
 pub mod http;
 pub mod install;
 pub mod job;

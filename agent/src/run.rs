@@ -9,6 +9,7 @@ mod engine_away;
 mod finish;
 mod gpus;
 mod inputs;
+mod job_files;
 mod log_parts;
 mod log_upload;
 mod output;
@@ -38,6 +39,7 @@ use crate::{
     cli::Config,
     clock,
     delivery::{self, End, GuestAttributes},
+    files::ThreadCount,
     http::Http,
     job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
@@ -127,6 +129,8 @@ struct Run<'a> {
     panics: Panics,
     guest: Option<GuestAttributes>,
     service: &'a ServiceManager,
+    /// The threads that touch the job's files.
+    file_threads: ThreadCount,
 }
 
 /// Runs the job of this VM, or goes on with it.
@@ -174,6 +178,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             is_forgetful: false,
             marker,
             panics,
+            file_threads: ThreadCount::default(),
         };
         run.go().await
     };

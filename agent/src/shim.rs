@@ -41,7 +41,7 @@ pub use self::{
     exec::exec,
     files::{Ended, Files, ProcessSpec, ProcessState},
 };
-use crate::{clock, threads};
+use crate::{clock, files::Rights, threads};
 
 /// The number of the user that `text` names, as `process.user` does, and the names of the groups that the job will be in.
 ///
@@ -64,6 +64,14 @@ const SECRETS_PATIENCE: Duration = Duration::from_mins(1);
 pub const SECRETS_WORD: &str = "SECRETS ";
 /// How long killed processes may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The rights of the user that `text` names; the agent's own where it names none.
+///
+/// # Errors
+/// There is no such user.
+pub fn rights_of(text: Option<&str>) -> io::Result<Rights> {
+    user::User::named(text).map(|user| user.rights())
+}
 
 /// What the shim waits for.
 enum Event {

@@ -4,6 +4,7 @@
 
 use super::discreet::first_word;
 use super::error::quote;
+use super::places::{Root, relative};
 use super::types::{Container, Job, RetryOn, Work};
 
 /// Set for every job by the agent itself.
@@ -37,6 +38,9 @@ pub(super) fn of(job: &Job) -> Vec<String> {
             mount.target
         ));
     }
+    for output in &job.outputs {
+        places(job, &output.from, &mut doubts);
+    }
     if job.retry.max_attempts > 1 && job.retry.on.is_empty() {
         doubts.push("retry.max_attempts is above 1, but retry.on names no cause: nothing is tried again".to_owned());
     }
@@ -52,6 +56,25 @@ pub(super) fn of(job: &Job) -> Vec<String> {
         }
     }
     doubts
+}
+
+/// What of an output is not as it may look.
+fn places(job: &Job, from: &str, doubts: &mut Vec<String>) {
+    let path = relative(from);
+    if job.place(from).root == Root::Files && path.components().count() == 1 && !from.ends_with('/') {
+        doubts.push(format!(
+            "the container gets a directory as {from}, for its outputs: end it with a slash, or write a file into a directory"
+        ));
+    }
+    for mount in job.file_mounts() {
+        let is_inside = mount.target != path && mount.target.starts_with(&path);
+        if is_inside && (mount.is_read_only || mount.root == Root::Foreign) {
+            doubts.push(format!(
+                "the mount /{} in the output {from} is not uploaded: it is read-only, a volume or a tmpfs",
+                mount.target.display()
+            ));
+        }
+    }
 }
 
 /// Command lines written as one word, which konlet's users knew as a job that ends at once with 127.

@@ -38,7 +38,7 @@ pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
 pub(crate) use json_faults::is_meant_as_spec;
-pub use places::{OwnMount, Place, RESULT_DIR, Root};
+pub use places::{FileMount, OwnMount, Place, RESULT_DIR, Root, relative};
 pub use spec::parse_spec;
 pub use types::{
     Callback, CallbackAuth, Container, Device, Gpus, Input, Job, Logs, MetadataServer, Mount, MountKind, OnFinish,

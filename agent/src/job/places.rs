@@ -1,14 +1,14 @@
-//! Where the files of inputs and outputs lie on the VM. A path of the job goes in; the directory of the VM that it is below comes
-//! out. A container's path below one of its bind mounts is below that mount's source. Under no mount it gets one of its own: the
-//! directory itself, an input's very file, or for an output, whose kind only the job knows, the directory that it lies in.
+//! Where the files of inputs and outputs lie on the VM. A path of the job goes in; what of the VM it is below comes out. A container's
+//! path below one of its bind mounts is below that mount's source. Under no mount it gets one of its own: the directory itself, an
+//! input's very file, or for an output, whose kind only the job knows, the directory that it lies in.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{JobError, Problem, quote};
 use super::spec::ATTRIBUTE;
-use super::types::{Container, Job, MountKind, Work};
+use super::types::{Container, Input, Job, MountKind, Work};
 
-/// Where a path lies: nothing leads out of `root` by it.
+/// Where a path lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub root: Root,
@@ -16,12 +16,26 @@ pub struct Place {
     pub rest: PathBuf,
 }
 
+/// What of the VM a job has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
-    /// A directory of the VM.
+    /// A directory, or a file.
     Vm(PathBuf),
+    /// `rest` below the source of another mount, which the job may write: it is not to put a link there that leads elsewhere.
+    Below { source: PathBuf, rest: PathBuf },
     /// The attempt's own directory for files, in which the container's own mounts have their sources.
     Files,
+    /// A volume or a tmpfs, into which the agent cannot reach.
+    Foreign,
+}
+
+/// A mount of the job, as far as files are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMount {
+    /// Relative to the job's root; empty for the root itself.
+    pub target: PathBuf,
+    pub root: Root,
+    pub is_read_only: bool,
 }
 
 /// A mount that a container gets for its inputs or outputs.
@@ -42,6 +56,13 @@ pub const RESULT_DIR: &str = "/run/vmjob";
 const SYSTEM_DIRS: [&str; 12] =
     ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr"];
 
+impl Input {
+    /// Whether it becomes the very file that `to` names, and not something in or below a directory.
+    pub fn is_file(&self) -> bool {
+        !self.from.ends_with('/') && !self.to.ends_with('/')
+    }
+}
+
 impl Job {
     /// The mounts that the job's container gets for paths under none of its own, outer ones first.
     pub fn own_mounts(&self) -> Vec<OwnMount> {
@@ -53,8 +74,7 @@ impl Job {
             OwnMount { target: if is_dir { path } else { parent }, is_file: false, hides_image: !is_dir }
         });
         let inputs = self.inputs.iter().filter(|input| free(&&input.to)).map(|input| {
-            let is_file = !input.from.ends_with('/') && !input.to.ends_with('/');
-            OwnMount { target: trimmed(&input.to), is_file, hides_image: false }
+            OwnMount { target: trimmed(&input.to), is_file: input.is_file(), hides_image: false }
         });
         let mut mounts: Vec<OwnMount> = outputs.chain(inputs).collect();
         mounts.sort_by(|a, b| (&a.target, a.is_file).cmp(&(&b.target, b.is_file)));
@@ -70,23 +90,25 @@ impl Job {
         kept
     }
 
+    /// What the job has where: of two mounts the inner one is what it sees.
+    pub fn file_mounts(&self) -> Vec<FileMount> {
+        let at_root = |root| FileMount { target: PathBuf::new(), root, is_read_only: false };
+        let Work::Container(container) = &self.work else { return vec![at_root(Root::Vm("/".into()))] };
+        let mounts = container.mounts.iter().map(|mount| FileMount {
+            target: relative(&mount.target),
+            root: root_of(container, &mount.kind),
+            is_read_only: mount.read_only,
+        });
+        std::iter::once(at_root(Root::Files)).chain(mounts).collect()
+    }
+
     /// Where `path`, of an input or output that was checked, lies.
     pub fn place(&self, path: &str) -> Place {
-        let clean: PathBuf = Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        let Work::Container(container) = &self.work else {
-            return Place { root: Root::Vm("/".into()), rest: clean };
-        };
-        match mount_of(container, Path::new(path)) {
-            Some((target, MountKind::Bind { source, .. })) => {
-                let rest = Path::new("/").join(&clean).strip_prefix(target).map(Path::to_owned).unwrap_or_default();
-                match (rest.as_os_str().is_empty(), Path::new(source).parent(), Path::new(source).file_name()) {
-                    // The source may be a single file.
-                    (true, Some(parent), Some(name)) => Place { root: Root::Vm(parent.into()), rest: name.into() },
-                    _ => Place { root: Root::Vm(source.into()), rest },
-                }
-            }
-            _ => Place { root: Root::Files, rest: clean },
-        }
+        let clean = relative(path);
+        let innermost = self.file_mounts().into_iter().filter(|mount| clean.starts_with(&mount.target));
+        let mount = innermost.max_by_key(|mount| mount.target.components().count());
+        let Some(FileMount { target, root, .. }) = mount else { return Place { root: Root::Files, rest: clean } };
+        Place { rest: clean.strip_prefix(target).map(Path::to_owned).unwrap_or_default(), root }
     }
 
     /// What cannot be done about a path of an input or output.
@@ -96,6 +118,25 @@ impl Job {
             self.outputs.iter().enumerate().map(|(i, output)| (format!("outputs[{i}].from"), &output.from, true));
         for (place, path, is_output) in inputs.chain(outputs) {
             self.check_place(path, is_output).map_err(|problem| problem.at(ATTRIBUTE, place))?;
+        }
+        for (i, input) in self.inputs.iter().enumerate().filter(|(_, input)| input.is_file()) {
+            let inputs = self.inputs.iter().map(|input| &input.to);
+            let below = inputs.chain(self.outputs.iter().map(|output| &output.from)).find(|path| {
+                let (path, file) = (relative(path), relative(&input.to));
+                path != file && path.starts_with(file)
+            });
+            if let Some(path) = below {
+                let what = format!("{} is a file, and {} is to lie in it", quote(&input.to), quote(path));
+                return Err(Problem::new(what).fix("take another path").at(ATTRIBUTE, format!("inputs[{i}].to")));
+            }
+        }
+        for (i, input) in self.inputs.iter().enumerate().filter(|(_, input)| !input.is_file()) {
+            let own = trimmed(&input.to);
+            if self.place(&input.to).root == Root::Files && SYSTEM_DIRS.contains(&own.as_str()) {
+                let what = format!("{} would put a directory of the VM over the image's {own}", quote(&input.to));
+                let fix = format!("name a directory of its own, such as \"/in/\", or a single file such as \"{own}/app.conf\"");
+                return Err(Problem::new(what).fix(fix).at(ATTRIBUTE, format!("inputs[{i}].to")));
+            }
         }
         Ok(())
     }
@@ -117,6 +158,14 @@ impl Job {
             }
             None => {}
         }
+        let name = Path::new(path);
+        if is_output && !path.ends_with('/') && parent(path) == "/" && name.extension().is_some() {
+            let own = trimmed(path);
+            return wrong(
+                "would be a directory: it lies directly below \"/\", and under no mount",
+                &format!("write it into a directory: \"/out{own}\"; if it is one itself, end it with a slash: \"{own}/\""),
+            );
+        }
         let own = if is_output && !path.ends_with('/') && parent(path) != "/" { parent(path) } else { trimmed(path) };
         if is_output && SYSTEM_DIRS.iter().any(|dir| Path::new(&own).starts_with(dir)) {
             let what = format!("would put a directory of the VM over the image's {own}");
@@ -131,6 +180,27 @@ fn mount_of<'a>(container: &'a Container, path: &Path) -> Option<(&'a str, &'a M
     let inside = container.mounts.iter().filter(|mount| path.starts_with(&mount.target));
     let innermost = inside.max_by_key(|mount| Path::new(&mount.target).components().count())?;
     Some((&innermost.target, &innermost.kind))
+}
+
+/// Where the engine has the source of a mount.
+fn root_of(container: &Container, kind: &MountKind) -> Root {
+    let MountKind::Bind { source, .. } = kind else { return Root::Foreign };
+    let source = Path::new(source);
+    let outer = container.mounts.iter().filter(|mount| !mount.read_only).filter_map(|mount| match &mount.kind {
+        MountKind::Bind { source: outer, .. } => source.strip_prefix(outer).ok().map(|rest| (outer, rest)),
+        _ => None,
+    });
+    match outer.max_by_key(|(_, rest)| rest.components().count()) {
+        Some((outer, rest)) if !rest.as_os_str().is_empty() => {
+            Root::Below { source: outer.into(), rest: rest.to_owned() }
+        }
+        _ => Root::Vm(source.to_owned()),
+    }
+}
+
+/// A path of the job as one below its root.
+pub fn relative(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
 /// Without slashes at the end, doubled ones, and dots.
@@ -169,8 +239,8 @@ mod tests {
         for (path, root, rest) in [
             ("/data/in.csv", "/mnt/disks/data", "in.csv"),
             ("/data//a/./b/", "/mnt/disks/data", "a/b"),
-            ("/data/", "/mnt/disks", "data"),
-            ("/data/deep/file", "/srv/x", "file"),
+            ("/data/", "/mnt/disks/data", ""),
+            ("/data/deep/file", "/srv/x/file", ""),
         ] {
             assert_eq!(job.place(path), Place { root: Root::Vm(root.into()), rest: rest.into() }, "{path}");
         }
@@ -202,11 +272,39 @@ mod tests {
             ("/", "everything"),
             ("/etc/x", "over the image's /etc"),
             ("/usr/local/", "over the image's /usr/local"),
+            ("/out.csv", "write it into a directory: \"/out/out.csv\""),
+            ("//v1.2", "end it with a slash: \"/v1.2/\""),
         ] {
             let error = job(&mounts, &[], &[path]).unwrap_err().to_string();
             assert!(error.contains(words) && error.contains("outputs[0].from"), "{error}");
         }
+        for (inputs, outputs, words) in [
+            (&[("gs://b/conf/", "/etc")][..], &[][..], "over the image's /etc"),
+            (&[("gs://b/conf", "/usr/")], &[], "over the image's /usr"),
+            (&[("gs://b/in", "/data/in")], &["/data/in/out"], "\"/data/in\" is a file, and \"/data/in/out\""),
+            (&[("gs://b/in", "/data/in"), ("gs://b/p/", "/data/in/p")], &[], "is a file"),
+        ] {
+            let error = job(&mounts, inputs, outputs).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("inputs[0].to"), "{error}");
+        }
         assert!(job(&mounts, &[("gs://b/x", "/etc/app.conf")], &[]).is_ok(), "a file of its own hides nothing");
+        assert!(job(&mounts, &[("gs://b/p/", "/etc/app/")], &["/out.d/", "/out"]).is_ok());
+    }
+
+    /// The job may put a link in the place of a source that it can write to.
+    #[test]
+    fn a_source_below_another_is_opened_from_there() {
+        let mounts = json!([
+            {"type": "bind", "source": "/srv/a", "target": "/a"},
+            {"type": "bind", "source": "/srv/a/x/b", "target": "/b"},
+            {"type": "bind", "source": "/srv", "target": "/all", "read_only": true},
+            {"type": "tmpfs", "target": "/a/tmp"},
+        ]);
+        let job = job(&mounts, &[], &[]).unwrap();
+        let roots: Vec<Root> = job.file_mounts().into_iter().map(|mount| mount.root).collect();
+        let below = Root::Below { source: "/srv/a".into(), rest: "x/b".into() };
+        let vm = |source: &str| Root::Vm(source.into());
+        assert_eq!(roots, [Root::Files, vm("/srv/a"), below, vm("/srv"), Root::Foreign]);
     }
 
     #[test]

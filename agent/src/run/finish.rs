@@ -1,7 +1,7 @@
 //! From an outcome to a delivered report, or to another attempt; and the tidying up after it.
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::Path,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use crate::{
     claim,
     cli::Config,
     delivery::{self, Delivery, End, REPORT_MARK, default_give_up_after},
+    files::Entry,
     job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
@@ -26,7 +27,6 @@ use crate::{
     outcome::{Cause, Failure, Fault, Outcome, Report, Upload},
     retry::Delays,
     runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
-    storage::{Entry, Tree},
     threads,
 };
 
@@ -80,7 +80,7 @@ impl Run<'_> {
             }
             uploads.extend(self.finish_log_upload(job, &mut outcome).await);
         }
-        self.write_report(outcome, &uploads);
+        self.write_report(outcome, &uploads).await;
     }
 
     /// The agent panics at every start: what is on record is reported, and nothing else of the job is touched.
@@ -121,13 +121,13 @@ impl Run<'_> {
         }
     }
 
-    fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
+    async fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
         if matches!(outcome.cause.fault(), Some(Fault::Job | Fault::Spec)) {
             outcome
                 .evidence
                 .extend(claim::parse(&self.record.source).map_or_else(|_| Vec::new(), |parsed| parsed.doubts));
         }
-        let result = self.read_result().unwrap_or_else(|problem| {
+        let result = self.read_result().await.unwrap_or_else(|problem| {
             warn!("{problem}");
             outcome.evidence.push(problem);
             None
@@ -186,29 +186,28 @@ impl Run<'_> {
             self.remove_log_parts(&parts, &composed).await;
         }
         self.remove_containers().await;
-        let _ = std::fs::remove_dir_all(self.files_dir(number));
+        self.remove_dirs([self.files_dir(number)]).await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 
     /// What the job left in `JOB_RESULT_FILE`; an error says why it cannot be had. What has that name is the job's doing: a link
     /// does not lead out of the directory, and nothing but a file is opened.
-    fn read_result(&self) -> Result<Option<Value>, String> {
-        let dir = self.result_dir(self.record.attempt.number);
-        let name = Path::new(RESULT_FILE);
-        if dir.join(name).symlink_metadata().is_err() {
+    async fn read_result(&self) -> Result<Option<Value>, String> {
+        let (name, shown) = (Path::new(RESULT_FILE), self.result_dir(self.record.attempt.number).join(RESULT_FILE));
+        let Ok(job) = self.job() else { return Ok(None) };
+        let Some(room) = self.result_files(&job).await.map_err(|error| format!("failed to open the result: {error}"))?
+        else {
             return Ok(None);
-        }
-        let file = match Tree::open(&dir).and_then(|tree| tree.look(name)) {
+        };
+        let file = match room.look(name).await {
             Ok(Entry::File(file)) => file,
             Ok(Entry::Directory | Entry::Other) => return Err("the result is no file and was dropped".into()),
             Err(error) => {
                 return Err(format!("failed to open the result: {error}; a link has to stay in its directory"));
             }
         };
-        let mut text = Vec::new();
-        file.take(MAX_RESULT_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(|error| format!("failed to read the result: {error}"))?;
+        let text = room.read_start(file, &shown, MAX_RESULT_BYTES + 1).await;
+        let text = text.map_err(|error| format!("failed to read the result: {error}"))?;
         if text.len() as u64 > MAX_RESULT_BYTES {
             return Err(format!("the result is larger than {MAX_RESULT_BYTES} bytes and was dropped"));
         }
@@ -307,12 +306,11 @@ impl Run<'_> {
             self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;
         }
         let is_clean = self.remove_containers().await;
-        for attempt in 1..=self.record.attempt.number {
-            let _ = std::fs::remove_dir_all(self.result_dir(attempt));
-            let _ = std::fs::remove_dir_all(self.files_dir(attempt));
-            let _ = std::fs::remove_dir_all(self.journal.dir().join(format!("spool-{attempt}")));
-        }
-        let _ = std::fs::remove_dir_all(self.sessions_dir());
+        let dirs = (1..=self.record.attempt.number).flat_map(|attempt| {
+            let spool = self.journal.dir().join(format!("spool-{attempt}"));
+            [self.result_dir(attempt), self.files_dir(attempt), spool]
+        });
+        self.remove_dirs(dirs.chain([self.sessions_dir()])).await;
         is_clean
     }
 

@@ -2,10 +2,10 @@
 //! there already, after a restart, are not fetched again.
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use tokio::time::Instant;
@@ -13,38 +13,26 @@ use tracing::info;
 
 use super::Run;
 use crate::{
-    job::{Input, Job, Place, Root},
+    files::JobFiles,
+    job::{Container, Input, Job, Place, Root, Work, relative},
     outcome::Failure,
-    storage::{Access, Listing, Location, Object, Pool, Storage, StorageError, Tree, relative_path},
+    storage::{Access, Listing, Location, Object, Pool, Storage, StorageError, relative_path},
 };
 
 /// Directories in which whoever the job runs as may write, but not remove what is another's.
-const OPEN_DIR: u32 = 0o1777;
+pub(super) const OPEN_DIR: u32 = 0o1777;
 const DIR: u32 = 0o755;
 
 impl Run<'_> {
-    pub(super) fn storage(&self) -> Storage {
-        let config = self.config;
-        let (endpoint, allowed) = (&config.storage_endpoint, &config.callback_allow);
-        Storage::new(self.http.clone(), self.metadata.clone(), endpoint, allowed, config.storage_patience)
-    }
-
-    /// The directory of the VM that a path lies below, opened.
-    pub(super) fn tree_of(&self, place: &Place) -> io::Result<Tree> {
-        match &place.root {
-            Root::Vm(dir) => Tree::open(dir),
-            Root::Files => Tree::open(&self.files_dir(self.record.attempt.number)),
-        }
-    }
-
     /// Makes the sources of the container's own mounts, and fetches the inputs.
     pub(super) async fn get_inputs(&mut self, job: &Job) -> Result<(), Failure> {
-        self.make_own_dirs(job).map_err(|source| super::journal_failure(self.config, source))?;
-        if job.inputs.is_empty() {
-            return Ok(());
-        }
+        self.make_own_dirs(job).await.map_err(|source| super::journal_failure(self.config, source))?;
+        self.note_image_user(job).await?;
+        let Some(first) = job.inputs.first() else { return Ok(()) };
         let began = Instant::now();
-        let (storage, mut files, mut bytes) = (self.storage(), 0, 0);
+        self.make_sources(job).await?;
+        let room = self.job_files(job).await.map_err(|error| input_failure(first, error))?;
+        let (storage, mut files, mut bytes) = (self.storage_of(room.workers.clone()), 0, 0);
         let mut pool = Pool::new();
         let failed = async |input: &Input, source: StorageError| {
             let bucket = Location::parse(&input.from).bucket;
@@ -65,13 +53,10 @@ impl Run<'_> {
                 under_way.clear();
             }
             under_way.push(place);
-            let mut targets = self.targets(job, input);
+            let mut targets = Targets::of(job, input, &room);
             let mut listing = Listing::default();
             loop {
-                let (listed, outcomes) = match &mut targets {
-                    Ok(targets) => pool.beside(targets.next(&storage, &mut listing)).await,
-                    Err(error) => (Err(std::mem::replace(error, StorageError::Unfit(String::new()))), Vec::new()),
-                };
+                let (listed, outcomes) = pool.beside(targets.next(&storage, &mut listing)).await;
                 for ended in outcomes {
                     if let Err((input, error)) = ended {
                         return Err(failed(input, error).await);
@@ -81,12 +66,12 @@ impl Run<'_> {
                     Ok(listed) => listed,
                     Err(error) => return Err(failed(input, error).await),
                 };
-                for (from, object, tree, path) in listed {
+                for (from, object, path) in listed {
                     files += 1;
                     bytes += object.size();
-                    let storage = &storage;
+                    let (storage, room) = (&storage, &room);
                     let ended = pool.add(async move {
-                        storage.download(&from, &object, &tree, &path).await.map_err(|error| (input, error))
+                        storage.download(&from, &object, room, &path).await.map_err(|error| (input, error))
                     });
                     if let Some(Err((input, error))) = ended.await {
                         return Err(failed(input, error).await);
@@ -106,18 +91,44 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn make_own_dirs(&self, job: &Job) -> io::Result<()> {
+    async fn make_own_dirs(&self, job: &Job) -> io::Result<()> {
         let mounts = job.own_mounts();
         if mounts.is_empty() {
             return Ok(());
         }
         let dir = self.files_dir(self.record.attempt.number);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let tree = Tree::open(&dir)?;
+        // All may write to directories in there, and the job alone is to get at them: by its mounts.
+        fs::set_permissions(self.journal.dir(), Permissions::from_mode(0o700))?;
+        let own = self.own_files(dir).await?;
         for mount in mounts {
-            let path = Path::new(mount.target.trim_start_matches('/'));
-            let path = if mount.is_file { path.parent().unwrap_or(path) } else { path };
-            tree.make_dirs(path, OPEN_DIR)?;
+            let path = relative(&mount.target);
+            let path = if mount.is_file { path.parent().unwrap_or(&path) } else { &path };
+            own.make_dirs(path, OPEN_DIR).await?;
+        }
+        Ok(())
+    }
+
+    /// By whose rights the files of a container are opened, also after a restart.
+    async fn note_image_user(&mut self, job: &Job) -> Result<(), Failure> {
+        if let Work::Container(Container { image, user: None, .. }) = &job.work
+            && !(job.inputs.is_empty() && job.outputs.is_empty())
+        {
+            let user = self.call(async |engine| engine.image_user(image).await, Failure::Create).await?;
+            self.record.attempt.image_user = Some(user);
+        }
+        Ok(())
+    }
+
+    /// A mount whose source is to be an input itself, and is not there yet, gets it: with the job's rights.
+    async fn make_sources(&self, job: &Job) -> Result<(), Failure> {
+        for input in &job.inputs {
+            if let Place { root: Root::Vm(source), rest } = job.place(&input.to)
+                && rest.as_os_str().is_empty()
+            {
+                let made = self.make_source(job, source, input.is_file()).await;
+                made.map_err(|error| input_failure(input, error))?;
+            }
         }
         Ok(())
     }
@@ -127,55 +138,57 @@ impl Run<'_> {
         let (place, from) = (job.place(&input.to), Location::parse(&input.from));
         let root = match place.root {
             Root::Vm(dir) => dir,
-            Root::Files => self.files_dir(self.record.attempt.number),
+            Root::Below { source, rest } => source.join(rest),
+            Root::Files | Root::Foreign => self.files_dir(self.record.attempt.number),
         };
         let goes_below = input.to.ends_with('/') && !from.is_prefix();
         root.join(place.rest).join(if goes_below { from.file_name() } else { "" })
     }
+}
 
-    fn targets(&self, job: &Job, input: &Input) -> Result<Targets, StorageError> {
-        let place = job.place(&input.to);
-        let tree = self.tree_of(&place).map_err(|error| StorageError::Write {
-            from: input.from.clone(),
-            path: input.to.clone(),
-            source: error,
-        })?;
-        Ok(Targets {
-            from: Location::parse(&input.from),
-            is_dir: input.to.ends_with('/'),
-            mode: if place.root == Root::Files { OPEN_DIR } else { DIR },
-            tree: Rc::new(tree),
-            path: place.rest,
-            found_some: false,
-        })
-    }
+fn input_failure(input: &Input, source: io::Error) -> Failure {
+    let source = StorageError::Write { from: input.from.clone(), path: input.to.clone(), source };
+    Failure::Input { from: input.from.clone(), fix: source.fix("", Access::Read, ""), source }
 }
 
 /// What one input stands for.
-struct Targets {
+struct Targets<'a> {
     from: Location,
     /// Whether a single object goes into a directory, under its own name.
     is_dir: bool,
     mode: u32,
-    tree: Rc<Tree>,
+    room: &'a JobFiles,
     path: PathBuf,
     found_some: bool,
 }
 
-type Target = (Location, Object, Rc<Tree>, PathBuf);
+type Target = (Location, Object, PathBuf);
 
-impl Targets {
+impl<'a> Targets<'a> {
+    fn of(job: &Job, input: &Input, room: &'a JobFiles) -> Self {
+        // Where the job's user is not known, all may write.
+        let is_open = job.place(&input.to).root == Root::Files && !room.are_the_user_s();
+        Self {
+            from: Location::parse(&input.from),
+            is_dir: input.to.ends_with('/'),
+            mode: if is_open { OPEN_DIR } else { DIR },
+            room,
+            path: relative(&input.to),
+            found_some: false,
+        }
+    }
+
     /// The next objects and where they go, the directories for them made.
     async fn next(&mut self, storage: &Storage, listing: &mut Listing) -> Result<Vec<Target>, StorageError> {
         if !self.from.is_prefix() {
             let object = storage.object(&self.from).await?;
             let path = if self.is_dir { self.below(self.from.file_name())? } else { self.path.clone() };
-            self.make_dirs(path.parent())?;
-            return Ok(vec![(self.from.clone(), object, Rc::clone(&self.tree), path)]);
+            self.make_dirs(path.parent()).await?;
+            return Ok(vec![(self.from.clone(), object, path)]);
         }
         let objects = storage.list(&self.from, listing).await?;
         let mut targets = Vec::new();
-        self.make_dirs(Some(&self.path))?;
+        self.make_dirs(Some(&self.path)).await?;
         for object in objects {
             self.found_some = true;
             // The prefix itself may be an object, as consoles make for a directory.
@@ -184,11 +197,11 @@ impl Targets {
             };
             let path = self.below(name)?;
             if name.ends_with('/') {
-                self.make_dirs(Some(&path))?;
+                self.make_dirs(Some(&path)).await?;
                 continue;
             }
-            self.make_dirs(path.parent())?;
-            targets.push((self.from.sibling(&object.name), object, Rc::clone(&self.tree), path));
+            self.make_dirs(path.parent()).await?;
+            targets.push((self.from.sibling(&object.name), object, path));
         }
         if !self.found_some && !listing.goes_on() {
             return Err(StorageError::Unfit(format!("there is no object below {}", self.from)));
@@ -203,11 +216,11 @@ impl Targets {
         Ok(self.path.join(path))
     }
 
-    fn make_dirs(&self, path: Option<&Path>) -> Result<(), StorageError> {
+    async fn make_dirs(&self, path: Option<&Path>) -> Result<(), StorageError> {
         let path = path.unwrap_or(Path::new(""));
-        self.tree.make_dirs(path, self.mode).map_err(|source| StorageError::Write {
+        self.room.make_dirs(path, self.mode).await.map_err(|source| StorageError::Write {
             from: self.from.to_string(),
-            path: path.display().to_string(),
+            path: Path::new("/").join(path).display().to_string(),
             source,
         })
     }

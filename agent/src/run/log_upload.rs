@@ -217,7 +217,7 @@ async fn send_parts(
         let to = parts.sibling(&format!("{}{stream}-part-{number_and_bytes}", parts.name));
         // It may have had to make room meanwhile.
         let Ok(file) = File::open(&path) else { continue };
-        match storage.upload(file, &path, &to, Traits { only_new: true, ..TRAITS }, Some(sessions)).await {
+        match storage.upload(file.into(), &path, &to, Traits { only_new: true, ..TRAITS }, Some(sessions)).await {
             Err(error) if !error.is_status(StatusCode::PRECONDITION_FAILED) => return Err(error),
             _ => {}
         }

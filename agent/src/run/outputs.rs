@@ -5,15 +5,17 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tracing::{info, warn};
 
 use super::Run;
 use crate::{
-    job::{Job, Output},
+    files::{Entry, Found, JobFiles, Walk},
+    job::{Job, Output, relative},
     outcome::{Cause, Outcome, Upload},
-    storage::{Access, Entry, Found, Location, Pool, Storage, StorageError, Traits, Tree},
+    storage::{Access, Location, Pool, Storage, StorageError, Traits},
 };
 
 /// The largest error's text in the report.
@@ -30,6 +32,20 @@ struct Standing {
     fix: Option<String>,
     /// Of links in it that lead to no file: how many, and the first.
     left_out: (u64, PathBuf),
+}
+
+/// Takes note of transfers that have ended.
+fn settle(
+    ended: impl IntoIterator<Item = (usize, Result<u64, StorageError>)>,
+    standings: &mut [Standing],
+    under_way: &mut [u64],
+    is_listed: &[bool],
+) {
+    for (ended, result) in ended {
+        under_way[ended] -= 1;
+        standings[ended].take(result);
+        standings[ended].is_done = is_listed[ended] && under_way[ended] == 0;
+    }
 }
 
 /// Why not all was tried.
@@ -85,29 +101,37 @@ impl Run<'_> {
     }
 
     async fn upload_all(&self, job: &Job, was_begun: bool, standings: &mut [Standing]) {
-        let (storage, sessions) = (self.storage(), self.sessions_dir());
+        let room = match self.job_files(job).await {
+            Ok(room) => room,
+            Err(error) => {
+                for (standing, output) in standings.iter_mut().zip(&job.outputs) {
+                    standing.failed(StorageError::file(Path::new(&output.from), io::Error::new(error.kind(), error.to_string())));
+                    standing.is_done = true;
+                }
+                return;
+            }
+        };
+        let (storage, sessions) = (self.storage_of(room.workers.clone()), self.sessions_dir());
         let mut pool = Pool::new();
         // What was begun for an output, and whether all of it was.
         let mut under_way = vec![0_u64; standings.len()];
         let mut is_listed = vec![false; standings.len()];
         for (index, output) in job.outputs.iter().enumerate() {
-            let place = job.place(&output.from);
             let to = Location::parse(&output.to);
-            let listed = self.tree_of(&place).and_then(|tree| {
-                let entry = tree.look(&place.rest)?;
-                Ok((tree, entry))
-            });
-            let (tree, entry) = match listed {
-                Ok(listed) => listed,
+            let (listed, outcomes) = pool.beside(Files::of(&room, relative(&output.from))).await;
+            settle(outcomes, standings, &mut under_way, &is_listed);
+            let mut files = match listed {
+                Ok(files) => files,
                 Err(error) => {
                     standings[index].failed(unreadable(&output.from, error));
                     standings[index].is_done = true;
                     continue;
                 }
             };
-            let mut files = Files::of(&tree, entry, &place.rest);
             loop {
-                let (path, file) = match files.next() {
+                let (next, outcomes) = pool.beside(files.next()).await;
+                settle(outcomes, standings, &mut under_way, &is_listed);
+                let (path, file) = match next {
                     Some(Ok(found)) => found,
                     Some(Err((path, error))) => {
                         let path = Path::new(&output.from).join(path);
@@ -130,11 +154,8 @@ impl Run<'_> {
                 under_way[index] += 1;
                 let (storage, sessions) = (&storage, &sessions);
                 let transfer = async move { (index, upload_one(storage, file, &path, &to, was_begun, sessions).await) };
-                if let Some((ended, result)) = pool.add(transfer).await {
-                    under_way[ended] -= 1;
-                    standings[ended].take(result);
-                    standings[ended].is_done = is_listed[ended] && under_way[ended] == 0;
-                }
+                let ended = pool.add(transfer).await;
+                settle(ended, standings, &mut under_way, &is_listed);
             }
             is_listed[index] = true;
             let standing = &mut standings[index];
@@ -144,10 +165,8 @@ impl Run<'_> {
                 standing.was_empty();
             }
         }
-        while let Some((ended, result)) = pool.next().await {
-            under_way[ended] -= 1;
-            standings[ended].take(result);
-            standings[ended].is_done = under_way[ended] == 0;
+        while let Some(ended) = pool.next().await {
+            settle([ended], standings, &mut under_way, &is_listed);
         }
         for (standing, output) in standings.iter_mut().zip(&job.outputs) {
             if let Some(error) = &standing.error
@@ -237,40 +256,38 @@ impl Standing {
 
 /// The files of an output: itself, or all below it.
 struct Files<'a> {
-    single: Option<File>,
-    walk: Option<io::Result<crate::storage::Walk<'a>>>,
-    odd: Option<io::Error>,
+    room: &'a JobFiles,
+    single: Option<Arc<File>>,
+    walk: Option<Walk>,
     left_out: (u64, PathBuf),
 }
 
 impl<'a> Files<'a> {
-    fn of(tree: &'a Tree, entry: Entry, path: &Path) -> Self {
-        let mut files = Self { single: None, walk: None, odd: None, left_out: (0, PathBuf::new()) };
-        match entry {
+    async fn of(room: &'a JobFiles, path: PathBuf) -> io::Result<Self> {
+        let mut files = Self { room, single: None, walk: None, left_out: (0, PathBuf::new()) };
+        match room.look(&path).await? {
             Entry::File(file) => files.single = Some(file),
-            Entry::Directory => files.walk = Some(tree.walk(path)),
-            Entry::Other => files.odd = Some(io::Error::other("it is neither a file nor a directory")),
+            Entry::Directory => files.walk = Some(room.walk(&path).await?),
+            Entry::Other => return Err(io::Error::other("it is neither a file nor a directory")),
         }
-        files
+        Ok(files)
     }
 
     /// The next one, by its path below the output.
-    fn next(&mut self) -> Option<Result<(PathBuf, File), (PathBuf, io::Error)>> {
+    async fn next(&mut self) -> Option<Result<(PathBuf, Arc<File>), (PathBuf, io::Error)>> {
         if let Some(file) = self.single.take() {
             return Some(Ok((PathBuf::new(), file)));
         }
-        if let Some(error) = self.odd.take() {
-            return Some(Err((PathBuf::new(), error)));
-        }
-        match self.walk.take()? {
-            Ok(mut walk) => {
-                let Some(Found { path, file }) = walk.next() else {
-                    self.left_out = walk.left_out;
-                    return None;
-                };
-                self.walk = Some(Ok(walk));
+        match self.room.next(self.walk.take()?).await {
+            Ok((walk, Some(Found { path, file }))) => {
+                self.walk = Some(walk);
                 Some(file.map(|file| (path.clone(), file)).map_err(|error| (path, error)))
             }
+            Ok((walk, None)) => {
+                self.left_out = walk.left_out;
+                None
+            }
+            // What is there besides is not seen: the file system does not answer.
             Err(error) => Some(Err((PathBuf::new(), error))),
         }
     }
@@ -288,14 +305,14 @@ fn object_name(to: &Location, output: &Output, path: &Path) -> Option<Location> 
 
 async fn upload_one(
     storage: &Storage,
-    file: File,
+    file: Arc<File>,
     path: &Path,
     to: &Location,
     was_begun: bool,
     sessions: &Path,
 ) -> Result<u64, StorageError> {
     // An agent that died may have stored it.
-    if was_begun && let Some(bytes) = storage.holds(to, &file).await {
+    if was_begun && let Some(bytes) = storage.holds(to, &file, path).await {
         return Ok(bytes);
     }
     storage.upload(file, path, to, Traits::default(), Some(sessions)).await

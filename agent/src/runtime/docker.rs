@@ -231,6 +231,11 @@ impl DockerEngine {
         }
     }
 
+    /// The user that the image says its containers run as; empty for root.
+    pub async fn image_user(&self, image: &str) -> Result<String, EngineError> {
+        Ok(self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await?.user())
+    }
+
     /// Whether the container's directory, with its json-file log, can be read here.
     pub async fn has_log_file(&self, container: &str) -> Result<bool, EngineError> {
         let root = self.info().await?.docker_root_dir;

@@ -203,6 +203,14 @@ impl Engine {
         Ok(Ok(docker.info().await?.docker_root_dir))
     }
 
+    /// The user that the image says its containers run as; empty for root.
+    pub async fn image_user(&self, image: &str) -> Result<String, EngineError> {
+        match self {
+            Self::Docker(docker) => docker.image_user(image).await,
+            Self::Processes(_) => Ok(String::new()),
+        }
+    }
+
     /// By which way the job would reach the metadata server; `None` where there is none.
     pub async fn metadata_way(&self, job: &Job) -> Result<Option<Blocked>, EngineError> {
         match (self, &job.work) {

@@ -121,9 +121,20 @@ impl From<ContainerAnswer> for Inspected {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ImageAnswer {
     repo_digests: Option<Vec<String>>,
+    config: Option<ImageConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageConfig {
+    user: Option<String>,
 }
 
 impl ImageAnswer {
+    pub(super) fn user(self) -> String {
+        self.config.and_then(|config| config.user).unwrap_or_default()
+    }
+
     /// The digest among those of the image that belongs to the repository of `image`, or else the first.
     pub(super) fn digest(&self, image: &str) -> Option<String> {
         let mut split = self.repo_digests.iter().flatten().filter_map(|digest| digest.split_once('@'));

@@ -3,10 +3,7 @@
 
 use std::{fs, io};
 
-use rustix::{
-    process::{Gid, Uid, getegid, geteuid, getgid, getuid},
-    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-};
+use crate::files::{Rights, become_user};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
@@ -62,18 +59,11 @@ impl User {
 
     /// Makes the calling thread, which is to be the process's only one, this user's.
     pub(super) fn become_it(&self) -> io::Result<()> {
-        if self.is_caller {
-            return Ok(());
-        }
-        let groups: Vec<Gid> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        set_thread_groups(&groups)?;
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)?;
-        if (getuid(), geteuid(), getgid(), getegid()) != (uid, uid, gid, gid) {
-            return Err(io::Error::other(format!("the user did not become {}", self.uid)));
-        }
-        Ok(())
+        if self.is_caller { Ok(()) } else { become_user(self.uid, self.gid, &self.groups) }
+    }
+
+    pub(super) fn rights(&self) -> Rights {
+        if self.is_caller { Rights::Agent } else { Rights::of(self.uid, self.gid, &self.groups) }
     }
 }
 

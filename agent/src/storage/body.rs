@@ -4,7 +4,8 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::MetadataExt,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -14,9 +15,10 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
-use crate::crc::Crc32c;
-
-const PIECE_BYTES: u64 = 64 * 1024;
+use crate::{
+    crc::Crc32c,
+    files::{Pieces, Workers},
+};
 
 /// What a file was when its upload began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub(super) struct Sent {
     pub(super) bytes: u64,
     pub(super) crc: Crc32c,
     pub(super) problem: Option<Problem>,
+    /// Whether it is the file that has to give the next bytes, and not the network that has to take some.
+    pub(super) waits_for_file: bool,
 }
 
 #[derive(Debug)]
@@ -49,34 +53,27 @@ pub(super) enum Problem {
 
 /// The file's bytes from an offset on.
 pub(super) struct FileBody {
-    file: Arc<File>,
-    shape: Shape,
-    offset: u64,
+    pieces: Pieces,
+    left: u64,
     sent: Arc<Mutex<Sent>>,
 }
 
 impl FileBody {
     /// `crc`: of what comes before `offset`.
-    pub(super) fn new(file: &Arc<File>, shape: Shape, offset: u64, crc: Crc32c) -> (Self, Arc<Mutex<Sent>>) {
-        let sent = Arc::new(Mutex::new(Sent { bytes: 0, crc, problem: None }));
-        (Self { file: Arc::clone(file), shape, offset, sent: Arc::clone(&sent) }, sent)
-    }
-
-    fn read(&mut self) -> Result<Vec<u8>, Problem> {
-        let left = self.shape.size - self.offset;
-        let mut piece = vec![0; usize::try_from(left.min(PIECE_BYTES)).unwrap_or_default()];
-        self.file.read_exact_at(&mut piece, self.offset).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Problem::Changed,
-            _ => Problem::Unreadable(error),
-        })?;
-        self.offset += piece.len() as u64;
-        if self.offset == self.shape.size {
-            let now = self.file.metadata().map_err(Problem::Unreadable)?;
-            if Shape::from(&now) != self.shape {
-                return Err(Problem::Changed);
-            }
-        }
-        Ok(piece)
+    pub(super) fn new(
+        workers: &Workers,
+        (file, path): (&Arc<File>, &Path),
+        shape: Shape,
+        offset: u64,
+        crc: Crc32c,
+    ) -> io::Result<(Self, Arc<Mutex<Sent>>)> {
+        let is_the_same = move |file: &File| match Shape::from(&file.metadata()?) == shape {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+        let pieces = workers.read(file, path, (offset, shape.size), is_the_same)?;
+        let sent = Arc::new(Mutex::new(Sent { crc, ..Sent::default() }));
+        Ok((Self { pieces, left: shape.size - offset, sent: Arc::clone(&sent) }, sent))
     }
 }
 
@@ -84,30 +81,35 @@ impl Body for FileBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.is_end_stream() {
-            return Poll::Ready(None);
-        }
-        let piece = self.read();
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        Poll::Ready(Some(match piece {
-            Ok(piece) => {
-                sent.bytes += piece.len() as u64;
-                sent.crc.update(&piece);
-                Ok(Frame::data(piece.into()))
-            }
-            Err(problem) => {
-                sent.problem = Some(problem);
-                Err(io::Error::other("the file cannot be sent"))
-            }
-        }))
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = self.pieces.poll_next(context);
+        let this = &mut *self;
+        let mut sent = this.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.waits_for_file = piece.is_pending();
+        piece.map(|piece| {
+            Some(match piece? {
+                Ok(piece) => {
+                    sent.bytes += piece.len() as u64;
+                    sent.crc.update(&piece);
+                    this.left -= piece.len() as u64;
+                    Ok(Frame::data(piece))
+                }
+                Err(error) => {
+                    sent.problem = Some(match error.kind() {
+                        io::ErrorKind::UnexpectedEof => Problem::Changed,
+                        _ => Problem::Unreadable(error),
+                    });
+                    Err(io::Error::other("the file cannot be sent"))
+                }
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.offset >= self.shape.size
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.shape.size - self.offset)
+        SizeHint::with_exact(self.left)
     }
 }

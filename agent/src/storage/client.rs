@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::StorageError;
 use crate::{
     delivery::check_endpoint,
+    files::Workers,
     http::{Answer, Http},
     job::CallbackAuth,
     metadata::{Metadata, TokenError},
@@ -39,12 +40,21 @@ pub struct Storage {
     allowed_hosts: Vec<String>,
     /// How long to go on trying while nothing moves.
     patience: Duration,
+    /// Read and write what is transferred.
+    pub(super) workers: Workers,
 }
 
 impl Storage {
-    pub fn new(http: Http, metadata: Metadata, endpoint: &str, allowed_hosts: &[String], patience: Duration) -> Self {
+    pub fn new(
+        http: Http,
+        metadata: Metadata,
+        endpoint: &str,
+        allowed_hosts: &[String],
+        patience: Duration,
+        workers: Workers,
+    ) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Self { http, metadata, endpoint, allowed_hosts: allowed_hosts.to_vec(), patience }
+        Self { http, metadata, endpoint, allowed_hosts: allowed_hosts.to_vec(), patience, workers }
     }
 
     /// The same with another patience, if that is less.
@@ -127,12 +137,17 @@ impl Storage {
 
     /// How long a transfer may stand still.
     pub(super) fn stall(&self) -> Duration {
-        STALL.min(self.patience / 4)
+        stall(self.patience)
     }
 
     pub(super) fn patience(&self) -> Patience {
         Patience { all: self.patience, end: Instant::now() + self.patience, delays: delays(self.patience), tries: 0 }
     }
+}
+
+/// How long a transfer, or a file system, may stand still.
+pub fn stall(patience: Duration) -> Duration {
+    STALL.min(patience / 4)
 }
 
 /// How long to go on trying, and the pauses between.

@@ -1,12 +1,7 @@
 //! Objects into files: streamed into a file under a name of its own, on from where an earlier try broke off, compared with the
 //! object's checksum, and then given its name. Whatever ends the agent, a file under its name is whole.
 
-use std::{
-    fs::{File, Permissions},
-    io,
-    os::unix::fs::{FileExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -15,35 +10,46 @@ use hyper::{
     body::Incoming,
     header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE},
 };
-use tokio::{task::yield_now, time::timeout};
+use tokio::time::timeout;
 
-use super::{
-    Location, Object, Storage, StorageError,
-    client::broken,
-    tree::{Entry, Tree},
+use super::{Location, Object, Storage, StorageError, client::broken};
+use crate::{
+    crc::Crc32c,
+    files::{Entry, JobFiles},
+    http::Answer,
 };
-use crate::{crc::Crc32c, http::Answer};
 
-/// Reading files for their checksum, a piece at a time.
-const PIECE_BYTES: usize = 256 * 1024;
+/// A file on its way in.
+struct Sink<'a> {
+    file: Arc<File>,
+    from: &'a Location,
+    path: &'a Path,
+}
+
+impl Sink<'_> {
+    fn failed(&self, source: io::Error) -> StorageError {
+        StorageError::Write { from: self.from.to_string(), path: self.path.display().to_string(), source }
+    }
+}
 
 impl Storage {
-    /// Fetches `object`, at `from`, into the file `path` below `tree`. A file that is there already with the same content stays.
+    /// Fetches `object`, at `from`, into the job's file `path`, below its root. A file that is there already with the same content
+    /// stays.
     pub async fn download(
         &self,
         from: &Location,
         object: &Object,
-        tree: &Tree,
+        files: &JobFiles,
         path: &Path,
     ) -> Result<(), StorageError> {
-        let failed = |source| StorageError::Write { from: from.to_string(), path: path.display().to_string(), source };
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        let shown = Path::new("/").join(path);
+        let failed = |source| StorageError::Write { from: from.to_string(), path: shown.display().to_string(), source };
+        let Some(name) = path.file_name() else {
             return Err(StorageError::Unfit(format!("{from} has no name for a file")));
         };
-        if let Ok(Entry::File(there)) = tree.look(path)
-            && there.metadata().is_ok_and(|there| there.len() == object.size())
-            && object.crc32c().is_some()
-            && object.crc32c() == Some(crc_of(&there, object.size()).await.map_err(failed)?.value())
+        if object.crc32c().is_some()
+            && let Ok(Entry::File(there)) = files.look(path).await
+            && self.holds_already(object, &there, &shown).await.map_err(failed)?
         {
             return Ok(());
         }
@@ -54,37 +60,58 @@ impl Storage {
             id.update(b"\0");
         }
         let part = format!(".vmjob-{:08x}-{}.part", id.value(), object.generation);
-        let file = tree.create(dir, &part).map_err(failed)?;
-        let fetched = self.fetch(from, object, &file, &failed).await;
+        let new = files.create(path, part).await.map_err(failed)?;
+        let sink = Sink { file: Arc::clone(&new.file), from, path: &shown };
+        let fetched = self.fetch(object, &sink).await;
         if fetched.as_ref().is_err_and(|error| !error.is_transient()) {
             // Nobody will go on with it, and on a full disk its room is needed.
-            let _ = tree.remove(dir, &part);
+            let new = Arc::clone(&new);
+            let _ = self.workers.run(&shown, move || new.discard()).await;
         }
         fetched?;
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed)?;
-        tree.rename(dir, &part, name).map_err(failed)
+        self.workers.run(&shown, move || new.keep()).await.map_err(failed)
     }
 
-    async fn fetch(
-        &self,
-        from: &Location,
-        object: &Object,
-        file: &File,
-        failed: &impl Fn(io::Error) -> StorageError,
-    ) -> Result<(), StorageError> {
+    async fn holds_already(&self, object: &Object, file: &Arc<File>, path: &Path) -> io::Result<bool> {
+        let size = self.size_of(file, path).await?;
+        Ok(size == object.size() && object.crc32c() == Some(self.crc_of(file, path, size).await?.value()))
+    }
+
+    async fn size_of(&self, file: &Arc<File>, path: &Path) -> io::Result<u64> {
+        let file = Arc::clone(file);
+        self.workers.run(path, move || file.metadata().map(|metadata| metadata.len())).await
+    }
+
+    /// The checksum of a file's first bytes.
+    pub(super) async fn crc_of(&self, file: &Arc<File>, path: &Path, bytes: u64) -> io::Result<Crc32c> {
+        let mut crc = Crc32c::default();
+        let mut pieces = self.workers.read(file, path, (0, bytes), |_| Ok(()))?;
+        while let Some(piece) = pieces.next().await {
+            crc.update(&piece?);
+        }
+        Ok(crc)
+    }
+
+    async fn cut(&self, sink: &Sink<'_>) -> Result<(), StorageError> {
+        let file = Arc::clone(&sink.file);
+        self.workers.run(sink.path, move || file.set_len(0)).await.map_err(|error| sink.failed(error))
+    }
+
+    async fn fetch(&self, object: &Object, sink: &Sink<'_>) -> Result<(), StorageError> {
+        let failed = |error| sink.failed(error);
         let mut was_damaged = false;
         let mut patience = self.patience();
         // What an earlier agent has left may be of any kind: the checksum tells.
-        let mut offset = file.metadata().map_err(failed)?.len();
+        let mut offset = self.size_of(&sink.file, sink.path).await.map_err(failed)?;
         if offset > object.size() {
-            file.set_len(0).map_err(failed)?;
+            self.cut(sink).await?;
             offset = 0;
         }
-        let mut crc = crc_of(file, offset).await.map_err(failed)?;
+        let mut crc = self.crc_of(&sink.file, sink.path, offset).await.map_err(failed)?;
         loop {
             while offset < object.size() {
                 let before = offset;
-                let read = self.read_on(from, object, file, failed, &mut offset, &mut crc).await;
+                let read = self.read_on(object, sink, &mut offset, &mut crc).await;
                 if offset > before {
                     patience.moved();
                 }
@@ -96,9 +123,10 @@ impl Storage {
                 return Ok(());
             }
             if std::mem::replace(&mut was_damaged, true) {
+                let from = sink.from;
                 return Err(StorageError::Unfit(format!("{from} arrived damaged twice: its CRC32C is another")));
             }
-            file.set_len(0).map_err(failed)?;
+            self.cut(sink).await?;
             (offset, crc) = (0, Crc32c::default());
         }
     }
@@ -106,13 +134,12 @@ impl Storage {
     /// One request, from `offset` on.
     async fn read_on(
         &self,
-        from: &Location,
         object: &Object,
-        file: &File,
-        failed: &impl Fn(io::Error) -> StorageError,
+        sink: &Sink<'_>,
         offset: &mut u64,
         crc: &mut Crc32c,
     ) -> Result<(), StorageError> {
+        let from = sink.from;
         let doing = format!("fetch {from}");
         let late = || broken(&doing, &format!("nothing came for {} s", self.stall().as_secs_f32()));
         // Without this, what was stored compressed would be unpacked on its way, and its checksum be another.
@@ -129,7 +156,7 @@ impl Storage {
             StatusCode::PARTIAL_CONTENT if begins_at(head.headers.get(CONTENT_RANGE), *offset) => {}
             // A server that knows no ranges: from the beginning, then.
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-                file.set_len(0).map_err(failed)?;
+                self.cut(sink).await?;
                 (*offset, *crc) = (0, Crc32c::default());
                 return Err(broken(&doing, &"the answer begins at another place than was asked for"));
             }
@@ -148,9 +175,11 @@ impl Storage {
             };
             let Ok(data) = frame.into_data() else { continue };
             let room = usize::try_from(object.size() - *offset).unwrap_or(usize::MAX);
-            let data = &data[..data.len().min(room)];
-            file.write_all_at(data, *offset).map_err(failed)?;
-            crc.update(data);
+            let data = data.slice(..data.len().min(room));
+            let (file, written, at) = (Arc::clone(&sink.file), data.clone(), *offset);
+            let written = self.workers.run(sink.path, move || file.write_all_at(&written, at)).await;
+            written.map_err(|error| sink.failed(error))?;
+            crc.update(&data);
             *offset += data.len() as u64;
         }
         Ok(())
@@ -168,24 +197,4 @@ async fn first_bytes(body: &mut Incoming) -> Bytes {
         Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
         _ => Bytes::new(),
     }
-}
-
-/// The checksum of a file's first bytes.
-pub(super) async fn crc_of(file: &File, bytes: u64) -> io::Result<Crc32c> {
-    let mut crc = Crc32c::default();
-    let mut piece = vec![0; if bytes == 0 { 0 } else { PIECE_BYTES }];
-    let mut done = 0;
-    while done < bytes {
-        let most = piece.len().min(usize::try_from(bytes - done).unwrap_or(usize::MAX));
-        match file.read_at(&mut piece[..most], done)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                crc.update(&piece[..read]);
-                done += read as u64;
-            }
-        }
-        // The rest of the agent has its turn.
-        yield_now().await;
-    }
-    Ok(crc)
 }

@@ -99,6 +99,12 @@ impl StorageError {
             Self::Status { status: 404, .. } => {
                 Some(format!("check the names of bucket and object: gcloud storage ls gs://{bucket}/"))
             }
+            Self::File { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("let the job's user read {path}: the agent has no other rights there"))
+            }
+            Self::Write { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("let the job's user write to the directory of {path}: the agent has no other rights there"))
+            }
             _ => None,
         }
     }

@@ -9,16 +9,14 @@ mod error;
 mod location;
 mod object;
 mod pool;
-mod tree;
 mod upload;
 
 pub use self::{
-    client::Storage,
+    client::{Storage, stall},
     compose::MAX_SOURCES,
     error::{Access, StorageError},
     location::{Location, relative_path},
     object::{Listing, Object},
     pool::Pool,
-    tree::{Entry, Found, Tree, Walk},
     upload::Traits,
 };

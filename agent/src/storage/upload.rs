@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,7 +24,6 @@ use super::{
     Location, Object, Storage, StorageError,
     body::{FileBody, Problem, Sent, Shape},
     client::broken,
-    download::crc_of,
     location::encoded,
 };
 use crate::{
@@ -91,16 +91,15 @@ impl Storage {
     /// large file stands.
     pub async fn upload(
         &self,
-        file: File,
+        file: Arc<File>,
         path: &Path,
         to: &Location,
         traits: Traits<'_>,
         sessions: Option<&Path>,
     ) -> Result<u64, StorageError> {
-        let failed = |error| StorageError::file(path, error);
-        let shape = Shape::from(&file.metadata().map_err(failed)?);
+        let shape = self.shape_of(&file, path).await.map_err(|error| StorageError::file(path, error))?;
         let doing = format!("upload {} to {to}", path.display());
-        let source = Source { file: Arc::new(file), shape, path, doing };
+        let source = Source { file, shape, path, doing };
         let note = sessions.filter(|_| shape.size >= LARGE_BYTES).map(|dir| Note::new(dir, to, shape));
         let mut was_damaged = false;
         loop {
@@ -120,11 +119,16 @@ impl Storage {
     }
 
     /// The size of `file`, if its very content is what `to` holds.
-    pub async fn holds(&self, to: &Location, file: &File) -> Option<u64> {
-        let size = file.metadata().ok()?.len();
+    pub async fn holds(&self, to: &Location, file: &Arc<File>, path: &Path) -> Option<u64> {
+        let size = self.shape_of(file, path).await.ok()?.size;
         let stored = self.object(to).await.ok()?;
-        let is_same = stored.size() == size && stored.crc32c()? == crc_of(file, size).await.ok()?.value();
+        let is_same = stored.size() == size && stored.crc32c()? == self.crc_of(file, path, size).await.ok()?.value();
         is_same.then_some(size)
+    }
+
+    async fn shape_of(&self, file: &Arc<File>, path: &Path) -> io::Result<Shape> {
+        let file = Arc::clone(file);
+        self.workers.run(path, move || file.metadata().map(|metadata| Shape::from(&metadata))).await
     }
 
     /// Sends it, on from where an earlier session stands: the object as it was stored, and the checksum of what was sent.
@@ -163,8 +167,10 @@ impl Storage {
         progress: &mut Progress,
     ) -> Result<Option<(Object, Crc32c)>, StorageError> {
         let (doing, size) = (&source.doing, source.shape.size);
-        let crc_to =
-            async |end| crc_of(&source.file, end).await.map_err(|error| StorageError::file(source.path, error));
+        let crc_to = async |end| {
+            let crc = self.crc_of(&source.file, source.path, end).await;
+            crc.map_err(|error| StorageError::file(source.path, error))
+        };
         let uri = if let Some(uri) = progress.session.clone() {
             uri
         } else {
@@ -230,7 +236,8 @@ impl Storage {
         let Source { file, shape, path, doing } = source;
         let size = shape.size;
         let range = if size == 0 { "bytes */0".into() } else { format!("bytes {offset}-{}/{size}", size - 1) };
-        let (body, sent) = FileBody::new(file, *shape, offset, crc);
+        let (body, sent) = FileBody::new(&self.workers, (file, path), *shape, offset, crc)
+            .map_err(|error| StorageError::file(path, error))?;
         let request = Request::put(self.checked(doing, uri)?).header(CONTENT_RANGE, range);
         let request = request.body(body).map_err(|error| broken(doing, &error))?;
         let exchange = async {
@@ -242,6 +249,10 @@ impl Storage {
         let answer = tokio::select! {
             answer = exchange => answer.map_err(|error| broken(doing, &error)),
             () = standstill(&sent, self.stall()) => {
+                let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                if sent.waits_for_file {
+                    sent.problem = Some(Problem::Unreadable(self.workers.stalled(path)));
+                }
                 Err(broken(doing, &format!("nothing moved for {} s", self.stall().as_secs_f32())))
             }
         };

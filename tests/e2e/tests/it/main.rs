@@ -18,6 +18,7 @@ mod google_registry;
 mod gpus;
 mod images;
 mod inputs;
+mod job_files;
 mod live_view;
 mod log_drivers;
 mod log_lost;

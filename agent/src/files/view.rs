@@ -1,0 +1,300 @@
+//! The VM's files as a job sees them: a path is walked part by part, through the job's own mounts, and a link leads where it would
+//! lead the job. So nothing leads out of the mounts, whatever the job has put there, and whatever is renamed meanwhile.
+//!
+//! The kernel's own walk below a directory (`openat2(2)`, `RESOLVE_IN_ROOT`) knows one root, gives up with `EAGAIN` where anything
+//! is renamed, and is not there under every sandbox.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{File, Permissions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStringExt, fs::PermissionsExt},
+    },
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, unlinkat},
+    io::Errno,
+};
+
+/// As many links as the kernel follows.
+const MAX_LINKS: u32 = 40;
+/// Of one path, with what its links add: a bound for those that lead up and down.
+const MAX_STEPS: u32 = 10_000;
+
+/// What a job has at one path.
+#[derive(Debug)]
+pub struct Mount {
+    /// Relative; empty for the root itself.
+    pub target: PathBuf,
+    pub root: Root,
+    pub is_read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum Root {
+    /// A directory, or a file, that is held open.
+    Open(Arc<OwnedFd>),
+    /// What is there cannot be opened.
+    Closed(io::ErrorKind, String),
+    /// It is not the VM's own: a volume, or a tmpfs.
+    Foreign,
+}
+
+impl Root {
+    fn open(&self) -> io::Result<Arc<OwnedFd>> {
+        match self {
+            Self::Open(root) => Ok(Arc::clone(root)),
+            Self::Closed(kind, text) => Err(io::Error::new(*kind, text.clone())),
+            Self::Foreign => Err(io::Error::other("it lies in a volume or tmpfs, which the agent cannot reach into")),
+        }
+    }
+}
+
+/// Opens what a mount has as its source. Links are followed, as the engine follows them.
+pub fn open_root(source: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The same, where the job may have put links on the way from `source` to `rest`: none of them leads out of `source`.
+pub fn open_root_below(source: &Path, rest: &Path) -> io::Result<OwnedFd> {
+    let found = View::of_dir(open_root(source)?).find(rest)?.ok_or(Errno::NOENT)?;
+    found.try_clone()
+}
+
+/// All that a job has.
+#[derive(Debug)]
+pub struct View {
+    mounts: Vec<Mount>,
+}
+
+/// What is there under a name.
+#[derive(Debug)]
+pub enum Entry {
+    File(Arc<File>),
+    Directory,
+    /// Neither file nor directory.
+    Other,
+}
+
+/// Where a path has led to: something that is there, or a directory that is known by the mounts below it alone.
+type Here = Option<Arc<OwnedFd>>;
+
+enum Step {
+    To(OwnedFd),
+    Link(PathBuf),
+}
+
+impl View {
+    pub fn new(mounts: Vec<Mount>) -> Self {
+        Self { mounts }
+    }
+
+    /// One directory, as the root.
+    pub fn of_dir(root: OwnedFd) -> Self {
+        Self::new(vec![Mount { target: PathBuf::new(), root: Root::Open(Arc::new(root)), is_read_only: false }])
+    }
+
+    pub(super) fn mount_at(&self, path: &Path) -> Option<&Mount> {
+        // Of two at one place the later hides the earlier.
+        self.mounts.iter().rev().find(|mount| mount.target == path)
+    }
+
+    /// What lies at `path`, links followed. Nothing but a file is opened: of a device that alone could do something.
+    pub fn look(&self, path: &Path) -> io::Result<Entry> {
+        entry(self.find(path)?)
+    }
+
+    /// Opens the directory at `path` to list it.
+    pub(super) fn dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        let dir = self.find(path)?.ok_or(Errno::NOENT)?;
+        reopen(&dir, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// Opens a file that is to become `path`, under the name `part` in its directory; one that an earlier try has left is gone on
+    /// with. A mount that is a file is that file.
+    pub fn create(&self, path: &Path, part: String) -> io::Result<NewFile> {
+        if let Some(mount) = self.mount_at(path) {
+            let file = only_file(reopen(&*mount.root.open()?, OFlags::RDWR | OFlags::NONBLOCK)?)?;
+            file.set_len(0)?;
+            return Ok(NewFile { file: Arc::new(file), place: None });
+        }
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::ISDIR.into()) };
+        let dir = self.find(dir)?.ok_or(Errno::NOENT)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = only_file(openat(&*dir, &*part, flags, Mode::from_raw_mode(0o600))?)?;
+        Ok(NewFile { file: Arc::new(file), place: Some((dir, part, name.to_owned())) })
+    }
+
+    /// Makes an empty file, or a directory, at `path`.
+    pub fn make(&self, path: &Path, is_file: bool) -> io::Result<()> {
+        if !is_file {
+            return self.make_dirs(path, 0o755);
+        }
+        let new = self.create(path, format!(".vmjob-{}.part", std::process::id()))?;
+        new.keep()
+    }
+
+    /// Makes a directory, and those above it, with this mode whatever the umask; those that are there stay as they are.
+    pub fn make_dirs(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let mut here = PathBuf::new();
+        for part in path {
+            let above = self.find(&here)?;
+            here.push(part);
+            if self.mount_at(&here).is_some() || (above.is_none() && self.find(&here).is_ok()) {
+                continue;
+            }
+            let above = above.ok_or(Errno::NOENT)?;
+            match mkdirat(&*above, part, Mode::from_raw_mode(0o700)) {
+                Ok(()) => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    File::from(openat(&*above, part, flags, Mode::empty())?)
+                        .set_permissions(Permissions::from_mode(mode))?;
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match self.find(path)? {
+            Some(found) if kind(&*found)? != FileType::Directory => Err(Errno::NOTDIR.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Walks to `path`, through links and mounts.
+    fn find(&self, path: &Path) -> io::Result<Here> {
+        let mut todo = reversed(path);
+        // What was passed, without links.
+        let mut passed = PathBuf::new();
+        let mut here = self.root()?;
+        let (mut links, mut steps) = (0, 0);
+        while let Some(name) = todo.pop() {
+            steps += 1;
+            if steps > MAX_STEPS {
+                return Err(Errno::LOOP.into());
+            }
+            if name == ".." {
+                // From the root again: where a directory has been moved to meanwhile is no matter then.
+                passed.pop();
+                todo.extend(reversed(&passed));
+                (passed, here) = (PathBuf::new(), self.root()?);
+                continue;
+            }
+            let path = passed.join(&name);
+            if let Some(mount) = self.mount_at(&path) {
+                (passed, here) = (path, Some(mount.root.open()?));
+                continue;
+            }
+            match here.as_ref().map_or(Err(Errno::NOENT), |dir| step(dir.as_fd(), &name)) {
+                Ok(Step::To(found)) => (passed, here) = (path, Some(Arc::new(found))),
+                Ok(Step::Link(target)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::LOOP.into());
+                    }
+                    if target.is_absolute() {
+                        (passed, here) = (PathBuf::new(), self.root()?);
+                    }
+                    todo.extend(reversed(&target));
+                }
+                Err(Errno::NOENT) if self.mounts.iter().any(|mount| mount.target.starts_with(&path)) => {
+                    (passed, here) = (path, None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(here)
+    }
+
+    /// A container whose files all lie in its mounts has none of its own.
+    fn root(&self) -> io::Result<Here> {
+        match self.mount_at(Path::new("")).map(|mount| &mount.root) {
+            None | Some(Root::Closed(io::ErrorKind::NotFound, _)) => Ok(None),
+            Some(root) => root.open().map(Some),
+        }
+    }
+}
+
+/// The parts of a path, the first at the end.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let parts = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    parts.collect()
+}
+
+/// Goes from a directory to what has this name in it.
+fn step(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Step, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // As a directory first: that has file systems mounted that are mounted when they are used.
+    match openat(dir, name, flags | OFlags::DIRECTORY, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => {}
+        found => return found.map(Step::To),
+    }
+    let found = openat(dir, name, flags, Mode::empty())?;
+    if kind(&found)? == FileType::Symlink {
+        let target = readlinkat(&found, "", Vec::new())?;
+        return Ok(Step::Link(OsString::from_vec(target.into_bytes()).into()));
+    }
+    Ok(Step::To(found))
+}
+
+pub(super) fn kind(file: impl AsFd) -> Result<FileType, Errno> {
+    Ok(FileType::from_raw_mode(fstat(file)?.st_mode))
+}
+
+/// Opens the very thing that is held: whatever has its name by now.
+pub(super) fn reopen(held: &impl AsRawFd, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    Ok(openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn entry(found: Here) -> io::Result<Entry> {
+    let Some(found) = found else { return Ok(Entry::Directory) };
+    Ok(match kind(&*found)? {
+        FileType::Directory => Entry::Directory,
+        FileType::RegularFile => Entry::File(Arc::new(reopen(&*found, OFlags::RDONLY | OFlags::NONBLOCK)?.into())),
+        _ => Entry::Other,
+    })
+}
+
+fn only_file(file: OwnedFd) -> io::Result<File> {
+    let file = File::from(file);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("something that is no file has its name"));
+    }
+    Ok(file)
+}
+
+/// A file that is being written: it has a name of its own until it is whole. One that is a mount has its name from the beginning.
+#[derive(Debug)]
+pub struct NewFile {
+    pub file: Arc<File>,
+    /// Its directory, its name, and the name that it gets.
+    place: Option<(Arc<OwnedFd>, String, OsString)>,
+}
+
+impl NewFile {
+    /// Gives it its name, which may be taken by a file or a link: that is replaced.
+    pub fn keep(&self) -> io::Result<()> {
+        let Some((dir, part, name)) = &self.place else { return Ok(()) };
+        self.file.set_permissions(Permissions::from_mode(0o644))?;
+        Ok(renameat(&**dir, &**part, &**dir, name)?)
+    }
+
+    /// Removes it, unless it has its name already.
+    pub fn discard(&self) -> io::Result<()> {
+        let Some((dir, part, _)) = &self.place else { return Ok(()) };
+        Ok(unlinkat(&**dir, &**part, AtFlags::empty())?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! With what the job's files are opened: its mounts, as they lie on the VM, and its rights.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use futures_util::future::join_all;
+use tokio::time::Duration;
+use tracing::warn;
+
+use super::{Run, inputs::OPEN_DIR};
+use crate::{
+    files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
+    job::{FileMount, Job, Root, Work},
+    runtime::RESULT_FILE,
+    shim,
+    storage::{Storage, stall},
+};
+
+/// How long the report waits for the job's result.
+const RESULT_STALL: Duration = Duration::from_secs(5);
+/// How long tidying up waits for a directory to be gone.
+const REMOVE_STALL: Duration = Duration::from_secs(20);
+
+impl Run<'_> {
+    pub(super) fn storage(&self) -> Storage {
+        self.storage_of(self.workers(Rights::Agent, self.file_stall()))
+    }
+
+    /// The client whose files are read and written by these threads.
+    pub(super) fn storage_of(&self, workers: Workers) -> Storage {
+        let config = self.config;
+        let (endpoint, allowed) = (&config.storage_endpoint, &config.callback_allow);
+        Storage::new(self.http.clone(), self.metadata.clone(), endpoint, allowed, config.storage_patience, workers)
+    }
+
+    fn file_stall(&self) -> Duration {
+        stall(self.config.storage_patience)
+    }
+
+    fn workers(&self, rights: Rights, stall: Duration) -> Workers {
+        Workers::new(rights, stall, &self.file_threads)
+    }
+
+    /// The files of the job as it sees them, with its rights.
+    pub(super) async fn job_files(&self, job: &Job) -> io::Result<JobFiles> {
+        let own = self.workers(Rights::Agent, self.file_stall());
+        let mounts = job.file_mounts().into_iter().map(async |FileMount { target, root, is_read_only }| {
+            let opened = match root {
+                Root::Vm(source) => own.run(&source.clone(), move || open_root(&source)).await,
+                Root::Below { source, rest } => {
+                    own.run(&source.join(&rest), move || open_root_below(&source, &rest)).await
+                }
+                Root::Files => {
+                    let source = self.files_dir(self.record.attempt.number);
+                    own.run(&source.clone(), move || {
+                        // The job's user has to get at what is in it. Others do not get so far: see `make_own_dirs`.
+                        fs::set_permissions(&source, Permissions::from_mode(OPEN_DIR))?;
+                        open_root(&source)
+                    })
+                    .await
+                }
+                Root::Foreign => return Mount { target, root: files::Root::Foreign, is_read_only },
+            };
+            let root = opened.map_or_else(
+                |error| files::Root::Closed(error.kind(), error.to_string()),
+                |root| files::Root::Open(root.into()),
+            );
+            Mount { target, root, is_read_only }
+        });
+        let view = View::new(join_all(mounts).await);
+        Ok(JobFiles::new(view, self.workers(self.job_rights(job)?, self.file_stall())))
+    }
+
+    /// A container's user that has only a name is known to its image alone: there no link leads out of the mounts, and that is all.
+    fn job_rights(&self, job: &Job) -> io::Result<Rights> {
+        match &job.work {
+            Work::Process(process) => shim::rights_of(process.user.as_deref()),
+            Work::Container(container) => {
+                let user = container.user.as_ref().or(self.record.attempt.image_user.as_ref());
+                Ok(Rights::of_container(user.map_or("", String::as_str)).unwrap_or(Rights::Agent))
+            }
+        }
+    }
+
+    /// The directory in which the job's result is to appear, as if there were nothing else; `None` where the job has left none.
+    pub(super) async fn result_files(&self, job: &Job) -> io::Result<Option<JobFiles>> {
+        let dir = self.result_dir(self.record.attempt.number);
+        let own = self.workers(Rights::Agent, RESULT_STALL);
+        let root = own
+            .run(&dir.clone(), move || match dir.join(RESULT_FILE).symlink_metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                _ => open_root(&dir).map(Some),
+            })
+            .await?;
+        let Some(root) = root else { return Ok(None) };
+        let workers = self.workers(self.job_rights(job)?, RESULT_STALL);
+        Ok(Some(JobFiles::new(View::of_dir(root), workers)))
+    }
+
+    /// The directory that stands for all that is under no mount of a container, with the agent's rights.
+    pub(super) async fn own_files(&self, dir: PathBuf) -> io::Result<JobFiles> {
+        let own = self.workers(Rights::Agent, self.file_stall());
+        let root = own.run(&dir.clone(), move || open_root(&dir)).await?;
+        Ok(JobFiles::new(View::of_dir(root), own))
+    }
+
+    /// Makes what a mount is to have as its source, a file or a directory, where nothing is there: below a directory that the agent
+    /// opens, with the job's rights.
+    pub(super) async fn make_source(&self, job: &Job, source: PathBuf, is_file: bool) -> io::Result<()> {
+        let own = self.workers(Rights::Agent, self.file_stall());
+        let job_s = self.workers(self.job_rights(job)?, self.file_stall());
+        let (path, name) = (source.clone(), source.file_name().unwrap_or_default().to_owned());
+        let parent = own.run(&path, move || match source.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                source.parent().map(open_root).transpose()
+            }
+            _ => Ok(None),
+        });
+        let Some(parent) = parent.await? else { return Ok(()) };
+        let parent = View::of_dir(parent);
+        job_s.run(&path, move || parent.make(Path::new(&name), is_file)).await
+    }
+
+    /// Removes directories in which a job may have put anything, a file system that hangs among it.
+    pub(super) async fn remove_dirs(&self, dirs: impl IntoIterator<Item = PathBuf>) {
+        let own = self.workers(Rights::Agent, REMOVE_STALL);
+        let removals = dirs.into_iter().map(async |dir| {
+            let doomed = dir.clone();
+            match own.run(&dir, move || fs::remove_dir_all(doomed)).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    warn!("failed to remove {}: {error}", dir.display());
+                }
+                _ => {}
+            }
+        });
+        join_all(removals).await;
+    }
+}
