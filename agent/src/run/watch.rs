@@ -66,9 +66,16 @@ impl Run<'_> {
             () = bound.passed() => Learnt::OutOfTime,
         };
         let is_over = match learnt {
-            Learnt::OutOfTime => self.end_by_force().await,
+            Learnt::OutOfTime => {
+                let gone = *care.gone.borrow();
+                if let Some(at) = gone {
+                    self.note_gone(at);
+                }
+                self.end_by_force().await
+            }
             _ => true,
         };
+        self.may_run_on = !is_over;
         self.drain_logs(&job, if matches!(learnt, Learnt::OutOfTime) { LAST_DRAIN } else { LONGEST_DRAIN }).await;
 
         let mut outcome = match learnt {
@@ -95,7 +102,7 @@ impl Run<'_> {
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
             }),
-            Learnt::OutOfTime => self.out_of_time(&job, is_over).await,
+            Learnt::OutOfTime => self.out_of_time(&job, is_over),
         };
         outcome.evidence.append(&mut self.notes);
         self.end_attempt(outcome).await;
@@ -123,10 +130,17 @@ impl Run<'_> {
 
     /// Another boot: whatever the engine says now of the exit code, it did not see the exit.
     async fn report_reboot(&mut self) -> Result<(), Cut> {
-        if let Ok(job) = self.job()
-            && self.engine().await.is_ok()
-        {
-            self.drain_logs(&job, LONGEST_DRAIN).await;
+        let mut notices = self.notices.clone();
+        let drain = async {
+            if let Ok(job) = self.job()
+                && self.engine().await.is_ok()
+            {
+                self.drain_logs(&job, LONGEST_DRAIN).await;
+            }
+        };
+        tokio::select! {
+            () = drain => {}
+            () = notices.last_moment() => {}
         }
         match &self.record.attempt.stop {
             Some(_) => Err(Cut::Stopped),
@@ -137,6 +151,7 @@ impl Run<'_> {
     async fn wait_for_exit(&mut self, job: &Job, care: &mut Care) -> Result<Learnt, Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
         let mut pauses = Delays::new(FIRST_SILENCE_PAUSE, LONGEST_SILENCE_PAUSE);
+        self.open_log_file(job);
         loop {
             let engine = self.engine_beside(job, care).await?;
             let (waited, found) = match self.wait_with(&engine, job, care, &id).await {
@@ -185,10 +200,13 @@ impl Run<'_> {
     ) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, job, care, id).await?;
         let is_witness = !self.record.attempt.engine_lost;
-        if self.wants_log_source() {
-            let can_follow = self.record.attempt.logs_from_file
-                || self.beside(care, job, Some(engine), engine.can_follow()).await;
-            self.open_logs(engine, job, id, can_follow);
+        self.open_log_file(job);
+        // What cannot be followed is read when the job has ended.
+        if !self.record.attempt.logs_from_file
+            && self.wants_log_source()
+            && self.beside(care, job, Some(engine), engine.can_follow()).await
+        {
+            self.read_replay(engine, job, id, true);
         }
         self.upload_parts(job);
         let mut talk = Talk {
