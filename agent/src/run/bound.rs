@@ -163,7 +163,9 @@ impl Run<'_> {
             (None, None) => Outcome::from(&Failure::ExitUnconfirmed { who }),
         };
         outcome.evidence.push(match (is_over, gone_s) {
-            (true, Some(ago_s)) => format!("the job's main process was seen to have ended {ago_s:.0} s before this report"),
+            (true, Some(ago_s)) => {
+                format!("the job's main process was seen to have ended {ago_s:.0} s before this report")
+            }
             (true, None) => "the agent killed the job's main process itself".into(),
             (false, _) => "the job had not ended when there was no more time to wait for it".into(),
         });

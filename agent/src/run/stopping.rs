@@ -105,7 +105,11 @@ impl Stopping {
             info!(signal, "stopping the job");
         }
         let (id, signal) = (run.record.attempt.container.clone().unwrap_or_default(), signal.to_owned());
-        let deadline = if self.killed_at.is_some() { SEND_DEADLINE } else { SEND_DEADLINE.min(grace / 2).max(STOP_CHECK_INTERVAL) };
+        let deadline = if self.killed_at.is_some() {
+            SEND_DEADLINE
+        } else {
+            SEND_DEADLINE.min(grace / 2).max(STOP_CHECK_INTERVAL)
+        };
         self.call = Some(Box::pin(async move {
             let sent = timeout(deadline, send(&engine, &id, &signal)).await;
             sent.unwrap_or(Sent::No(EngineError::Late { call: "kill", deadline }))
@@ -203,7 +207,9 @@ async fn send(engine: &Engine, id: &str, signal: &str) -> Sent {
                 let _ = engine.resume(id).await;
                 match engine.kill(id, signal).await {
                     Ok(true) => Sent::Yes,
-                    Ok(false) => Sent::No(EngineError::Failed("it says that the container does not run, and that it does".into())),
+                    Ok(false) => Sent::No(EngineError::Failed(
+                        "it says that the container does not run, and that it does".into(),
+                    )),
                     Err(error) => Sent::No(error),
                 }
             }

@@ -136,7 +136,9 @@ mod tests {
     #[test]
     fn a_process_whose_first_thread_ended_before_the_others_runs() {
         let stat = |state, threads| format!("7 (a) b) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 500 0 0");
-        for (state, threads, is_dead) in [("S", 1, false), ("Z", 1, true), ("Z", 2, false), ("X", 1, true), ("T", 1, false)] {
+        for (state, threads, is_dead) in
+            [("S", 1, false), ("Z", 1, true), ("Z", 2, false), ("X", 1, true), ("T", 1, false)]
+        {
             let stat = Stat::of(&stat(state, threads)).unwrap();
             assert_eq!((stat.is_dead, stat.started), (is_dead, Duration::from_secs(5)), "{state} {threads}");
         }

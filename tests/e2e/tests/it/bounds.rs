@@ -172,10 +172,8 @@ async fn a_restarted_agent_keeps_the_clock_and_the_next_run_removes_what_is_left
     let shim = containerd_shim(&vm).await;
     kill_process(shim, Signal::STOP).unwrap();
     vm.cloud.set_attribute("job-cancel", "true");
-    until("the end of the main process in the journal", async || {
-        vm.journal()["attempt"]["gone_since_boot_s"].as_f64()
-    })
-    .await;
+    until("the end of the main process in the journal", async || vm.journal()["attempt"]["gone_since_boot_s"].as_f64())
+        .await;
     let noted = vm.journal()["attempt"]["gone_since_boot_s"].clone();
     agent.kill9().await;
     vm.cloud.remove_attribute("job-cancel");
@@ -272,11 +270,9 @@ async fn a_stop_while_the_engine_is_away_still_asks_the_job_to_end() {
 async fn a_job_that_stops_its_shim_is_ended_in_bounded_time() {
     let once = "kill -STOP $PPID";
     let ever = "while :; do kill -STOP $PPID; done & true";
-    for (stop, cause, changes) in [
-        (once, "TIMEOUT", json!({"timeout": "3s"})),
-        (once, "CANCELLED", json!({})),
-        (ever, "CANCELLED", json!({})),
-    ] {
+    for (stop, cause, changes) in
+        [(once, "TIMEOUT", json!({"timeout": "3s"})), (once, "CANCELLED", json!({})), (ever, "CANCELLED", json!({}))]
+    {
         let Some(vm) = Vm::of_each_kind().await.into_iter().find(|vm| vm.kind() == Kind::Process) else { return };
         vm.set_job(&format!("echo up >/shared/starts; echo $$ >/shared/pid; {stop}; sleep 1000"), changes);
         let mut command = vm.command();
