@@ -113,6 +113,12 @@ impl Run<'_> {
         }
     }
 
+    /// How long ago the job's main process was seen to have ended.
+    pub(super) fn gone_ago(&self) -> Option<Duration> {
+        let gone_at = Duration::try_from_secs_f64(self.record.attempt.gone_since_boot_s?).ok()?;
+        clock::since_boot().ok().map(|now| now.saturating_sub(gone_at))
+    }
+
     /// Ends the job without its engine; false if it goes on, or cannot be seen.
     pub(super) async fn end_by_force(&self) -> bool {
         if let Some(engine) = &self.engine {
@@ -146,25 +152,27 @@ impl Run<'_> {
     /// The outcome where the job's end cannot be waited for any longer: what is known of it, and what did not answer.
     pub(super) fn out_of_time(&mut self, job: &Job, is_over: bool) -> Outcome {
         self.note_late_stop(job);
-        let now = clock::since_boot().unwrap_or_default();
-        let gone_s = self.record.attempt.gone_since_boot_s.map(|at| (now.as_secs_f64() - at).max(0.0));
+        let gone_ago = self.gone_ago();
         let who = if matches!(job.work, Work::Process(_)) { "the job's shim" } else { "the engine" };
         self.note_times(None);
 
         let attempt = &self.record.attempt;
         let mut outcome = match (attempt.exit_seen, &attempt.stop) {
-            (Some(code), _) => classify(&Exit { code, ..Exit::default() }, attempt, &[]),
-            (None, Some(stop)) => Outcome::from(stop),
-            (None, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {
+            // After the agent's own KILL that code says nothing of the job.
+            (Some(code), stop) if stop.is_none() || code != 137 => {
+                classify(&Exit { code, ..Exit::default() }, attempt, &[])
+            }
+            (_, Some(stop)) => Outcome::from(stop),
+            (_, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {
                 host: self.config.docker_host.clone(),
                 waited_s: self.silence.lasts().as_secs(),
                 source: EngineError::Failed(self.silence.error().to_owned()),
             }),
-            (None, None) => Outcome::from(&Failure::ExitUnconfirmed { who }),
+            (_, None) => Outcome::from(&Failure::ExitUnconfirmed { who }),
         };
-        outcome.evidence.push(match (is_over, gone_s) {
-            (true, Some(ago_s)) => {
-                format!("the job's main process was seen to have ended {ago_s:.0} s before this report")
+        outcome.evidence.push(match (is_over, gone_ago) {
+            (true, Some(ago)) => {
+                format!("the job's main process was seen to have ended {} s before this report", ago.as_secs())
             }
             (true, None) => "the agent killed the job's main process itself".into(),
             (false, _) => "the job had not ended when there was no more time to wait for it".into(),

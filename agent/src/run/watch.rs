@@ -117,10 +117,11 @@ impl Run<'_> {
 
     pub(super) fn note_times(&mut self, found: Option<&Inspected>) {
         let attempt = &self.record.attempt;
-        // Of one that is gone, what was noted as it started, and now.
+        // Of one that is gone, what was noted as it started, and when it was seen to be gone.
         let started_at =
             found.map_or_else(|| attempt.started_at.as_deref().and_then(clock::parse), |found| found.started_at);
-        let finished_at = found.and_then(|found| found.finished_at).unwrap_or_else(Timestamp::now);
+        let seen_gone = || Timestamp::now().checked_sub(self.gone_ago()?).ok();
+        let finished_at = found.and_then(|found| found.finished_at).or_else(seen_gone).unwrap_or_else(Timestamp::now);
         let run = run_time(started_at.map(|started_at| (started_at, finished_at)), self.running_for());
         self.record.attempt.run_s = run.map(seconds);
         // Of a container that ends at once, the engine may note the end before the start.
