@@ -139,8 +139,8 @@ pub fn run(dir: &Path) -> io::Result<()> {
 
     // What is left of the job, and of its session where there is no control group.
     let _ = kill_process_group(pid, Signal::KILL);
-    group.kill_others(KILL_PATIENCE);
     let status = child.wait()?;
+    group.kill_others(KILL_PATIENCE);
     // Whoever else has the output open cannot be waited for.
     unfinished.inspect(Unfinished::keep);
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);

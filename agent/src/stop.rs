@@ -158,9 +158,9 @@ impl Notices {
         }
     }
 
-    /// Whether there is a reason to stop.
-    pub fn is_stopped(&self) -> bool {
-        self.notice.borrow().reason.is_some()
+    /// The first reason to stop, if there is one by now.
+    pub fn reason(&self) -> Option<StopReason> {
+        self.notice.borrow().reason
     }
 
     /// When the VM will be gone, as far as is known now.

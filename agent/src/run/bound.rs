@@ -53,7 +53,7 @@ impl Bound {
     }
 
     fn look(&mut self, now: Duration) {
-        if self.stop.is_none() && (self.notices.is_stopped() || self.timeout_at.is_some_and(|at| now >= at)) {
+        if self.stop.is_none() && (self.notices.reason().is_some() || self.timeout_at.is_some_and(|at| now >= at)) {
             self.stop = Some((now, None));
         }
         if self.gone.borrow().is_none() && self.main.is_some_and(MainProcess::has_ended) {
@@ -66,7 +66,7 @@ impl Bound {
             let end = at.saturating_add(self.grace).saturating_add(self.confirm);
             vm_end.map_or(end, |vm_end| end.min(vm_end))
         });
-        let of_exit = self.gone.borrow().map(|at| at + self.confirm);
+        let of_exit = self.gone.borrow().map(|at| at.saturating_add(self.confirm));
         of_stop.into_iter().chain(of_exit).min()
     }
 }
@@ -79,7 +79,7 @@ impl Run<'_> {
         let time = |since_boot_s: f64| Duration::try_from_secs_f64(since_boot_s).ok();
         let stop = attempt.stop.as_ref().map(|stop| {
             let at = time(stop.since_boot_s).unwrap_or(began);
-            (at, stop.reason.vm_time_left().map(|left| at + left - LAST_MOMENT))
+            (at, stop.reason.vm_time_left().map(|left| at.saturating_add(left.saturating_sub(LAST_MOMENT))))
         });
         let started = attempt.started_since_boot_s.and_then(time);
         let (gone, is_gone) = watch::channel(attempt.gone_since_boot_s.and_then(time));
@@ -99,6 +99,10 @@ impl Run<'_> {
     /// The job's main process, where it is one of this machine's.
     pub(super) fn main_process(&self) -> Option<MainProcess> {
         let attempt = &self.record.attempt;
+        // In another boot the same number and start are another's.
+        if attempt.boot_id != self.boot_id {
+            return None;
+        }
         MainProcess::noted(attempt.main_pid?, attempt.main_started_s?)
     }
 
@@ -107,6 +111,12 @@ impl Run<'_> {
             self.record.attempt.gone_since_boot_s = Some(at.as_secs_f64());
             self.save_if_possible();
         }
+    }
+
+    /// How long ago the job's main process was seen to have ended.
+    pub(super) fn gone_ago(&self) -> Option<Duration> {
+        let gone_at = Duration::try_from_secs_f64(self.record.attempt.gone_since_boot_s?).ok()?;
+        clock::since_boot().ok().map(|now| now.saturating_sub(gone_at))
     }
 
     /// Ends the job without its engine; false if it goes on, or cannot be seen.
@@ -128,41 +138,42 @@ impl Run<'_> {
         tokio::time::timeout(FORCE_DEADLINE, looks).await.is_ok()
     }
 
-    /// The engine was waited for when the stop came, or the VM's last moment.
-    async fn note_late_stop(&mut self, job: &Job) {
+    /// The stop that was not written down, as an engine was waited for when it came; none where the job had ended before.
+    fn note_late_stop(&mut self, job: &Job) {
         if self.record.attempt.stop.is_some() || self.record.attempt.gone_since_boot_s.is_some() {
             return;
         }
         let ran_out = job.timeout.is_some_and(|timeout| self.running_for().is_some_and(|ran| ran >= timeout));
-        let reason = if self.notices.is_stopped() || !ran_out {
-            self.notices.clone().stop().await
-        } else {
-            StopReason::Timeout
-        };
-        self.note_stop_anyway(reason);
+        if let Some(reason) = self.notices.reason().or(ran_out.then_some(StopReason::Timeout)) {
+            self.note_stop_anyway(reason);
+        }
     }
 
     /// The outcome where the job's end cannot be waited for any longer: what is known of it, and what did not answer.
-    pub(super) async fn out_of_time(&mut self, job: &Job, is_over: bool) -> Outcome {
-        self.note_late_stop(job).await;
-        let now = clock::since_boot().unwrap_or_default();
-        let gone_s = self.record.attempt.gone_since_boot_s.map(|at| (now.as_secs_f64() - at).max(0.0));
+    pub(super) fn out_of_time(&mut self, job: &Job, is_over: bool) -> Outcome {
+        self.note_late_stop(job);
+        let gone_ago = self.gone_ago();
         let who = if matches!(job.work, Work::Process(_)) { "the job's shim" } else { "the engine" };
         self.note_times(None);
 
         let attempt = &self.record.attempt;
         let mut outcome = match (attempt.exit_seen, &attempt.stop) {
-            (Some(code), _) => classify(&Exit { code, ..Exit::default() }, attempt, &[]),
-            (None, Some(stop)) => Outcome::from(stop),
-            (None, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {
+            // After the agent's own KILL that code says nothing of the job.
+            (Some(code), stop) if stop.is_none() || code != 137 => {
+                classify(&Exit { code, ..Exit::default() }, attempt, &[])
+            }
+            (_, Some(stop)) => Outcome::from(stop),
+            (_, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {
                 host: self.config.docker_host.clone(),
                 waited_s: self.silence.lasts().as_secs(),
                 source: EngineError::Failed(self.silence.error().to_owned()),
             }),
-            (None, None) => Outcome::from(&Failure::ExitUnconfirmed { who }),
+            (_, None) => Outcome::from(&Failure::ExitUnconfirmed { who }),
         };
-        outcome.evidence.push(match (is_over, gone_s) {
-            (true, Some(ago_s)) => format!("the job's main process was seen to have ended {ago_s:.0} s before this report"),
+        outcome.evidence.push(match (is_over, gone_ago) {
+            (true, Some(ago)) => {
+                format!("the job's main process was seen to have ended {} s before this report", ago.as_secs())
+            }
             (true, None) => "the agent killed the job's main process itself".into(),
             (false, _) => "the job had not ended when there was no more time to wait for it".into(),
         });

@@ -79,7 +79,9 @@ impl Run<'_> {
         let has_parts = job.logs.upload.is_some();
         loop {
             let stops = self.record.attempt.stop.is_some();
-            let is_over = care.stopping.was_over;
+            let is_gone = self.record.attempt.gone_since_boot_s.is_some();
+            // What comes after the job's own end is no reason for it.
+            let is_over = care.stopping.was_over || is_gone;
             let wake_at = if stops {
                 Some(care.stopping.go_on(self, engine, job))
             } else if is_over {
@@ -88,7 +90,6 @@ impl Run<'_> {
                 care.timeout_at
             };
             let Care { stopping, gone, meter, samples, checkpoints, unsaved_logs, is_first, .. } = care;
-            let is_known = self.record.attempt.gone_since_boot_s.is_some();
             let logs = self.logs(job);
             tokio::select! {
                 biased;
@@ -105,7 +106,7 @@ impl Run<'_> {
                 () = sleep_until_some(wake_at) => if !stops {
                     self.note_stop_anyway(StopReason::Timeout);
                 },
-                at = when_gone(gone), if !is_known => self.note_gone(at),
+                at = when_gone(gone), if !is_gone => self.note_gone(at),
                 () = samples.next(), if meter.is_some() => self.sample(meter.as_ref()),
                 _ = checkpoints.tick(), if *unsaved_logs || meter.is_some() => {
                     if !has_parts || *is_first || !*unsaved_logs || logs.is_checkpoint_due() {

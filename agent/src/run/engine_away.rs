@@ -37,8 +37,8 @@ impl Run<'_> {
         exit
     }
 
-    /// The engine, waited for while the job is taken care of. A job that is seen to run on is not cut; where it cannot be seen, the
-    /// engine is waited for as long as the configuration says.
+    /// The engine, waited for while the job is taken care of. A job that is seen to run on is not cut, and one that is
+    /// to end has its bound; else the engine is waited for as long as the configuration says.
     pub(super) async fn engine_beside(&mut self, job: &Job, care: &mut Care) -> Result<Engine, Failure> {
         loop {
             if let Some(engine) = &self.engine {
@@ -48,7 +48,7 @@ impl Run<'_> {
             let connecting = self.connecting(patience);
             match self.beside(care, job, None, connecting).await {
                 Ok(engine) => self.engine = Some(engine),
-                Err(source) if self.main_process().is_some() => {
+                Err(source) if self.main_process().is_some() || self.record.attempt.stop.is_some() => {
                     self.silence.note("the engine stays away; the job is waited for without it", &source);
                 }
                 Err(source) => {

@@ -44,18 +44,17 @@ impl Run<'_> {
         self.logs.as_ref().is_none_or(Logs::wants_source)
     }
 
-    /// `can_follow`: else what is still to come is read when the job has ended.
-    pub(super) fn open_logs(&mut self, engine: &Engine, job: &Job, id: &str, can_follow: bool) {
-        if self.record.attempt.logs_from_file {
-            if let Some(path) = self.record.attempt.log_path.clone() {
-                self.logs(job).read_file(path);
-            }
-        } else if can_follow {
-            self.read_replay(engine, job, id, true);
+    /// Reads the engine's file, which needs no engine.
+    pub(super) fn open_log_file(&mut self, job: &Job) {
+        if self.record.attempt.logs_from_file
+            && self.wants_log_source()
+            && let Some(path) = self.record.attempt.log_path.clone()
+        {
+            self.logs(job).read_file(path);
         }
     }
 
-    fn read_replay(&mut self, engine: &Engine, job: &Job, id: &str, follow: bool) {
+    pub(super) fn read_replay(&mut self, engine: &Engine, job: &Job, id: &str, follow: bool) {
         // A terminal's output has no entries in which a time could be told from text.
         let is_terminal = matches!(&job.work, Work::Container(container) if container.tty);
         let output = engine.replay(id, follow, !is_terminal);
@@ -64,20 +63,12 @@ impl Run<'_> {
 
     /// Takes what is left of the log, for `longest`, or for less where the report needs its own time.
     pub(super) async fn drain_logs(&mut self, job: &Job, longest: Duration) {
-        let Some(engine) = self.engine.clone() else {
-            // The engine is away, and its file is not.
-            if self.record.attempt.logs_from_file && !self.wants_log_source() {
-                self.drain(job, longest).await;
-                self.save_logs();
-            }
-            return;
-        };
-        let id = self.record.attempt.container.clone().unwrap_or_default();
         if self.record.attempt.logs_from_file {
-            if self.wants_log_source() {
-                self.open_logs(&engine, job, &id, false);
-            }
-        } else if !self.attached || self.logs(job).wants_source() {
+            self.open_log_file(job);
+        } else if let Some(engine) = self.engine.clone()
+            && (!self.attached || self.wants_log_source())
+        {
+            let id = self.record.attempt.container.clone().unwrap_or_default();
             // Following, the engine keeps back a line without an end, and at times more.
             self.read_replay(&engine, job, &id, false);
         }

@@ -11,7 +11,7 @@ use super::Run;
 use crate::{
     clock,
     job::Job,
-    runtime::{Engine, EngineError, Found, Status},
+    runtime::{Engine, EngineError, Found, MainProcess, Status},
     stop::{OUTPUTS_SHARE, REPORT_SHARE},
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Stopping {
     /// Whether the signal that is due was sent, and when else to try again.
     is_sent: bool,
     again_at: Option<Instant>,
+    /// Whether it was said that the agent cannot send it itself.
+    is_told: bool,
     call: Option<Pin<Box<dyn Future<Output = Sent> + Send>>>,
 }
 
@@ -60,6 +62,7 @@ impl Stopping {
             is_forced: false,
             is_sent: false,
             again_at: None,
+            is_told: false,
             call: None,
         }
     }
@@ -93,7 +96,7 @@ impl Stopping {
     fn send(&mut self, run: &Run<'_>, engine: Option<&Engine>, grace: Duration) {
         let signal = self.signal(run);
         let Some(engine) = engine.cloned() else {
-            self.is_sent = send_directly(run, signal);
+            self.is_sent = self.send_directly(run, signal);
             self.again_at = Some(Instant::now() + AGAIN_PAUSE);
             return;
         };
@@ -102,7 +105,11 @@ impl Stopping {
             info!(signal, "stopping the job");
         }
         let (id, signal) = (run.record.attempt.container.clone().unwrap_or_default(), signal.to_owned());
-        let deadline = if self.killed_at.is_some() { SEND_DEADLINE } else { SEND_DEADLINE.min(grace / 2).max(STOP_CHECK_INTERVAL) };
+        let deadline = if self.killed_at.is_some() {
+            SEND_DEADLINE
+        } else {
+            SEND_DEADLINE.min(grace / 2).max(STOP_CHECK_INTERVAL)
+        };
         self.call = Some(Box::pin(async move {
             let sent = timeout(deadline, send(&engine, &id, &signal)).await;
             sent.unwrap_or(Sent::No(EngineError::Late { call: "kill", deadline }))
@@ -112,19 +119,44 @@ impl Stopping {
     /// Where the job goes on though it is to be dead.
     fn force(&mut self, run: &Run<'_>, engine: Option<&Engine>) {
         self.is_forced = true;
-        if run.main_process().is_none_or(|main| main.has_ended()) {
-            return;
-        }
-        if !send_directly(run, KILL) {
-            return;
-        }
-        if let Some(engine @ Engine::Processes(_)) = engine.cloned() {
+        let is_over = run.main_process().is_none_or(MainProcess::has_ended);
+        if !is_over
+            && self.send_directly(run, KILL)
+            && let Some(engine @ Engine::Processes(_)) = engine.cloned()
+        {
             let id = run.record.attempt.container.clone().unwrap_or_default();
             self.call = Some(Box::pin(async move {
                 engine.end_by_force(&id).await;
                 Sent::Yes
             }));
         }
+    }
+
+    /// Sends the signal to the job's main process, without the engine; false if it may not, or the process cannot be seen.
+    fn send_directly(&mut self, run: &Run<'_>, name: &str) -> bool {
+        let Some(main) = run.main_process() else { return false };
+        if main.has_ended() {
+            return true;
+        }
+        let signal = match name.trim_start_matches("SIG") {
+            "KILL" | "9" => Signal::KILL,
+            "INT" | "2" => Signal::INT,
+            "QUIT" | "3" => Signal::QUIT,
+            "HUP" | "1" => Signal::HUP,
+            "USR1" | "10" => Signal::USR1,
+            "USR2" | "12" => Signal::USR2,
+            _ => Signal::TERM,
+        };
+        let sent = main.signal(signal);
+        match &sent {
+            Ok(()) => warn!("sent the job's main process {name} without the engine"),
+            Err(error) if !self.is_told => {
+                self.is_told = true;
+                warn!("failed to send the job's main process {name} without the engine: {error}");
+            }
+            Err(_) => {}
+        }
+        sent.is_ok()
     }
 
     /// The answer to what the engine was asked to send; never resolves while it is asked for nothing.
@@ -148,7 +180,7 @@ impl Stopping {
             Sent::NotRunning => self.is_sent = true,
             Sent::No(error) if error.is_lost() => {
                 run.silence.note("the engine did not send the job its signal", &error);
-                self.is_sent = send_directly(run, self.signal(run));
+                self.is_sent = self.send_directly(run, self.signal(run));
                 self.again_at = Some(Instant::now() + AGAIN_PAUSE);
             }
             Sent::No(error) => {
@@ -175,7 +207,9 @@ async fn send(engine: &Engine, id: &str, signal: &str) -> Sent {
                 let _ = engine.resume(id).await;
                 match engine.kill(id, signal).await {
                     Ok(true) => Sent::Yes,
-                    Ok(false) => Sent::No(EngineError::Failed("it says that the container does not run, and that it does".into())),
+                    Ok(false) => Sent::No(EngineError::Failed(
+                        "it says that the container does not run, and that it does".into(),
+                    )),
                     Err(error) => Sent::No(error),
                 }
             }
@@ -183,30 +217,6 @@ async fn send(engine: &Engine, id: &str, signal: &str) -> Sent {
             Err(error) => Sent::No(error),
         },
         Err(error) => Sent::No(error),
-    }
-}
-
-/// Sends the signal to the job's main process, without the engine.
-fn send_directly(run: &Run<'_>, name: &str) -> bool {
-    let Some(main) = run.main_process() else { return false };
-    let signal = match name.trim_start_matches("SIG") {
-        "KILL" | "9" => Signal::KILL,
-        "INT" | "2" => Signal::INT,
-        "QUIT" | "3" => Signal::QUIT,
-        "HUP" | "1" => Signal::HUP,
-        "USR1" | "10" => Signal::USR1,
-        "USR2" | "12" => Signal::USR2,
-        _ => Signal::TERM,
-    };
-    match main.signal(signal) {
-        Ok(()) => {
-            warn!("sent the job's main process {name} without the engine");
-            true
-        }
-        Err(error) => {
-            warn!("failed to send the job's main process {name} without the engine: {error}");
-            false
-        }
     }
 }
 

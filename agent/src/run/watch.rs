@@ -66,9 +66,16 @@ impl Run<'_> {
             () = bound.passed() => Learnt::OutOfTime,
         };
         let is_over = match learnt {
-            Learnt::OutOfTime => self.end_by_force().await,
+            Learnt::OutOfTime => {
+                let gone = *care.gone.borrow();
+                if let Some(at) = gone {
+                    self.note_gone(at);
+                }
+                self.end_by_force().await
+            }
             _ => true,
         };
+        self.may_run_on = !is_over;
         self.drain_logs(&job, if matches!(learnt, Learnt::OutOfTime) { LAST_DRAIN } else { LONGEST_DRAIN }).await;
 
         let mut outcome = match learnt {
@@ -95,7 +102,7 @@ impl Run<'_> {
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
             }),
-            Learnt::OutOfTime => self.out_of_time(&job, is_over).await,
+            Learnt::OutOfTime => self.out_of_time(&job, is_over),
         };
         outcome.evidence.append(&mut self.notes);
         self.end_attempt(outcome).await;
@@ -110,10 +117,11 @@ impl Run<'_> {
 
     pub(super) fn note_times(&mut self, found: Option<&Inspected>) {
         let attempt = &self.record.attempt;
-        // Of one that is gone, what was noted as it started, and now.
+        // Of one that is gone, what was noted as it started, and when it was seen to be gone.
         let started_at =
             found.map_or_else(|| attempt.started_at.as_deref().and_then(clock::parse), |found| found.started_at);
-        let finished_at = found.and_then(|found| found.finished_at).unwrap_or_else(Timestamp::now);
+        let seen_gone = || Timestamp::now().checked_sub(self.gone_ago()?).ok();
+        let finished_at = found.and_then(|found| found.finished_at).or_else(seen_gone).unwrap_or_else(Timestamp::now);
         let run = run_time(started_at.map(|started_at| (started_at, finished_at)), self.running_for());
         self.record.attempt.run_s = run.map(seconds);
         // Of a container that ends at once, the engine may note the end before the start.
@@ -123,10 +131,17 @@ impl Run<'_> {
 
     /// Another boot: whatever the engine says now of the exit code, it did not see the exit.
     async fn report_reboot(&mut self) -> Result<(), Cut> {
-        if let Ok(job) = self.job()
-            && self.engine().await.is_ok()
-        {
-            self.drain_logs(&job, LONGEST_DRAIN).await;
+        let mut notices = self.notices.clone();
+        let drain = async {
+            if let Ok(job) = self.job()
+                && self.engine().await.is_ok()
+            {
+                self.drain_logs(&job, LONGEST_DRAIN).await;
+            }
+        };
+        tokio::select! {
+            () = drain => {}
+            () = notices.last_moment() => {}
         }
         match &self.record.attempt.stop {
             Some(_) => Err(Cut::Stopped),
@@ -137,6 +152,7 @@ impl Run<'_> {
     async fn wait_for_exit(&mut self, job: &Job, care: &mut Care) -> Result<Learnt, Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
         let mut pauses = Delays::new(FIRST_SILENCE_PAUSE, LONGEST_SILENCE_PAUSE);
+        self.open_log_file(job);
         loop {
             let engine = self.engine_beside(job, care).await?;
             let (waited, found) = match self.wait_with(&engine, job, care, &id).await {
@@ -185,10 +201,13 @@ impl Run<'_> {
     ) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, job, care, id).await?;
         let is_witness = !self.record.attempt.engine_lost;
-        if self.wants_log_source() {
-            let can_follow = self.record.attempt.logs_from_file
-                || self.beside(care, job, Some(engine), engine.can_follow()).await;
-            self.open_logs(engine, job, id, can_follow);
+        self.open_log_file(job);
+        // What cannot be followed is read when the job has ended.
+        if !self.record.attempt.logs_from_file
+            && self.wants_log_source()
+            && self.beside(care, job, Some(engine), engine.can_follow()).await
+        {
+            self.read_replay(engine, job, id, true);
         }
         self.upload_parts(job);
         let mut talk = Talk {

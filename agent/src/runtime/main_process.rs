@@ -24,7 +24,7 @@ impl MainProcess {
     /// Process `pid`, if it is in a control group of container `id`: an engine in another PID namespace numbers others.
     pub fn of_container(pid: i64, id: &str) -> Option<Self> {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        groups.contains(id).then(|| Self::noted(pid, clock::process_start(pid)?.as_secs_f64()))?
+        (!id.is_empty() && groups.contains(id)).then(|| Self::noted(pid, clock::process_start(pid)?.as_secs_f64()))?
     }
 
     /// Process `pid`, which a shim has started on this machine.
@@ -34,7 +34,8 @@ impl MainProcess {
 
     /// What the record says of it.
     pub fn noted(pid: i64, started_since_boot_s: f64) -> Option<Self> {
-        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        // Never the machine's first, or a whole group of processes.
+        let pid = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)?;
         Some(Self { pid, started: Duration::try_from_secs_f64(started_since_boot_s).ok()? })
     }
 
@@ -135,7 +136,9 @@ mod tests {
     #[test]
     fn a_process_whose_first_thread_ended_before_the_others_runs() {
         let stat = |state, threads| format!("7 (a) b) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 500 0 0");
-        for (state, threads, is_dead) in [("S", 1, false), ("Z", 1, true), ("Z", 2, false), ("X", 1, true), ("T", 1, false)] {
+        for (state, threads, is_dead) in
+            [("S", 1, false), ("Z", 1, true), ("Z", 2, false), ("X", 1, true), ("T", 1, false)]
+        {
             let stat = Stat::of(&stat(state, threads)).unwrap();
             assert_eq!((stat.is_dead, stat.started), (is_dead, Duration::from_secs(5)), "{state} {threads}");
         }

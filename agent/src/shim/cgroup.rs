@@ -164,4 +164,14 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_group_that_cannot_be_removed_is_an_error() {
+        let dir = std::env::temp_dir().join(format!("vmjob-group-{}", process::id()));
+        fs::create_dir_all(dir.join("busy")).unwrap();
+        let error = end_groups(&[dir.join("none"), dir.clone()]).unwrap_err();
+        assert!(error.to_string().contains(&dir.display().to_string()), "{error}");
+        fs::remove_dir(dir.join("busy")).unwrap();
+        end_groups(&[dir]).unwrap();
+    }
 }

@@ -48,10 +48,7 @@ pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
         log_is_whole: !plan.schedule.hung_log
             && evidence
                 .fired(|what| {
-                    matches!(
-                        what,
-                        What::ContainerRemove | What::Reboot { .. } | What::Engine(_) | What::Silence(_)
-                    )
+                    matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_) | What::Silence(_))
                 })
                 .all(|fired| !fired.ok),
         report_may_change: plan.schedule.disk_kib.is_some(),
@@ -110,7 +107,9 @@ fn causes(
             // Of an end in its absence a daemon that crashed knows nothing.
             What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
             // The job's own, but nobody was there to tell it from the daemon's.
-            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143)) => _ = causes.insert("ENGINE_RESTARTED"),
+            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143)) => {
+                _ = causes.insert("ENGINE_RESTARTED")
+            }
             _ => {}
         }
     }

@@ -92,23 +92,6 @@ async fn a_job_that_ends_while_the_engine_is_away_keeps_its_exit() {
     }
 }
 
-#[tokio::test]
-async fn an_engine_that_never_comes_back_is_reported() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    vm.set_job("echo x >> /shared/starts; sleep 100", json!({}));
-    let gate = Gate::open_to_all(vm.dir());
-    let mut command = vm.command();
-    // Long enough for a busy engine to answer before it goes.
-    command.args(["--docker-host", &gate.host(), "--engine-patience", "10s"]);
-    let mut agent = vm.spawn(command);
-    vm.until_running().await;
-    drop(gate);
-    assert_eq!(agent.wait().await, 0, "{}", agent.log());
-    let report: Value = serde_json::from_slice(&vm.cloud.accepted()[0].body).unwrap();
-    expect(&report, &json!({"cause": "ENGINE_UNAVAILABLE", "exit_code": null}));
-    docker::remove(&vm.container(1)).await;
-}
-
 /// An engine that answers nothing any more must not cost a preempted VM its report: of its 30 seconds some are left.
 #[tokio::test]
 async fn a_frozen_engine_does_not_keep_the_report_back() {
