@@ -17,6 +17,7 @@ use crate::{
     clock,
     delivery::Progress,
     durable,
+    files::Rights,
     metadata::Vm,
     outcome::Outcome,
     runtime::{Daemon, Usage},
@@ -81,6 +82,8 @@ pub struct Attempt {
     pub boot_id: String,
     /// The user that the image says its container runs as.
     pub image_user: Option<String>,
+    /// The rights of the container's user, where the image has its name or number in its list of users.
+    pub image_rights: Option<Rights>,
     /// Where the engine keeps its log.
     pub log_path: Option<PathBuf>,
     /// The signal with which its image wants to be stopped.

@@ -73,6 +73,12 @@ pub fn rights_of(text: Option<&str>) -> io::Result<Rights> {
     user::User::named(text).map(|user| user.rights())
 }
 
+/// The rights of the user that `text` names, by an image's own lists of users and groups; `None` where they do not have it.
+pub fn rights_by(text: &str, passwd: &str, group: &str) -> Option<Rights> {
+    let user = user::User::find(text, passwd, group).ok()?;
+    (user.name != user.uid.to_string()).then(|| user.rights())
+}
+
 /// What the shim waits for.
 enum Event {
     /// A client's signal, by name; the answer goes back on the stream.

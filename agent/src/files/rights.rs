@@ -6,11 +6,12 @@ use rustix::{
     process::{Gid, Uid, getegid, geteuid, getgid, getuid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
+use serde::{Deserialize, Serialize};
 
 /// The group of those whose own is not known; nothing belongs to it. Source: Linux `kernel.overflowgid`.
 const NO_GROUP: u32 = 65534;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rights {
     /// The agent's own: of root, unless a person runs it.
     Agent,

@@ -93,9 +93,9 @@ impl Workers {
         (mut offset, end): (u64, u64),
         last_look: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Pieces> {
-        let (sender, pieces) = mpsc::channel(1);
+        let (sender, read) = mpsc::channel(1);
         let left = end.saturating_sub(offset);
-        let pieces = Pieces { pieces, left, workers: self.clone(), path: path.to_owned() };
+        let pieces = Pieces { read, left, workers: self.clone(), path: path.to_owned() };
         if offset >= end {
             return Ok(pieces);
         }
@@ -171,7 +171,7 @@ impl Shared {
 
 /// A file's bytes as they are read.
 pub struct Pieces {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    read: mpsc::Receiver<io::Result<Bytes>>,
     /// How many bytes are to come.
     left: u64,
     workers: Workers,
@@ -193,7 +193,7 @@ impl Pieces {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        self.pieces.poll_recv(context).map(|piece| {
+        self.read.poll_recv(context).map(|piece| {
             let piece = piece.unwrap_or_else(|| Err(self.workers.powerless()));
             self.left -= piece.as_ref().map_or(self.left, |piece| piece.len() as u64);
             Some(piece)

@@ -73,8 +73,10 @@ impl Job {
             let is_dir = from.ends_with('/') || parent == "/";
             OwnMount { target: if is_dir { path } else { parent }, is_file: false, hides_image: !is_dir }
         });
-        let inputs = self.inputs.iter().filter(|input| free(&&input.to)).map(|input| {
-            OwnMount { target: trimmed(&input.to), is_file: input.is_file(), hides_image: false }
+        let inputs = self.inputs.iter().filter(|input| free(&&input.to)).map(|input| OwnMount {
+            target: trimmed(&input.to),
+            is_file: input.is_file(),
+            hides_image: false,
         });
         let mut mounts: Vec<OwnMount> = outputs.chain(inputs).collect();
         mounts.sort_by(|a, b| (&a.target, a.is_file).cmp(&(&b.target, b.is_file)));
@@ -134,7 +136,9 @@ impl Job {
             let own = trimmed(&input.to);
             if self.place(&input.to).root == Root::Files && SYSTEM_DIRS.contains(&own.as_str()) {
                 let what = format!("{} would put a directory of the VM over the image's {own}", quote(&input.to));
-                let fix = format!("name a directory of its own, such as \"/in/\", or a single file such as \"{own}/app.conf\"");
+                let fix = format!(
+                    "name a directory of its own, such as \"/in/\", or a single file such as \"{own}/app.conf\""
+                );
                 return Err(Problem::new(what).fix(fix).at(ATTRIBUTE, format!("inputs[{i}].to")));
             }
         }
@@ -163,7 +167,9 @@ impl Job {
             let own = trimmed(path);
             return wrong(
                 "would be a directory: it lies directly below \"/\", and under no mount",
-                &format!("write it into a directory: \"/out{own}\"; if it is one itself, end it with a slash: \"{own}/\""),
+                &format!(
+                    "write it into a directory: \"/out{own}\"; if it is one itself, end it with a slash: \"{own}/\""
+                ),
             );
         }
         let own = if is_output && !path.ends_with('/') && parent(path) != "/" { parent(path) } else { trimmed(path) };

@@ -94,6 +94,7 @@ impl Run<'_> {
             let error = match engine.create(&name, &self.record, job, &secrets, &dirs).await {
                 Ok(id) => {
                     info!(name, image = job.image(), "created the container");
+                    self.note_rights(job, &id).await;
                     self.record.attempt.container = Some(id);
                     self.record.phase = Phase::Created;
                     return self.save();
@@ -133,6 +134,11 @@ impl Run<'_> {
             Some(image) => self.call(async |engine| engine.image(&image).await, Failure::Create).await?,
             None => None,
         };
+        if found.status == Status::Created
+            && let Ok(job) = self.job()
+        {
+            self.note_rights(&job, &found.id).await;
+        }
         let attempt = &mut self.record.attempt;
         attempt.image_digest = digest.flatten();
         attempt.container = Some(found.id.clone());

@@ -1,10 +1,6 @@
 //! From an outcome to a delivered report, or to another attempt; and the tidying up after it.
 
-use std::{
-    io::Write,
-    path::Path,
-    time::Duration,
-};
+use std::{io::Write, path::Path, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -179,7 +175,9 @@ impl Run<'_> {
             warn!("failed to forget attempt {number}: {error}");
         }
         self.record.earlier_attempts.push(format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message));
-        self.record.attempt = Attempt { number: number + 1, boot_id: self.boot_id.clone(), ..Attempt::default() };
+        let image_rights = self.record.attempt.image_rights.take();
+        let boot_id = self.boot_id.clone();
+        self.record.attempt = Attempt { number: number + 1, boot_id, image_rights, ..Attempt::default() };
         self.record.phase = Phase::Claimed;
         // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();
@@ -196,7 +194,8 @@ impl Run<'_> {
     async fn read_result(&self) -> Result<Option<Value>, String> {
         let (name, shown) = (Path::new(RESULT_FILE), self.result_dir(self.record.attempt.number).join(RESULT_FILE));
         let Ok(job) = self.job() else { return Ok(None) };
-        let Some(room) = self.result_files(&job).await.map_err(|error| format!("failed to open the result: {error}"))?
+        let Some(room) =
+            self.result_files(&job).await.map_err(|error| format!("failed to open the result: {error}"))?
         else {
             return Ok(None);
         };

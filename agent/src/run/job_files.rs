@@ -14,8 +14,8 @@ use tracing::warn;
 use super::{Run, inputs::OPEN_DIR};
 use crate::{
     files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
-    job::{FileMount, Job, Root, Work},
-    runtime::RESULT_FILE,
+    job::{Container, FileMount, Job, Root, Work},
+    runtime::{Engine, RESULT_FILE},
     shim,
     storage::{Storage, stall},
 };
@@ -75,14 +75,34 @@ impl Run<'_> {
         Ok(JobFiles::new(view, self.workers(self.job_rights(job)?, self.file_stall())))
     }
 
-    /// A container's user that has only a name is known to its image alone: there no link leads out of the mounts, and that is all.
+    /// A container's user that has only a name is known to its image alone, and so not before there is a container: until then no
+    /// link leads out of the mounts, and that is all.
     fn job_rights(&self, job: &Job) -> io::Result<Rights> {
         match &job.work {
             Work::Process(process) => shim::rights_of(process.user.as_deref()),
             Work::Container(container) => {
-                let user = container.user.as_ref().or(self.record.attempt.image_user.as_ref());
-                Ok(Rights::of_container(user.map_or("", String::as_str)).unwrap_or(Rights::Agent))
+                let known = self.record.attempt.image_rights.clone();
+                Ok(known.or_else(|| Rights::of_container(self.user_of(container))).unwrap_or(Rights::Agent))
             }
+        }
+    }
+
+    fn user_of<'b>(&'b self, container: &'b Container) -> &'b str {
+        container.user.as_ref().or(self.record.attempt.image_user.as_ref()).map_or("", String::as_str)
+    }
+
+    /// Looks up the user of a container that has not run yet in its own lists: later they may be the job's work.
+    pub(super) async fn note_rights(&mut self, job: &Job, id: &str) {
+        let Work::Container(container) = &job.work else { return };
+        let user = self.user_of(container).to_owned();
+        let is_wanted = !(job.inputs.is_empty() && job.outputs.is_empty());
+        if is_wanted
+            && Rights::of_container(&user) != Some(Rights::Agent)
+            && let Some(Engine::Docker(docker)) = &self.engine
+        {
+            let (passwd, group) = (docker.text_file(id, "/etc/passwd"), docker.text_file(id, "/etc/group"));
+            let (passwd, group) = (passwd.await, group.await);
+            self.record.attempt.image_rights = shim::rights_by(&user, &passwd, &group);
         }
     }
 
@@ -115,9 +135,7 @@ impl Run<'_> {
         let job_s = self.workers(self.job_rights(job)?, self.file_stall());
         let (path, name) = (source.clone(), source.file_name().unwrap_or_default().to_owned());
         let parent = own.run(&path, move || match source.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                source.parent().map(open_root).transpose()
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => source.parent().map(open_root).transpose(),
             _ => Ok(None),
         });
         let Some(parent) = parent.await? else { return Ok(()) };

@@ -105,7 +105,10 @@ impl Run<'_> {
             Ok(room) => room,
             Err(error) => {
                 for (standing, output) in standings.iter_mut().zip(&job.outputs) {
-                    standing.failed(StorageError::file(Path::new(&output.from), io::Error::new(error.kind(), error.to_string())));
+                    standing.failed(StorageError::file(
+                        Path::new(&output.from),
+                        io::Error::new(error.kind(), error.to_string()),
+                    ));
                     standing.is_done = true;
                 }
                 return;

@@ -236,6 +236,12 @@ impl DockerEngine {
         Ok(self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await?.user())
     }
 
+    /// A small text file of a container; empty where there is none.
+    pub async fn text_file(&self, container: &str, path: &str) -> String {
+        let answer = self.ask("archive", &format!("/containers/{container}/archive?path={path}")).await;
+        answer.ok().and_then(|archive| only_file_of(&archive)).unwrap_or_default()
+    }
+
     /// Whether the container's directory, with its json-file log, can be read here.
     pub async fn has_log_file(&self, container: &str) -> Result<bool, EngineError> {
         let root = self.info().await?.docker_root_dir;
@@ -348,6 +354,16 @@ async fn send(path: &Path, mut request: BollardRequest) -> Result<Response<Incom
         UnixError::Connect(err) => Error::IOError { err },
         UnixError::Exchange(err) => Error::HyperResponseError { err },
     })
+}
+
+/// The text of an archive's first entry, if that is a file: its size is in octal digits, and its content begins at the next block.
+/// Source: POSIX `pax`, "ustar Interchange Format".
+fn only_file_of(archive: &[u8]) -> Option<String> {
+    let (size, kind) = (archive.get(124..136)?, archive.get(156)?);
+    let size = std::str::from_utf8(size).ok()?.trim_matches(['\0', ' ']);
+    let size = usize::from_str_radix(size, 8).ok().filter(|_| matches!(kind, b'0' | 0))?;
+    let content = archive.get(512..)?.get(..size)?;
+    Some(String::from_utf8_lossy(content).into_owned())
 }
 
 /// Bounds a whole call: bollard's own time-out ends with the answer's headers.

@@ -27,7 +27,7 @@ impl User {
         Ok(Self { is_caller: text.is_none(), ..user.map_err(io::Error::other)? })
     }
 
-    fn find(text: &str, passwd: &str, group: &str) -> Result<Self, String> {
+    pub(super) fn find(text: &str, passwd: &str, group: &str) -> Result<Self, String> {
         let (name, group_name) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
         let entry = lines(passwd, 7).find(|fields| fields[0] == name || fields[2] == name);
         let uid = match &entry {

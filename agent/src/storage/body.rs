@@ -67,9 +67,8 @@ impl FileBody {
         offset: u64,
         crc: Crc32c,
     ) -> io::Result<(Self, Arc<Mutex<Sent>>)> {
-        let is_the_same = move |file: &File| match Shape::from(&file.metadata()?) == shape {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        let is_the_same = move |file: &File| {
+            if Shape::from(&file.metadata()?) == shape { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
         let pieces = workers.read(file, path, (offset, shape.size), is_the_same)?;
         let sent = Arc::new(Mutex::new(Sent { crc, ..Sent::default() }));

@@ -102,9 +102,9 @@ impl StorageError {
             Self::File { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("let the job's user read {path}: the agent has no other rights there"))
             }
-            Self::Write { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("let the job's user write to the directory of {path}: the agent has no other rights there"))
-            }
+            Self::Write { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(format!(
+                "let the job's user write to the directory of {path}: the agent has no other rights there"
+            )),
             _ => None,
         }
     }

@@ -46,7 +46,8 @@ impl Hang {
         let device = File::options().read(true).write(true).open("/dev/fuse").expect("/dev/fuse is there");
         let stdin = Stdio::from(device.try_clone().expect("a descriptor"));
         let options = "fd=0,rootmode=40000,user_id=0,group_id=0,allow_other";
-        let mounted = Command::new("mount").args(["-i", "-t", "fuse", "-o", options, "hang"]).arg(dir).stdin(stdin).status();
+        let mounted =
+            Command::new("mount").args(["-i", "-t", "fuse", "-o", options, "hang"]).arg(dir).stdin(stdin).status();
         assert!(mounted.is_ok_and(|status| status.success()), "FUSE can be mounted");
         Self { dir: dir.to_owned(), device }
     }
@@ -70,9 +71,7 @@ fn serve(mut device: File) {
             FORGET | BATCH_FORGET | READ => continue,
             INIT => Ok(init()),
             GETATTR => Ok([&0_u64.to_ne_bytes()[..], &[0; 8], &attributes(node)].concat()),
-            LOOKUP if name == b"file" => {
-                Ok([&2_u64.to_ne_bytes()[..], &[0; 32], &attributes(2)].concat())
-            }
+            LOOKUP if name == b"file" => Ok([&2_u64.to_ne_bytes()[..], &[0; 32], &attributes(2)].concat()),
             LOOKUP => Err(2),
             OPEN | OPENDIR => Ok(vec![0; 16]),
             _ => Err(ENOSYS),

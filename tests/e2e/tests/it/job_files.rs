@@ -264,8 +264,11 @@ async fn let_go_with(vm: &Vm, hang: impl FnOnce() -> Hang, arguments: &[&str]) -
 async fn a_file_system_that_hangs_costs_what_is_on_it_and_nothing_else() {
     for vm in Vm::of_each_kind().await {
         let from = |name: &str| json!({"from": vm.shared_path(name), "to": format!("gs://b/{name}")});
-        let changes = json!({"outputs": [from("hung/x"), from("fine"), from("hung"), from("all/"), from("reads/file")]});
-        let script = format!("mkdir -p /shared/hung /shared/all /shared/reads; echo 1 >/shared/fine; echo 1 >/shared/all/x; echo x >>/shared/starts; {UNTIL_LET_GO}");
+        let changes =
+            json!({"outputs": [from("hung/x"), from("fine"), from("hung"), from("all/"), from("reads/file")]});
+        let script = format!(
+            "mkdir -p /shared/hung /shared/all /shared/reads; echo 1 >/shared/fine; echo 1 >/shared/all/x; echo x >>/shared/starts; {UNTIL_LET_GO}"
+        );
         vm.set_job(&script, changes);
         let shared = vm.dir().join("shared");
         let hang = || Hang::everywhere(&shared.join("hung"));
@@ -313,7 +316,10 @@ async fn a_result_that_hangs_is_told_and_tidying_up_goes_on() {
         let began = Instant::now();
         let report = finish_beside(&vm, agent, hang).await;
         assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
-        expect(&report, &json!({"cause": "NONE", "result": null, "evidence": ["~failed to open the result: no answer from the file system at"]}));
+        expect(
+            &report,
+            &json!({"cause": "NONE", "result": null, "evidence": ["~failed to open the result: no answer from the file system at"]}),
+        );
     }
 }
 
@@ -344,4 +350,3 @@ async fn an_input_on_a_file_system_that_hangs_is_told() {
     expect(&finish_beside(&vm, agent, hang).await, &json!({"cause": "VM_SHUTDOWN"}));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
-
