@@ -324,8 +324,12 @@ impl Config {
 /// The absolute paths of `VMJOB_BLOCK_MOUNTS`; others would mean another directory than was thought.
 fn block_mounts(environment: &mut Environment<impl Fn(&str) -> Option<String>>) -> Vec<PathBuf> {
     let text = environment.get("VMJOB_BLOCK_MOUNTS", "");
-    let (good, bad): (Vec<PathBuf>, Vec<PathBuf>) =
-        text.split(':').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).partition(|path| path.is_absolute());
+    let (good, bad): (Vec<PathBuf>, Vec<PathBuf>) = text
+        .split(':')
+        .map(str::trim)
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .partition(|path| path.is_absolute());
     let problems = bad.iter().map(|path| format!("VMJOB_BLOCK_MOUNTS {path:?} is no absolute path and is ignored"));
     environment.ignored.extend(problems);
     good

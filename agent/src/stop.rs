@@ -193,7 +193,9 @@ async fn why_terminated(metadata: &Metadata) -> StopReason {
 
 fn wants_cancel(attributes: &[u8]) -> bool {
     let attributes: serde_json::Value = serde_json::from_slice(attributes).unwrap_or_default();
-    attributes["job-cancel"].as_str().is_some_and(|value| value.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').eq_ignore_ascii_case("true"))
+    attributes["job-cancel"].as_str().is_some_and(|value| {
+        value.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').eq_ignore_ascii_case("true")
+    })
 }
 
 /// A stream that gives a byte for each of `signals`.

@@ -90,7 +90,8 @@ pub(super) fn variable_name(name: &str) -> Result<(), Problem> {
     }
     // An engine takes any other name; these are slips.
     let is_slip = |c: char| {
-        odd_chars::kind(c).is_some_and(|kind| !matches!(kind, Kind::Ellipsis | Kind::Wide(_))) || c.is_ascii_whitespace()
+        odd_chars::kind(c).is_some_and(|kind| !matches!(kind, Kind::Ellipsis | Kind::Wide(_)))
+            || c.is_ascii_whitespace()
     };
     if name.contains(is_slip) {
         let problem = Problem::new("the name of a variable has a space or a curly quote in it, or the like");
@@ -133,8 +134,11 @@ fn user_up_to(text: &str, most: u32) -> Result<String, Problem> {
         let has_sign = !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit());
         let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '@' | '$' | '\\');
         if is_number && part.len() > 1 && part.starts_with('0') {
-            return Err(wrong(format!("the number {} begins with a zero: octal or not, it could be two users", quote(part)))
-                .fix("write it without"));
+            return Err(wrong(format!(
+                "the number {} begins with a zero: octal or not, it could be two users",
+                quote(part)
+            ))
+            .fix("write it without"));
         }
         if is_number && part.parse::<u32>().map_or(true, |id| id > most) {
             return Err(wrong(format!("{} is no user's number: the largest is {most}", quote(part))));
@@ -353,12 +357,40 @@ mod tests {
         for text in ["", "a b", "a/b", "é", &"a".repeat(64)] {
             assert!(job_id(text).is_err());
         }
-        for text in ["0", "1000", "1000:1000", "job", "job:job", "0a", "_x", "é", "machine$", "a.b-c", "2147483647:0"] {
+        for text in ["0", "1000", "1000:1000", "job", "job:job", "0a", "_x", "é", "machine$", "a.b-c", "2147483647:0"]
+        {
             assert!(user(text).is_ok() && process_user(text).is_ok(), "{text}");
         }
         for text in [
-            "", ":", "a:b:c", "a:", ":a", "a b", " 1", "1 ", "1\t", "\u{a0}1", "1\u{200b}", "-1", "+1", "1:-1", "1:+1", "00", "01", "1:00",
-            "4294967295", "0:4294967295", "4294967296", "4294967297", "18446744073709551616", "a/b", "a,b", "-a", "~", "a\n", "٣\u{200f}",
+            "",
+            ":",
+            "a:b:c",
+            "a:",
+            ":a",
+            "a b",
+            " 1",
+            "1 ",
+            "1\t",
+            "\u{a0}1",
+            "1\u{200b}",
+            "-1",
+            "+1",
+            "1:-1",
+            "1:+1",
+            "00",
+            "01",
+            "1:00",
+            "4294967295",
+            "0:4294967295",
+            "4294967296",
+            "4294967297",
+            "18446744073709551616",
+            "a/b",
+            "a,b",
+            "-a",
+            "~",
+            "a\n",
+            "٣\u{200f}",
         ] {
             assert!(user(text).is_err() && process_user(text).is_err(), "{text:?}");
         }

@@ -68,7 +68,11 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
             return Err(whole(not_plain(text, odd, true)));
         }
         if odd.is_doubtful_in_args() {
-            doubts.push(format!("{} is passed on as it stands: if it was pasted, {}", odd_chars::name(odd.c), odd_chars::instead(odd.kind)));
+            doubts.push(format!(
+                "{} is passed on as it stands: if it was pasted, {}",
+                odd_chars::name(odd.c),
+                odd_chars::instead(odd.kind)
+            ));
         }
     }
     doubts.extend(args.first().and_then(|word| flags::after_image(word)));

@@ -35,7 +35,8 @@ pub(super) fn find(text: &str) -> Option<Problem> {
 pub(super) fn is_command_line(text: &str) -> bool {
     let is_skipped = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
     let first = text.lines().find(|line| !is_skipped(line)).unwrap_or_default().trim_start();
-    !first.starts_with(['{', '[', '"', '\'']) && first.split([' ', '\t', '=']).any(|word| matches!(word, "docker" | "podman"))
+    !first.starts_with(['{', '[', '"', '\''])
+        && first.split([' ', '\t', '=']).any(|word| matches!(word, "docker" | "podman"))
 }
 
 /// Whether the text is meant to be JSON, or is what people give in its place.
@@ -43,7 +44,9 @@ pub(crate) fn is_meant_as_spec(text: &str) -> bool {
     let is_note = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
     let first = text.lines().find(|line| !is_note(line)).unwrap_or(text).trim_start();
     let begins = ["{", "[", "\"", "'{", "“", "//", "/*"].iter().any(|start| first.starts_with(start));
-    first.is_empty() && !text.contains("docker") || begins || (!text.contains("docker ") && not_even_begun(first).is_some())
+    first.is_empty() && !text.contains("docker")
+        || begins
+        || (!text.contains("docker ") && not_even_begun(first).is_some())
 }
 
 /// Texts of quite another kind.
@@ -53,27 +56,28 @@ fn not_even_begun(text: &str) -> Option<Problem> {
     let begins = |words: &[&str]| words.iter().any(|word| start.starts_with(word));
     let key = first_line.split(':').next().unwrap_or_default();
     let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b' '));
-    let (what, fix) = if begins(&["---", "- ", "%YAML"]) || (is_key && first_line.contains(':') && !first_line.contains("://")) {
-        ("this is YAML, not JSON", "write it as JSON, for example with yq -o=json")
-    } else if begins(&["<"]) {
-        ("this is HTML or XML, not JSON", "look where the text came from: it may be the error page of a server")
-    } else if begins(&["$(", "${", "@"]) {
-        ("this is to be replaced by a shell, and no shell reads it", "give the document itself")
-    } else if begins(&["eyJ"]) {
-        ("this is JSON in base64", "give the document itself")
-    } else if begins(&["/", "./", "gs://", "http://", "https://", "file://"]) && !begins(&["//", "/*"]) {
-        ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE")
-    } else if !first_line.contains(['{', '[', '"', ' ']) && first_line.ends_with(".json") {
-        ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE")
-    } else if begins(&["'{", "'["]) {
-        ("the document is in quotes", "leave the ' at both ends out")
-    } else if begins(&["```"]) {
-        ("the ``` is a mark of a block of code", "leave it out, at both ends")
-    } else if begins(&["job-spec="]) {
-        ("the text begins with the attribute's own name", "give the value alone")
-    } else {
-        return None;
-    };
+    let (what, fix) =
+        if begins(&["---", "- ", "%YAML"]) || (is_key && first_line.contains(':') && !first_line.contains("://")) {
+            ("this is YAML, not JSON", "write it as JSON, for example with yq -o=json")
+        } else if begins(&["<"]) {
+            ("this is HTML or XML, not JSON", "look where the text came from: it may be the error page of a server")
+        } else if begins(&["$(", "${", "@"]) {
+            ("this is to be replaced by a shell, and no shell reads it", "give the document itself")
+        } else if begins(&["eyJ"]) {
+            ("this is JSON in base64", "give the document itself")
+        } else if begins(&["/", "./", "gs://", "http://", "https://", "file://"]) && !begins(&["//", "/*"]) {
+            ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE")
+        } else if !first_line.contains(['{', '[', '"', ' ']) && first_line.ends_with(".json") {
+            ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE")
+        } else if begins(&["'{", "'["]) {
+            ("the document is in quotes", "leave the ' at both ends out")
+        } else if begins(&["```"]) {
+            ("the ``` is a mark of a block of code", "leave it out, at both ends")
+        } else if begins(&["job-spec="]) {
+            ("the text begins with the attribute's own name", "give the value alone")
+        } else {
+            return None;
+        };
     Some(Problem::new(format!("line 1, column 1: {what}")).fix(fix))
 }
 
@@ -189,7 +193,9 @@ impl Reader<'_> {
         let Some(open_at) = self.open.last() else { return Err(Problem::new("the text is empty")) };
         let open = &self.text[*open_at..=*open_at];
         let problem = format!("the text ends, and the {open} of {} is not closed", self.place_of(*open_at));
-        Err(self.error(&problem).fix("give the whole JSON document; gcloud's --metadata ends a value at a comma: use --metadata-from-file"))
+        Err(self
+            .error(&problem)
+            .fix("give the whole JSON document; gcloud's --metadata ends a value at a comma: use --metadata-from-file"))
     }
 
     fn skip_space(&mut self) -> Result<(), Problem> {
@@ -231,7 +237,9 @@ impl Reader<'_> {
                         None => return unclosed(self, "the string that begins here is never closed"),
                     };
                     if !is_good {
-                        return Err(self.error("the \\ in a string begins no escape").fix("write \\\\ for a backslash"));
+                        return Err(self
+                            .error("the \\ in a string begins no escape")
+                            .fix("write \\\\ for a backslash"));
                     }
                 }
                 c if odd_chars::kind(c) == Some(Kind::DoubleQuote) && self.odd_string.is_none() => {
@@ -271,7 +279,9 @@ impl Reader<'_> {
             return Err(self.error(&format!("JSON has no {name}")).fix(*fix));
         }
         if name.is_empty() {
-            return Err(self.unexpected("expected a value", "write a text in double quotes, a number, true, false or null"));
+            return Err(
+                self.unexpected("expected a value", "write a text in double quotes, a number, true, false or null")
+            );
         }
         Err(self.error("a text stands without quotes").fix("write it in double quotes"))
     }
@@ -354,7 +364,10 @@ mod tests {
             ("{\"a\": ‘x’}", "line 1, column 7: ‘ (U+2018"),
             ("{\"a\": \"x”}", "line 1, column 9: ” (U+201D"),
             ("{\u{a0}\"a\": 1}", "line 1, column 2: U+00A0 (a no-break space) is no space to JSON; write an ordinary"),
-            ("{\"a\"\u{200b}: 1}", "line 1, column 5: U+200B (an invisible character) has no meaning in JSON; delete it"),
+            (
+                "{\"a\"\u{200b}: 1}",
+                "line 1, column 5: U+200B (an invisible character) has no meaning in JSON; delete it",
+            ),
             ("{\"a\": NaN}", "line 1, column 7: JSON has no NaN; leave the field out"),
             ("{\"a\": -Infinity}", "line 1, column 7: this is no number of JSON; leave the field out"),
             ("{\"a\": True}", "line 1, column 7: JSON has no True; write true"),

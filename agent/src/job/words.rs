@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
+use super::discreet;
 use super::error::{Problem, quote};
 use super::odd_chars::{self, Odd};
-use super::discreet;
 
 /// A text, and how far it has been read.
 struct Chars<'a> {
@@ -137,7 +137,8 @@ impl<'a> Line<'a> {
     fn add(&mut self, word: Option<Word<'a>>, doubts: &mut Vec<String>) {
         let Some(Word { text, pattern }) = word else { return };
         if pattern {
-            let may_be_secret = text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
+            let may_be_secret =
+                text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
             let shown = match discreet::up_to_equals(&text) {
                 shown if shown.ends_with("=…") => quote(&shown),
                 _ if may_be_secret => "a word with * or ?".to_owned(),
@@ -315,7 +316,11 @@ mod tests {
         ];
         for (text, words) in cases {
             let line = split(text, &mut Vec::new());
-            assert_eq!((line.words, line.stop), (words.iter().map(|word| Cow::Borrowed(*word)).collect(), None), "{text}");
+            assert_eq!(
+                (line.words, line.stop),
+                (words.iter().map(|word| Cow::Borrowed(*word)).collect(), None),
+                "{text}"
+            );
         }
     }
 

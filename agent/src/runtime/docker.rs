@@ -29,7 +29,8 @@ use super::{
     ContainerNames, EngineError,
     events::NO_DEADLINE,
     inspect::{
-        ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, ListedContainer, NetworkAnswer, VolumeAnswer,
+        ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, ListedContainer, NetworkAnswer,
+        VolumeAnswer,
     },
     metadata_block::Blocked,
     read_ahead::read_ahead,

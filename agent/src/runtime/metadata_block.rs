@@ -78,7 +78,10 @@ impl Blocked {
 
     /// What could still go that way once it is open: a container that runs, as `running` says, or what a user's job has left to
     /// another's care, such as `at`, `cron`, `sshd` or a `systemd --user`.
-    pub async fn needed_for(&self, running: impl AsyncFnOnce() -> Result<Option<String>, EngineError>) -> Option<String> {
+    pub async fn needed_for(
+        &self,
+        running: impl AsyncFnOnce() -> Result<Option<String>, EngineError>,
+    ) -> Option<String> {
         let Some(uid) = self.uid() else {
             return match running().await {
                 Ok(container) => container.map(|name| format!("the container {name} still runs")),
