@@ -330,7 +330,8 @@ fn block_mounts(environment: &mut Environment<impl Fn(&str) -> Option<String>>) 
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .partition(|path| path.is_absolute());
-    let problems = bad.iter().map(|path| format!("VMJOB_BLOCK_MOUNTS {path:?} is no absolute path and is ignored"));
+    let problems =
+        bad.iter().map(|path| format!("VMJOB_BLOCK_MOUNTS {} is no absolute path and is ignored", path.display()));
     environment.ignored.extend(problems);
     good
 }

@@ -40,8 +40,7 @@ pub(super) fn check(words: &[impl AsRef<str>]) -> Result<usize, Problem> {
         ("docker", "run", _) => Ok(2),
         ("docker", "container", "run") => Ok(3),
         ("", ..) => Err(Problem::new("there is no command").fix(format!("write for example {EXAMPLE}"))),
-        ("docker", "container", command) => Err(of_docker(command)),
-        ("docker", command, _) => Err(of_docker(command)),
+        ("docker", "container", command) | ("docker", command, _) => Err(of_docker(command)),
         (first, ..) => Err(other(first, words)),
     }
 }

@@ -160,8 +160,7 @@ pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
                 "ro" => read_only = true,
                 "rw" => read_only = false,
                 // What the engine does anyway.
-                "noexec" | "nosuid" | "nodev" => {}
-                "mode=1777" | "mode=01777" => {}
+                "noexec" | "nosuid" | "nodev" | "mode=1777" | "mode=01777" => {}
                 "exec" => {
                     return Err(no_option(
                         option,

@@ -64,7 +64,7 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
     if !wanted.is_empty() {
         let gpus = shell_word(if devices.is_empty() { "all".to_owned() } else { devices.join(",") });
         return Err(Problem::new(format!(
-            "the capabilities {} are the driver's, which a variable chooses",
+            "capabilities={} is for NVIDIA's driver, which a variable tells",
             wanted.join(",")
         ))
         .fix(format!("write --gpus {gpus} -e NVIDIA_DRIVER_CAPABILITIES={}", wanted.join(","))));

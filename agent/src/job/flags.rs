@@ -373,5 +373,5 @@ fn shortened(flag: &str) -> Cow<'_, str> {
 
 fn unknown(shown: &str, fix: Option<String>) -> JobError {
     let fix = fix.unwrap_or_else(|| "see docker run --help".to_owned());
-    Problem::new(format!("unknown flag {}", shown)).fix(fix).at(ATTRIBUTE, "")
+    Problem::new(format!("unknown flag {shown}")).fix(fix).at(ATTRIBUTE, "")
 }

@@ -115,8 +115,9 @@ impl Odd {
     pub(super) fn is_wrong_in_args(&self, word: &str) -> bool {
         match self.kind {
             Kind::DoubleQuote | Kind::SingleQuote => {
-                let is_closed = word.chars().skip(1).any(|c| kind(c) == Some(self.kind));
-                self.is_first && !is_closed
+                let begin = word.find(self.c).map_or(0, |at| at + self.c.len_utf8());
+                let is_closed = word[begin..].chars().any(|c| kind(c) == Some(self.kind));
+                (self.is_first || self.before == Some('=')) && !self.is_last && !is_closed
             }
             Kind::Dash => self.is_first && self.after.is_some_and(|c| c.is_ascii_alphabetic() || c == '-'),
             Kind::Space => self.c != '\u{3000}',

@@ -270,7 +270,13 @@ fn expansion(text: &str, at: usize) -> Problem {
         [b'$', b'(', ..] => "$(…)",
         [b'$', b'{', ..] => "${…}",
         [b'`', ..] => "`…`",
-        _ => &rest[..name_end],
+        // Behind anything else it may be a part of a password.
+        _ => {
+            let is_first =
+                text[..at].chars().next_back().is_none_or(|c| c.is_whitespace() || matches!(c, '"' | '/' | ':'));
+            let is_name = rest[1..name_end].bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            if is_first && is_name { &rest[..name_end] } else { "$…" }
+        }
     };
     let problem = format!("\"{shown}\" is not replaced: the line is not given to a shell");
     error_at(text, at, &problem)
