@@ -324,9 +324,14 @@ impl Config {
 /// The absolute paths of `VMJOB_BLOCK_MOUNTS`; others would mean another directory than was thought.
 fn block_mounts(environment: &mut Environment<impl Fn(&str) -> Option<String>>) -> Vec<PathBuf> {
     let text = environment.get("VMJOB_BLOCK_MOUNTS", "");
-    let (good, bad): (Vec<PathBuf>, Vec<PathBuf>) =
-        text.split(':').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).partition(|path| path.is_absolute());
-    let problems = bad.iter().map(|path| format!("VMJOB_BLOCK_MOUNTS {path:?} is no absolute path and is ignored"));
+    let (good, bad): (Vec<PathBuf>, Vec<PathBuf>) = text
+        .split(':')
+        .map(str::trim)
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .partition(|path| path.is_absolute());
+    let problems =
+        bad.iter().map(|path| format!("VMJOB_BLOCK_MOUNTS {} is no absolute path and is ignored", path.display()));
     environment.ignored.extend(problems);
     good
 }

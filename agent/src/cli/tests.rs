@@ -43,7 +43,12 @@ fn what_is_wrong_in_the_environment_is_ignored() {
     ];
     let cli = parse("run", &environment).unwrap();
     let names: Vec<_> = cli.ignored.iter().filter_map(|problem| problem.split(' ').next()).collect();
-    assert_eq!(names, ["VMJOB_PULL_PATIENCE", "VMJOB_BLOCK_MOUNTS", "VMJOB_LOG_FORMAT", "RUST_LOG"], "{:?}", cli.ignored);
+    assert_eq!(
+        names,
+        ["VMJOB_PULL_PATIENCE", "VMJOB_BLOCK_MOUNTS", "VMJOB_LOG_FORMAT", "RUST_LOG"],
+        "{:?}",
+        cli.ignored
+    );
     assert_eq!((cli.log_format, cli.log_filter), (LogFormat::Text, "info".parse().unwrap()));
     assert_eq!(config("", &environment).block_mounts, [PathBuf::from("/opt/data"), PathBuf::from("/home/x")]);
     assert_eq!(config("", &environment).pull_patience, Duration::from_mins(2));

@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_refused_at_its_place() {
-        let bind = |source: &str| json!({"mounts": [{"type": "bind", "source": source, "target": "/x", "read_only": true}]});
+        let bind =
+            |source: &str| json!({"mounts": [{"type": "bind", "source": source, "target": "/x", "read_only": true}]});
         let source = Some("container.mounts[0].source");
         let device = Some("container.devices[0]");
         for (mut fields, place) in [
@@ -296,7 +297,10 @@ mod tests {
             (bind("/home/job"), source),
             (bind("/var/lib/vmjob/result-1"), source),
             (bind("/opt"), source),
-            (json!({"mounts": [{"type": "volume", "source": "data", "target": "/x"}, {"type": "tmpfs", "target": "/y"}]}), None),
+            (
+                json!({"mounts": [{"type": "volume", "source": "data", "target": "/x"}, {"type": "tmpfs", "target": "/y"}]}),
+                None,
+            ),
         ] {
             fields["image"] = json!("a");
             assert_eq!(refused(&json!({ "container": fields }), &["/opt/data"]).as_deref(), place, "{fields}");

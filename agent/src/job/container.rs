@@ -9,7 +9,7 @@ use super::json::Json;
 use super::reader::{Field, Fields};
 use super::types::{Container, Gpus, Mount, MountKind, Process, Pull, Ulimit};
 use super::variables::Variables;
-use super::{checks, image_ref};
+use super::{checks, image_ref, users};
 
 pub(super) const FIELDS: [&str; 29] = [
     "image",
@@ -52,7 +52,7 @@ pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
     fields.set(&mut c.args, "args", Field::strings)?;
     (c.env, c.secret_env) = environment(&fields)?;
     c.workdir = fields.read("workdir", |f| f.checked(checks::absolute_path))?;
-    c.user = fields.read("user", |f| f.checked(checks::user))?;
+    c.user = fields.read("user", |f| f.checked(users::user))?;
     c.hostname = fields.read("hostname", |f| f.checked(checks::hostname))?;
     fields.set(&mut c.mounts, "mounts", mounts)?;
     fields.set(&mut c.devices, "devices", |f| {
@@ -108,7 +108,7 @@ pub(super) fn read_process(field: &Field) -> Result<Process, JobError> {
         env,
         secret_env,
         workdir: fields.read("workdir", |f| f.checked(checks::absolute_path))?,
-        user: fields.read("user", |f| f.checked(checks::process_user))?,
+        user: fields.read("user", |f| f.checked(users::process_user))?,
     })
 }
 

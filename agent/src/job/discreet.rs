@@ -8,8 +8,26 @@ use std::borrow::Cow;
 const SECRET_NAMES: [&str; 9] = ["token", "secret", "passw", "pwd", "apikey", "_key", "-key", "credential", "auth"];
 /// How the secrets of well-known services begin.
 const SECRET_STARTS: [&str; 20] = [
-    "hf_", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "sk-", "sk_", "AKIA", "ASIA", "AIza",
-    "ya29.", "eyJ", "npm_", "pypi-", "dckr_pat_", "-----BEGIN",
+    "hf_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "sk-",
+    "sk_",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "ya29.",
+    "eyJ",
+    "npm_",
+    "pypi-",
+    "dckr_pat_",
+    "-----BEGIN",
 ];
 
 /// Hides the values of assignments to secret names, the words after options with such names, the user and query of URLs, and
@@ -20,7 +38,8 @@ pub(super) fn without_secrets(text: &str) -> Cow<'_, str> {
     for piece in text.split_inclusive(char::is_whitespace) {
         let word = piece.trim_end();
         let space = &piece[word.len()..];
-        let hidden = if follows_secret_name && !word.starts_with('-') { Cow::Borrowed("…") } else { hidden_word(word) };
+        let hidden =
+            if follows_secret_name && !word.starts_with('-') { Cow::Borrowed("…") } else { hidden_word(word) };
         follows_secret_name = word.starts_with('-') && !word.contains('=') && is_secret_name(word);
         shown += &hidden;
         shown += space;
@@ -44,9 +63,7 @@ fn hidden_word(word: &str) -> Cow<'_, str> {
         return format!("{scheme}://{user}{rest_shown}{tail}").into();
     }
     match word.split_once(['=', ':']) {
-        Some((name, value)) if !value.is_empty() && is_secret_name(name) => {
-            format!("{}…", &word[..=name.len()]).into()
-        }
+        Some((name, value)) if !value.is_empty() && is_secret_name(name) => format!("{}…", &word[..=name.len()]).into(),
         _ => word.into(),
     }
 }
@@ -68,7 +85,9 @@ pub(super) fn up_to_equals(word: &str) -> Cow<'_, str> {
 pub(super) fn first_word(text: &str) -> Cow<'_, str> {
     let mut words = text.split_whitespace();
     match (words.next(), words.next(), words.next()) {
-        (Some(first), Some(second), None) if is_file_like(first) && is_file_like(second) && second.contains('.') => text.into(),
+        (Some(first), Some(second), None) if is_file_like(first) && is_file_like(second) && second.contains('.') => {
+            text.into()
+        }
         (Some(first), Some(_), _) => format!("{} …", up_to_equals(first)).into(),
         _ => text.into(),
     }

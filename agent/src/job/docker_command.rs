@@ -13,7 +13,7 @@ use super::error::{JobError, Problem, quote};
 use super::flags::{Fate, Given};
 use super::odd_chars::{self, Kind, Odd};
 use super::types::{Container, Job, Parsed, Work};
-use super::{checks, docker_head, docker_mounts, docker_values, doubts, flags, image_ref, text, units, words};
+use super::{checks, docker_head, docker_mounts, docker_values, doubts, flags, image_ref, text, units, users, words};
 
 pub(super) const ATTRIBUTE: &str = "docker-command";
 
@@ -68,7 +68,11 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
             return Err(whole(not_plain(text, odd, true)));
         }
         if odd.is_doubtful_in_args() {
-            doubts.push(format!("{} is passed on as it stands: if it was pasted, {}", odd_chars::name(odd.c), odd_chars::instead(odd.kind)));
+            doubts.push(format!(
+                "{} is passed on as it stands: if it was pasted, {}",
+                odd_chars::name(odd.c),
+                odd_chars::instead(odd.kind)
+            ));
         }
     }
     doubts.extend(args.first().and_then(|word| flags::after_image(word)));
@@ -219,7 +223,7 @@ impl Run {
                 let (name, limit) = docker_values::ulimit(text)?;
                 c.ulimits.insert(name, limit);
             }
-            "user" => c.user = Some(checks::user(text)?),
+            "user" => c.user = Some(users::user(text)?),
             "volume" => docker_mounts::add(&mut c.mounts, docker_mounts::volume(text, &mut self.ignored)?)?,
             "workdir" => c.workdir = Some(checks::absolute_path(text)?),
             _ => {

@@ -9,11 +9,10 @@ use super::error::{Problem, did_you_mean, quote};
 const EXAMPLE: &str = "docker run alpine echo hello";
 /// What only a shell knows, or what runs a command in some way of its own.
 const SHELL_WORDS: [&str; 25] = [
-    "set", "cd", "source", ".", "time", "nohup", "exec", "nice", "if", "for", "while", "alias", "echo", "sh", "bash", "eval",
-    "unset", "trap", "mkdir", "sleep", "watch", "script", "winpty", "gcloud", "apt-get",
+    "set", "cd", "source", ".", "time", "nohup", "exec", "nice", "if", "for", "while", "alias", "echo", "sh", "bash",
+    "eval", "unset", "trap", "mkdir", "sleep", "watch", "script", "winpty", "gcloud", "apt-get",
 ];
-const ENGINES: [&str; 7] =
-    ["podman", "nerdctl", "nvidia-docker", "docker.exe", "docker-ce", "ctr", "crictl"];
+const ENGINES: [&str; 7] = ["podman", "nerdctl", "nvidia-docker", "docker.exe", "docker-ce", "ctr", "crictl"];
 const PROMPTS: [&str; 4] = ["$", "%", "❯", ">"];
 
 /// Docker's own other commands, and what to do instead.
@@ -41,8 +40,7 @@ pub(super) fn check(words: &[impl AsRef<str>]) -> Result<usize, Problem> {
         ("docker", "run", _) => Ok(2),
         ("docker", "container", "run") => Ok(3),
         ("", ..) => Err(Problem::new("there is no command").fix(format!("write for example {EXAMPLE}"))),
-        ("docker", "container", command) => Err(of_docker(command)),
-        ("docker", command, _) => Err(of_docker(command)),
+        ("docker", "container", command) | ("docker", command, _) => Err(of_docker(command)),
         (first, ..) => Err(other(first, words)),
     }
 }
@@ -74,10 +72,10 @@ fn other(first: &str, words: &[impl AsRef<str>]) -> Problem {
         (_, Some(name)) if name.starts_with("DOCKER_") => {
             Problem::new(format!("{name}=… is for a docker command at a terminal")).fix("leave it out")
         }
-        (_, Some(name)) if is_surely_a_name(&name) => {
-            Problem::new(format!("{name}=… stands before docker run, where it sets a variable of a shell and none of the job"))
-                .fix(format!("write -e {name}=… behind docker run; for a secret use \"secret_env\" in a job-spec"))
-        }
+        (_, Some(name)) if is_surely_a_name(&name) => Problem::new(format!(
+            "{name}=… stands before docker run, where it sets a variable of a shell and none of the job"
+        ))
+        .fix(format!("write -e {name}=… behind docker run; for a secret use \"secret_env\" in a job-spec")),
         (_, Some(_)) => Problem::new("what stands before docker run sets a variable of a shell and none of the job")
             .fix("write -e NAME=… behind docker run; for a secret use \"secret_env\" in a job-spec"),
         ("sudo" | "doas", _) => {
@@ -94,14 +92,14 @@ fn other(first: &str, words: &[impl AsRef<str>]) -> Problem {
             Problem::new(format!("the {first} in front is a terminal's prompt")).fix("begin with docker run")
         }
         _ if ENGINES.contains(&first) || first.ends_with("/docker") => {
-            Problem::new(format!("{} is not docker", quote(first))).fix("write docker run instead: the options are the same")
+            Problem::new(format!("{} is not docker", quote(first)))
+                .fix("write docker run instead: the options are the same")
         }
         _ if SHELL_WORDS.contains(&first) => {
-            Problem::new(format!("{first} is a command of a shell, and no shell reads this")).fix("leave it out: begin with docker run")
+            Problem::new(format!("{first} is a command of a shell, and no shell reads this"))
+                .fix("leave it out: begin with docker run")
         }
-        _ if first.starts_with("docker ") => {
-            Problem::new("the whole line is in quotes").fix("write it without them")
-        }
+        _ if first.starts_with("docker ") => Problem::new("the whole line is in quotes").fix("write it without them"),
         _ if first.ends_with(':') => {
             Problem::new(format!("{} is a key of YAML", quote(first))).fix("give the docker run line alone")
         }
@@ -110,7 +108,11 @@ fn other(first: &str, words: &[impl AsRef<str>]) -> Problem {
             let shown = shown.collect::<Vec<_>>().join(" ");
             let is_close = did_you_mean(first, ["docker"]).is_some();
             let problem = if shown.is_empty() { begins_otherwise() } else { expected(&shown) };
-            problem.fix(if is_close { "did you mean docker run?".to_owned() } else { format!("write for example {EXAMPLE}") })
+            problem.fix(if is_close {
+                "did you mean docker run?".to_owned()
+            } else {
+                format!("write for example {EXAMPLE}")
+            })
         }
     }
 }

@@ -160,9 +160,13 @@ pub(super) fn tmpfs(text: &str) -> Result<Mount, Problem> {
                 "ro" => read_only = true,
                 "rw" => read_only = false,
                 // What the engine does anyway.
-                "noexec" | "nosuid" | "nodev" => {}
-                "mode=1777" | "mode=01777" => {}
-                "exec" => return Err(no_option(option, "leave it out, and run programs from a directory of the VM: -v /mnt/disks/data:/data")),
+                "noexec" | "nosuid" | "nodev" | "mode=1777" | "mode=01777" => {}
+                "exec" => {
+                    return Err(no_option(
+                        option,
+                        "leave it out, and run programs from a directory of the VM: -v /mnt/disks/data:/data",
+                    ));
+                }
                 _ if option.starts_with("mode=") => return Err(no_option("mode", NO_TMPFS_MODE)),
                 _ if option.starts_with("uid=") || option.starts_with("gid=") => {
                     return Err(no_option(&option[..3], NO_TMPFS_MODE));
@@ -249,7 +253,11 @@ mod tests {
             ("--mount", "type=bind,source=/a", "no target"),
             ("--mount", "type=npipe,target=/x", r#"the mount type "npipe""#),
             ("--mount", "target=/x,tmpfs-size=1m", "only a tmpfs has a size"),
-            ("--mount", "type=tmpfs,target=/x,tmpfs-mode=1770", r#""tmpfs-mode" has no counterpart in a job; leave it out"#),
+            (
+                "--mount",
+                "type=tmpfs,target=/x,tmpfs-mode=1770",
+                r#""tmpfs-mode" has no counterpart in a job; leave it out"#,
+            ),
             ("--mount", "target=/x,volume-opt=type=nfs", r#""volume-opt" has no counterpart in a job; leave it out"#),
             ("--mount", "type=bind,src=/a,target=/x,bind-propagation=rshared", r#""bind-propagation" has"#),
             ("--tmpfs", "/x:mode=1770", r#""mode" has no counterpart in a job; leave it out"#),

@@ -52,8 +52,9 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
     let fields = comma_separated(text)?;
     let asks_for_more = fields.len() > 1 || text.contains("capabilities=");
     let is_capability = |field: &String| CAPABILITIES.contains(&&**field);
-    let (about, devices): (Vec<String>, Vec<String>) =
-        fields.into_iter().partition(|field| field.starts_with("capabilities=") || field == "driver=nvidia" || is_capability(field));
+    let (about, devices): (Vec<String>, Vec<String>) = fields
+        .into_iter()
+        .partition(|field| field.starts_with("capabilities=") || field == "driver=nvidia" || is_capability(field));
     let wanted: Vec<&str> = about
         .iter()
         .filter(|field| *field != "driver=nvidia")
@@ -62,8 +63,11 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
         .collect();
     if !wanted.is_empty() {
         let gpus = shell_word(if devices.is_empty() { "all".to_owned() } else { devices.join(",") });
-        return Err(Problem::new(format!("the capabilities {} are the driver's, which a variable chooses", wanted.join(",")))
-            .fix(format!("write --gpus {gpus} -e NVIDIA_DRIVER_CAPABILITIES={}", wanted.join(","))));
+        return Err(Problem::new(format!(
+            "capabilities={} is for NVIDIA's driver, which a variable tells",
+            wanted.join(",")
+        ))
+        .fix(format!("write --gpus {gpus} -e NVIDIA_DRIVER_CAPABILITIES={}", wanted.join(","))));
     }
     let [field] = &devices[..] else {
         if devices.is_empty() && asks_for_more {

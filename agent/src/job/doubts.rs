@@ -28,9 +28,13 @@ pub(super) fn of(job: &Job) -> Vec<String> {
         }
     }
     if let Work::Container(container) = &job.work
-        && let Some(mount) = container.mounts.iter().find(|mount| mount.target.ends_with(",ro") || mount.target.ends_with(",rw"))
+        && let Some(mount) =
+            container.mounts.iter().find(|mount| mount.target.ends_with(",ro") || mount.target.ends_with(",rw"))
     {
-        doubts.push(format!("the target {} has a comma in it: the options of a mount follow a colon", quote(&mount.target)));
+        doubts.push(format!(
+            "the target {} has a comma in it: the options of a mount follow a colon",
+            quote(&mount.target)
+        ));
     }
     for mount in job.own_mounts().iter().filter(|mount| mount.hides_image) {
         doubts.push(format!(

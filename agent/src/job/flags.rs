@@ -317,13 +317,26 @@ pub(super) fn boolean(text: &str) -> Result<bool, Problem> {
 /// What is to be said of the first argument, where it is a flag of Docker's that few programs have.
 pub(super) fn after_image(word: &str) -> Option<String> {
     const TELLING: [&str; 12] = [
-        "rm", "env", "volume", "mount", "gpus", "network", "entrypoint", "shm-size", "privileged", "restart", "detach",
+        "rm",
+        "env",
+        "volume",
+        "mount",
+        "gpus",
+        "network",
+        "entrypoint",
+        "shm-size",
+        "privileged",
+        "restart",
+        "detach",
         "interactive",
     ];
     let long = word.strip_prefix("--").map(|name| name.split('=').next().unwrap_or_default());
     let is_telling = long.is_some_and(|name| TELLING.contains(&name)) || matches!(word, "-e" | "-it" | "-ti");
     is_telling.then(|| {
-        format!("{} behind the image goes to the program: flags of docker run stand before the image", up_to_equals(word))
+        format!(
+            "{} behind the image goes to the program: flags of docker run stand before the image",
+            up_to_equals(word)
+        )
     })
 }
 
@@ -360,5 +373,5 @@ fn shortened(flag: &str) -> Cow<'_, str> {
 
 fn unknown(shown: &str, fix: Option<String>) -> JobError {
     let fix = fix.unwrap_or_else(|| "see docker run --help".to_owned());
-    Problem::new(format!("unknown flag {}", shown)).fix(fix).at(ATTRIBUTE, "")
+    Problem::new(format!("unknown flag {shown}")).fix(fix).at(ATTRIBUTE, "")
 }

@@ -35,7 +35,8 @@ pub(super) fn find(text: &str) -> Option<Problem> {
 pub(super) fn is_command_line(text: &str) -> bool {
     let is_skipped = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
     let first = text.lines().find(|line| !is_skipped(line)).unwrap_or_default().trim_start();
-    !first.starts_with(['{', '[', '"', '\'']) && first.split([' ', '\t', '=']).any(|word| matches!(word, "docker" | "podman"))
+    !first.starts_with(['{', '[', '"', '\''])
+        && first.split([' ', '\t', '=']).any(|word| matches!(word, "docker" | "podman"))
 }
 
 /// Whether the text is meant to be JSON, or is what people give in its place.
@@ -43,37 +44,42 @@ pub(crate) fn is_meant_as_spec(text: &str) -> bool {
     let is_note = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
     let first = text.lines().find(|line| !is_note(line)).unwrap_or(text).trim_start();
     let begins = ["{", "[", "\"", "'{", "“", "//", "/*"].iter().any(|start| first.starts_with(start));
-    first.is_empty() && !text.contains("docker") || begins || (!text.contains("docker ") && not_even_begun(first).is_some())
+    first.is_empty() && !text.contains("docker")
+        || begins
+        || (!text.contains("docker ") && not_even_begun(first).is_some())
 }
+
+const FILE: (&str, &str) = ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE");
+const YAML: (&str, &str) = ("this is YAML, not JSON", "write it as JSON, for example with yq -o=json");
+const SHELL: (&str, &str) = ("this is to be replaced by a shell, and no shell reads it", "give the document itself");
+
+/// How texts of another kind begin, what they are, and what to do.
+const BEGINNINGS: [(&[&str], (&str, &str)); 8] = [
+    (&["---", "- ", "%YAML"], YAML),
+    (&["<"], ("this is HTML or XML, not JSON", "look where the text came from: it may be the error page of a server")),
+    (&["$(", "${", "@"], SHELL),
+    (&["eyJ"], ("this is JSON in base64", "give the document itself")),
+    (&["/", "./", "gs://", "http://", "https://", "file://"], FILE),
+    (&["'{", "'["], ("the document is in quotes", "leave the ' at both ends out")),
+    (&["```"], ("the ``` is a mark of a block of code", "leave it out, at both ends")),
+    (&["job-spec="], ("the text begins with the attribute's own name", "give the value alone")),
+];
 
 /// Texts of quite another kind.
 fn not_even_begun(text: &str) -> Option<Problem> {
     let start = text.trim_start();
     let first_line = start.lines().next().unwrap_or_default().trim();
     let begins = |words: &[&str]| words.iter().any(|word| start.starts_with(word));
+    if begins(&["//", "/*"]) {
+        return None;
+    }
     let key = first_line.split(':').next().unwrap_or_default();
     let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b' '));
-    let (what, fix) = if begins(&["---", "- ", "%YAML"]) || (is_key && first_line.contains(':') && !first_line.contains("://")) {
-        ("this is YAML, not JSON", "write it as JSON, for example with yq -o=json")
-    } else if begins(&["<"]) {
-        ("this is HTML or XML, not JSON", "look where the text came from: it may be the error page of a server")
-    } else if begins(&["$(", "${", "@"]) {
-        ("this is to be replaced by a shell, and no shell reads it", "give the document itself")
-    } else if begins(&["eyJ"]) {
-        ("this is JSON in base64", "give the document itself")
-    } else if begins(&["/", "./", "gs://", "http://", "https://", "file://"]) && !begins(&["//", "/*"]) {
-        ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE")
-    } else if !first_line.contains(['{', '[', '"', ' ']) && first_line.ends_with(".json") {
-        ("this is the name of a file, not its contents", "use --metadata-from-file job-spec=FILE")
-    } else if begins(&["'{", "'["]) {
-        ("the document is in quotes", "leave the ' at both ends out")
-    } else if begins(&["```"]) {
-        ("the ``` is a mark of a block of code", "leave it out, at both ends")
-    } else if begins(&["job-spec="]) {
-        ("the text begins with the attribute's own name", "give the value alone")
-    } else {
-        return None;
-    };
+    let is_yaml = is_key && first_line.contains(':') && !first_line.contains("://");
+    let is_file =
+        first_line.len() < 100 && first_line.strip_suffix(".json").is_some_and(|name| !name.contains(['{', '"']));
+    let known = BEGINNINGS.iter().find(|(words, _)| begins(words)).map(|(_, known)| *known);
+    let (what, fix) = known.or(is_yaml.then_some(YAML)).or(is_file.then_some(FILE))?;
     Some(Problem::new(format!("line 1, column 1: {what}")).fix(fix))
 }
 
@@ -189,7 +195,9 @@ impl Reader<'_> {
         let Some(open_at) = self.open.last() else { return Err(Problem::new("the text is empty")) };
         let open = &self.text[*open_at..=*open_at];
         let problem = format!("the text ends, and the {open} of {} is not closed", self.place_of(*open_at));
-        Err(self.error(&problem).fix("give the whole JSON document; gcloud's --metadata ends a value at a comma: use --metadata-from-file"))
+        Err(self
+            .error(&problem)
+            .fix("give the whole JSON document; gcloud's --metadata ends a value at a comma: use --metadata-from-file"))
     }
 
     fn skip_space(&mut self) -> Result<(), Problem> {
@@ -231,7 +239,9 @@ impl Reader<'_> {
                         None => return unclosed(self, "the string that begins here is never closed"),
                     };
                     if !is_good {
-                        return Err(self.error("the \\ in a string begins no escape").fix("write \\\\ for a backslash"));
+                        return Err(self
+                            .error("the \\ in a string begins no escape")
+                            .fix("write \\\\ for a backslash"));
                     }
                 }
                 c if odd_chars::kind(c) == Some(Kind::DoubleQuote) && self.odd_string.is_none() => {
@@ -271,7 +281,9 @@ impl Reader<'_> {
             return Err(self.error(&format!("JSON has no {name}")).fix(*fix));
         }
         if name.is_empty() {
-            return Err(self.unexpected("expected a value", "write a text in double quotes, a number, true, false or null"));
+            return Err(
+                self.unexpected("expected a value", "write a text in double quotes, a number, true, false or null")
+            );
         }
         Err(self.error("a text stands without quotes").fix("write it in double quotes"))
     }
@@ -327,81 +339,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_json_does_not_have_is_named_with_its_place() {
-        let cases = [
-            ("{ // the job\n}", "line 1, column 3: a comment begins here, and JSON has none; leave it out"),
-            ("{\n  \"a\": 1, /* x */ \"b\": 2}", "line 2, column 11: a comment"),
-            ("# x\n{}", "line 1, column 1: a comment"),
-            ("{\"a\": 1} // x", "line 1, column 10: a comment"),
-            ("{\"a\": 1,\n}", "line 1, column 8: a comma stands before the end"),
-            ("[1, 2,]", "line 1, column 6: a comma stands before the end"),
-            ("{\"a\": [1,, 2]}", "line 1, column 10: expected a value"),
-            ("{\"a\": 1,, \"b\": 2}", "line 1, column 9: there is a comma too many"),
-            ("{\"a\": 1 \"b\": 2}", "line 1, column 9: a comma is missing before this; write a , before it"),
-            ("{\"a\" 1}", "line 1, column 6: a : is missing before this"),
-            ("{\"a\" = 1}", "line 1, column 6: a = stands between key and value; write :"),
-            ("{\"a\":}", "line 1, column 6: a value is missing before this"),
-            ("{a: 1}", "line 1, column 2: a key stands without quotes; write \"a\""),
-            ("{'a': 1}", "line 1, column 2: a ' stands where JSON has \"; write \""),
-            ("{\"a\": 'x'}", "line 1, column 7: a ' stands where"),
-            ("{“a”: 1}", "line 1, column 2: “ (U+201C, a curly quote) is no quote to JSON; write \" instead"),
-            ("{\"a”: 1, \"b\": 2}", "line 1, column 4: ” (U+201D, a curly quote) is no quote"),
-            ("{\"a\": “x”}", "line 1, column 7: “ (U+201C"),
-            ("{\"a\": ‘x’}", "line 1, column 7: ‘ (U+2018"),
-            ("{\"a\": \"x”}", "line 1, column 9: ” (U+201D"),
-            ("{\u{a0}\"a\": 1}", "line 1, column 2: U+00A0 (a no-break space) is no space to JSON; write an ordinary"),
-            ("{\"a\"\u{200b}: 1}", "line 1, column 5: U+200B (an invisible character) has no meaning in JSON; delete it"),
-            ("{\"a\": NaN}", "line 1, column 7: JSON has no NaN; leave the field out"),
-            ("{\"a\": -Infinity}", "line 1, column 7: this is no number of JSON; leave the field out"),
-            ("{\"a\": True}", "line 1, column 7: JSON has no True; write true"),
-            ("{\"a\": None}", "line 1, column 7: JSON has no None; write null"),
-            ("{\"a\": busybox}", "line 1, column 7: a text stands without quotes"),
-            ("{\"a\": 8g}", "line 1, column 7: this is no number of JSON; write for example 8"),
-            ("{\"a\": 010}", "line 1, column 7: this is no number"),
-            ("{\"a\": .5}", "line 1, column 7: expected a value"),
-            ("{\"a\": 0x1f}", "line 1, column 7: this is no number"),
-            ("{\"a\": \"C:\\data\"}", "line 1, column 10: the \\ in a string begins no escape; write \\\\"),
-            ("{\"a\": \"x\n\"}", "line 1, column 7: the string that begins here is not closed on its line"),
-            ("{\"a\": \"x", "line 1, column 7: the string that begins here is never closed"),
-            ("{\"a\": {\"b\": [1", "the text ends, and the [ of line 1, column 13 is not closed"),
-            ("{\"a\": [1}", "line 1, column 9: the } does not close the [ of line 1, column 7"),
-            ("{} {}", "line 1, column 4: the document ends before this; a job-spec is one"),
-            ("{}}", "line 1, column 3: the document ends before this; leave it out"),
-            ("container:\n  image: a", "line 1, column 1: this is YAML, not JSON"),
-            ("---\na: 1", "this is YAML"),
-            ("- a", "this is YAML"),
-            ("<!DOCTYPE html>", "this is HTML or XML"),
-            ("job.json", "this is the name of a file"),
-            ("gs://b/job.json", "this is the name of a file"),
-            ("$(cat job.json)", "this is to be replaced by a shell"),
-            ("'{\"a\": 1}'", "the document is in quotes"),
-            ("eyJhIjoxfQ==", "this is JSON in base64"),
-        ];
-        for (text, error) in cases {
-            assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "{text}");
-            let found = find(text).map(|problem| problem.at("a", "").to_string()).unwrap_or_default();
-            assert!(found.contains(error), "{text}: {found}");
-        }
-    }
-
-    /// What is JSON has no fault: a false one would be worse than the parser's own words.
-    #[test]
-    fn good_json_has_no_fault() {
-        let deep = format!("{}{}", "[".repeat(90), "]".repeat(90));
-        for text in [
-            r#"{"a": [1, -2, 0.5, 1e3, {}, [], [{}], "“ // # ' \" \\ é", true, null], "b": {"c": false}}"#,
-            " {\n}\n",
-            "[]",
-            "\"x\"",
-            "1",
-            &deep,
-        ] {
-            assert!(serde_json::from_str::<serde_json::Value>(text).is_ok());
-            assert_eq!(find(text), None, "{text}");
-        }
-    }
-}
+mod tests;

@@ -27,6 +27,7 @@ mod text;
 mod to_json;
 mod types;
 mod units;
+mod users;
 mod variables;
 mod words;
 

@@ -23,8 +23,15 @@ pub(super) fn kind(c: char) -> Option<Kind> {
         '\u{201c}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{2033}' | '\u{ff02}' => Kind::DoubleQuote,
         '\u{2018}'..='\u{201b}' | '\u{2032}' | '\u{2039}' | '\u{203a}' | '\u{ff07}' | '\u{b4}' => Kind::SingleQuote,
         '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' => Kind::Dash,
-        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\u{2028}'
-        | '\u{2029}' | '\u{85}' => Kind::Space,
+        '\u{a0}'
+        | '\u{1680}'
+        | '\u{2000}'..='\u{200a}'
+        | '\u{202f}'
+        | '\u{205f}'
+        | '\u{3000}'
+        | '\u{2028}'
+        | '\u{2029}'
+        | '\u{85}' => Kind::Space,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
             Kind::Invisible
         }
@@ -108,8 +115,9 @@ impl Odd {
     pub(super) fn is_wrong_in_args(&self, word: &str) -> bool {
         match self.kind {
             Kind::DoubleQuote | Kind::SingleQuote => {
-                let is_closed = word.chars().skip(1).any(|c| kind(c) == Some(self.kind));
-                self.is_first && !is_closed
+                let begin = word.find(self.c).map_or(0, |at| at + self.c.len_utf8());
+                let is_closed = word[begin..].chars().any(|c| kind(c) == Some(self.kind));
+                (self.is_first || self.before == Some('=')) && !self.is_last && !is_closed
             }
             Kind::Dash => self.is_first && self.after.is_some_and(|c| c.is_ascii_alphabetic() || c == '-'),
             Kind::Space => self.c != '\u{3000}',

@@ -58,9 +58,9 @@ fn wrapped(value: &Json) -> Option<Problem> {
         Json::String(text) if text.trim_start().starts_with("docker ") => {
             Some(Problem::new("this is a command line in quotes").fix("give it as docker-command, without the quotes"))
         }
-        Json::List(items) if matches!(items[..], [Json::Object(_)]) => {
-            Some(Problem::new("this is a list with one object, and a job is an object").fix("leave the [ and the ] out"))
-        }
+        Json::List(items) if matches!(items[..], [Json::Object(_)]) => Some(
+            Problem::new("this is a list with one object, and a job is an object").fix("leave the [ and the ] out"),
+        ),
         _ => None,
     }
 }
@@ -221,7 +221,10 @@ mod tests {
             ),
             ("docker run alpine", "this is a command line, not JSON; give it as docker-command"),
             ("spec:\n  x", "line 1, column 1: this is YAML, not JSON; write it as JSON, for example with yq -o=json"),
-            (r#""{\"id\": 1}""#, "this is a string that holds JSON: it was encoded twice; give the document itself; in a workflow, leave one json.encode_to_string out"),
+            (
+                r#""{\"id\": 1}""#,
+                "this is a string that holds JSON: it was encoded twice; give the document itself; in a workflow, leave one json.encode_to_string out",
+            ),
             (r#""docker run a""#, "this is a command line in quotes; give it as docker-command, without the quotes"),
             (r#"[{"id": "a"}]"#, "this is a list with one object, and a job is an object; leave the [ and the ] out"),
             (

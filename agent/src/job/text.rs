@@ -15,7 +15,8 @@ pub(super) fn decode<'a>(bytes: &'a [u8], example: &str) -> Result<&'a str, Prob
             .fix("keep large data in the image or in a bucket"));
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Problem::new("the text is UTF-16, not UTF-8").fix("save it as UTF-8; in PowerShell, with Out-File -Encoding utf8"));
+        return Err(Problem::new("the text is UTF-16, not UTF-8")
+            .fix("save it as UTF-8; in PowerShell, with Out-File -Encoding utf8"));
     }
     let text = str::from_utf8(bytes).map_err(|error| {
         Problem::new(format!("the text is not UTF-8 at byte {}", error.valid_up_to() + 1)).fix("save it as UTF-8")
@@ -36,7 +37,10 @@ mod tests {
     fn bytes_that_are_no_text_say_why() {
         let long = vec![b'x'; MOST_BYTES + 1];
         let cases: [(&[u8], &str); 4] = [
-            (b"\xff\xfe{\0", "a: the text is UTF-16, not UTF-8; save it as UTF-8; in PowerShell, with Out-File -Encoding utf8"),
+            (
+                b"\xff\xfe{\0",
+                "a: the text is UTF-16, not UTF-8; save it as UTF-8; in PowerShell, with Out-File -Encoding utf8",
+            ),
             (b" \n", "a: the text is empty; write for example X"),
             (b"{\"id\": \"\xff\"}", "a: the text is not UTF-8 at byte 9; save it as UTF-8"),
             (&long, "a: the text has 262145 bytes, more than 262144; keep large data in the image or in a bucket"),

@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
+use super::discreet;
 use super::error::{Problem, quote};
 use super::odd_chars::{self, Odd};
-use super::discreet;
 
 /// A text, and how far it has been read.
 struct Chars<'a> {
@@ -137,7 +137,8 @@ impl<'a> Line<'a> {
     fn add(&mut self, word: Option<Word<'a>>, doubts: &mut Vec<String>) {
         let Some(Word { text, pattern }) = word else { return };
         if pattern {
-            let may_be_secret = text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
+            let may_be_secret =
+                text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
             let shown = match discreet::up_to_equals(&text) {
                 shown if shown.ends_with("=…") => quote(&shown),
                 _ if may_be_secret => "a word with * or ?".to_owned(),
@@ -269,7 +270,13 @@ fn expansion(text: &str, at: usize) -> Problem {
         [b'$', b'(', ..] => "$(…)",
         [b'$', b'{', ..] => "${…}",
         [b'`', ..] => "`…`",
-        _ => &rest[..name_end],
+        // Behind anything else it may be a part of a password.
+        _ => {
+            let is_first =
+                text[..at].chars().next_back().is_none_or(|c| c.is_whitespace() || matches!(c, '"' | '/' | ':'));
+            let is_name = rest[1..name_end].bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            if is_first && is_name { &rest[..name_end] } else { "$…" }
+        }
     };
     let problem = format!("\"{shown}\" is not replaced: the line is not given to a shell");
     error_at(text, at, &problem)
@@ -315,7 +322,11 @@ mod tests {
         ];
         for (text, words) in cases {
             let line = split(text, &mut Vec::new());
-            assert_eq!((line.words, line.stop), (words.iter().map(|word| Cow::Borrowed(*word)).collect(), None), "{text}");
+            assert_eq!(
+                (line.words, line.stop),
+                (words.iter().map(|word| Cow::Borrowed(*word)).collect(), None),
+                "{text}"
+            );
         }
     }
 

@@ -35,17 +35,16 @@ impl Run<'_> {
         if job.metadata_server == MetadataServer::Allow {
             return Ok(());
         }
-        let Some(blocked) = self.call(async |engine| engine.metadata_way(job).await, Failure::Start).await? else {
-            return Ok(());
-        };
+        let ways = self.call(async |engine| engine.metadata_ways(job).await, Failure::Start).await?;
         let mut all = self.noted();
-        if !all.contains(&blocked) {
-            all.push(blocked.clone());
-        }
+        all.retain(|noted| !ways.contains(noted));
+        all.extend(ways.iter().cloned());
         self.record.blocked = Blocked::note(&all);
         self.save()?;
-        blocked.begin().await.map_err(Failure::Start)?;
-        info!("the metadata server is blocked for {blocked}");
+        for blocked in ways {
+            blocked.begin().await.map_err(Failure::Start)?;
+            info!("the metadata server is blocked for {blocked}");
+        }
         Ok(())
     }
 
@@ -56,6 +55,10 @@ impl Run<'_> {
         for blocked in &all {
             if let Some(why) = blocked.needed_for(async || self.running_container().await).await {
                 warn!("the metadata server stays blocked for {blocked}: {why}");
+                // Another boot has no rules.
+                if let Err(problem) = blocked.begin().await {
+                    warn!("{problem}");
+                }
                 kept.push(blocked.clone());
             } else if let Err(problem) = blocked.end().await {
                 warn!("the metadata server is still blocked for {blocked}: {problem}");

@@ -3,6 +3,7 @@
 //! earlier attempt's job may have planted links since.
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
@@ -81,19 +82,22 @@ pub async fn check_block(job: &Job, rules: BlockRules) -> Result<(), JobError> {
         // Who asked may have stopped waiting.
         let _ = done.send(check_files(&job, &rules));
     });
-    match timeout(DEADLINE, checked).await {
-        Ok(Ok(checked)) => checked,
-        _ => {
-            let what = format!("a container whose mounts do not answer within {} s", DEADLINE.as_secs());
-            Err(not_blocked("container.mounts", &what, "look at the VM's disks and network file systems"))
-        }
-    }
+    timeout(DEADLINE, checked)
+        .await
+        .unwrap_or_else(|_| Ok(Err(does_not_answer())))
+        .unwrap_or_else(|_| Err(does_not_answer()))
+}
+
+fn does_not_answer() -> JobError {
+    let what = format!("a container whose mounts do not answer within {} s", DEADLINE.as_secs());
+    not_blocked("container.mounts", &what, "look at the VM's disks and network file systems")
 }
 
 /// Looks at a volume that is there already: only one of this very job is as good as a new one.
 pub(super) fn check_volume(index: usize, name: &str, volume: &VolumeAnswer, claim: &str) -> Result<(), JobError> {
-    let is_plain = volume.driver == "local" && volume.options.as_ref().is_none_or(|options| options.is_empty());
-    let is_ours = volume.labels.as_ref().and_then(|labels| labels.get(ContainerNames::CLAIM)).is_some_and(|of| of == claim);
+    let is_plain = volume.driver == "local" && volume.options.as_ref().is_none_or(HashMap::is_empty);
+    let is_ours =
+        volume.labels.as_ref().and_then(|labels| labels.get(ContainerNames::CLAIM)).is_some_and(|of| of == claim);
     if is_plain && is_ours {
         return Ok(());
     }
@@ -116,20 +120,24 @@ fn check_files(job: &Job, rules: &BlockRules) -> Result<(), JobError> {
         let refused = |what: String| Err(not_blocked(&bind_place(index), &what, "mount only what the job needs"));
         let path = match resolved(Path::new(source)) {
             Ok(path) => path,
-            Err(error) => return refused(format!("a container with the mount {source:?}, which cannot be looked at ({error}),")),
+            Err(error) => {
+                return refused(format!("a container with the mount {source:?}, which cannot be looked at ({error}),"));
+            }
         };
         if !is_allowed_source(&path, &allowed) {
             let leads_to = Some(path.as_path()).filter(|path| *path != Path::new(source));
             return Err(refused_source(index, Path::new(source), leads_to));
         }
         if let Some(own) = closed.iter().find(|own| path.starts_with(own) || own.starts_with(&path)) {
-            return refused(format!("a container that sees {own:?}, which is the VM's own,"));
+            return refused(format!("a container that sees {}, which is the VM's own,", own.display()));
         }
         if let Some(origin) = view_of_the_vm(&path, &mounts, &allowed) {
             return refused(format!("a container with the mount {source:?}, which shows {origin} of the VM,"));
         }
     }
-    for (index, device) in job.blocked_container().map(|container| &container.devices[..]).unwrap_or_default().iter().enumerate() {
+    for (index, device) in
+        job.blocked_container().map(|container| &container.devices[..]).unwrap_or_default().iter().enumerate()
+    {
         match fs::metadata(&device.host) {
             Ok(node) if node.file_type().is_char_device() && is_harmless(node.rdev()) => {}
             // The engine says so.
@@ -162,14 +170,19 @@ fn view_of_the_vm(path: &Path, mountinfo: &str, allowed: &[PathBuf]) -> Option<S
     let own = ["/", "/mnt/stateful_partition", "/var", "/run", "/dev"].map(device_of);
     let is_over = |[.., target, _]: &&[&str; 4]| *target != "/" && path.starts_with(target);
     let over = mounts.iter().filter(is_over).max_by_key(|[.., target, _]| target.len());
-    let below = mounts.iter().filter(|[.., target, _]| Path::new(target).starts_with(path) && Path::new(target) != path);
+    let below =
+        mounts.iter().filter(|[.., target, _]| Path::new(target).starts_with(path) && Path::new(target) != path);
     for [device, root, target, kind] in over.into_iter().chain(below) {
-        if matches!(*kind, "proc" | "sysfs" | "devtmpfs" | "devpts" | "cgroup" | "cgroup2" | "debugfs" | "tracefs" | "nsfs") {
+        if matches!(
+            *kind,
+            "proc" | "sysfs" | "devtmpfs" | "devpts" | "cgroup" | "cgroup2" | "debugfs" | "tracefs" | "nsfs"
+        ) {
             return Some(format!("the {kind} at {target:?}"));
         }
-        let shown = Path::new(root).join(path.strip_prefix(target).unwrap_or(Path::new("")));
+        let shown: PathBuf =
+            Path::new(root).join(path.strip_prefix(target).unwrap_or(Path::new(""))).components().collect();
         if own.contains(&Some(device)) && *root != *target && !is_allowed_source(&shown, allowed) {
-            return Some(format!("{shown:?}"));
+            return Some(format!("{}", shown.display()));
         }
     }
     None
@@ -187,9 +200,10 @@ fn is_harmless(device: u64) -> bool {
     let is_nvidia = || {
         let known = fs::read_to_string("/proc/devices").unwrap_or_default();
         let characters = known.split("Block devices:").next().unwrap_or_default();
-        characters.lines().filter_map(|line| line.trim().split_once(' ')).any(|(major, name)| {
-            name.starts_with("nvidia") && major.parse() == Ok(number.0)
-        })
+        characters
+            .lines()
+            .filter_map(|line| line.trim().split_once(' '))
+            .any(|(major, name)| name.starts_with("nvidia") && major.parse() == Ok(number.0))
     };
     DEVICES.contains(&number)
         || number.0 == NVIDIA_MAJOR
@@ -243,7 +257,9 @@ mod tests {
         let dir = dir("links");
         let data = dir.join("data");
         fs::create_dir_all(data.join("deep")).unwrap();
-        for (name, to) in [("out", "/run"), ("nowhere", "/run/no/such"), ("up", "../.."), ("in", "deep"), ("loop", "loop")] {
+        for (name, to) in
+            [("out", "/run"), ("nowhere", "/run/no/such"), ("up", "../.."), ("in", "deep"), ("loop", "loop")]
+        {
             symlink(to, data.join(name)).unwrap();
         }
         for (source, is_fine) in [
@@ -274,7 +290,8 @@ mod tests {
         let state = dir.join("data/state");
         fs::create_dir_all(&state).unwrap();
         symlink(&state, dir.join("state")).unwrap();
-        for (source, is_fine) in [("data", false), ("data/state", false), ("data/state/x", false), ("data/other", true)] {
+        for (source, is_fine) in [("data", false), ("data/state", false), ("data/state/x", false), ("data/other", true)]
+        {
             for name in ["data/state", "state"] {
                 let checked = check(&dir.join(source), &dir, &[&dir.join(name)]);
                 assert_eq!(checked.is_ok(), is_fine, "{source} {name}: {checked:?}");
@@ -300,11 +317,11 @@ mod tests {
             ("/mnt/disks", None),
             ("/srv/data", None),
             ("/data/x", None),
-            ("/mnt/root/etc", Some("\"/etc\"")),
-            ("/mnt/root", Some("\"/\"")),
-            ("/srv/sockets", Some("\"/docker\"")),
+            ("/mnt/root/etc", Some("/etc")),
+            ("/mnt/root", Some("/")),
+            ("/srv/sockets", Some("/docker")),
             ("/srv/chroot", Some("the proc at \"/srv/chroot/proc\"")),
-            ("/srv", Some("\"/docker\"")),
+            ("/srv", Some("/docker")),
         ] {
             assert_eq!(view_of_the_vm(Path::new(path), mounts, &[]).as_deref(), shown, "{path}");
         }
@@ -325,7 +342,9 @@ mod tests {
         let check = |text: &str| check_volume(0, "v", &volume(text), "c").is_ok();
         assert!(check(r#"{"Driver": "local", "Options": null, "Labels": {"vmjob.claim": "c"}}"#));
         assert!(check(r#"{"Driver": "local", "Options": {}, "Labels": {"vmjob.claim": "c"}}"#));
-        assert!(!check(r#"{"Driver": "local", "Options": {"o": "bind", "device": "/"}, "Labels": {"vmjob.claim": "c"}}"#));
+        assert!(!check(
+            r#"{"Driver": "local", "Options": {"o": "bind", "device": "/"}, "Labels": {"vmjob.claim": "c"}}"#
+        ));
         assert!(!check(r#"{"Driver": "local", "Options": null, "Labels": {"vmjob.claim": "d"}}"#));
         assert!(!check(r#"{"Driver": "local", "Options": null, "Labels": null}"#));
         assert!(!check(r#"{"Driver": "nfs", "Options": null, "Labels": {"vmjob.claim": "c"}}"#));

@@ -29,7 +29,8 @@ use super::{
     ContainerNames, EngineError,
     events::NO_DEADLINE,
     inspect::{
-        ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, ListedContainer, NetworkAnswer, VolumeAnswer,
+        ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, ListedContainer, NetworkAnswer,
+        VolumeAnswer,
     },
     metadata_block::Blocked,
     read_ahead::read_ahead,
@@ -265,15 +266,15 @@ impl DockerEngine {
 
     /// The name of a container of this claim that runs, or may.
     pub async fn running_container(&self, claim: &str) -> Result<Option<String>, EngineError> {
-        // {"label":["vmjob.claim=CLAIM"],"status":["running","paused","restarting","removing"]}
-        let filters = format!(
-            "%7B%22label%22%3A%5B%22{}%3D{claim}%22%5D%2C%22status%22%3A%5B%22running%22%2C%22paused%22%2C\
-             %22restarting%22%2C%22removing%22%5D%7D",
-            ContainerNames::CLAIM
-        );
+        // {"label":["vmjob.claim=CLAIM"]}; engines differ in the states that they have.
+        let filters = format!("%7B%22label%22%3A%5B%22{}%3D{claim}%22%5D%7D", ContainerNames::CLAIM);
         let found: Vec<ListedContainer> =
             self.get("containers", &format!("/containers/json?all=true&filters={filters}")).await?;
-        Ok(found.into_iter().next().map(|container| container.names.into_iter().next().unwrap_or_default()))
+        let has_ended = |container: &ListedContainer| {
+            matches!(container.state.as_str(), "created" | "configured" | "initialized" | "exited" | "stopped" | "dead")
+        };
+        let running = found.into_iter().find(|container| !has_ended(container));
+        Ok(running.map(|container| container.names.into_iter().next().unwrap_or_default()))
     }
 
     /// What the engine says of itself.

@@ -211,20 +211,20 @@ impl Engine {
         }
     }
 
-    /// By which way the job would reach the metadata server; `None` where there is none.
-    pub async fn metadata_way(&self, job: &Job) -> Result<Option<Blocked>, EngineError> {
+    /// By which ways the job would reach the metadata server.
+    pub async fn metadata_ways(&self, job: &Job) -> Result<Vec<Blocked>, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => match container.network.as_deref() {
-                Some("none") => Ok(None),
-                None | Some("default") => docker.bridge("bridge").await.map(Some),
-                Some(network) => docker.bridge(network).await.map(Some),
+                Some("none") => Ok(Vec::new()),
+                None | Some("default") => Ok(vec![docker.bridge("bridge").await?]),
+                Some(network) => Ok(vec![docker.bridge(network).await?]),
             },
             (Self::Processes(_), Work::Process(process)) => {
                 let user = uid_and_groups(process.user.as_deref());
                 let (uid, _) = user.map_err(|error| EngineError::Failed(error.to_string()))?;
-                Blocked::user(uid).map(Some)
+                Blocked::user(uid)
             }
-            _ => Ok(None),
+            _ => Ok(Vec::new()),
         }
     }
 

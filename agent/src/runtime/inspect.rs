@@ -203,6 +203,7 @@ pub(super) struct VolumeAnswer {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ListedContainer {
     pub(super) names: Vec<String>,
+    pub(super) state: String,
 }
 
 #[derive(Deserialize)]

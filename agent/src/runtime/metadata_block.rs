@@ -6,6 +6,8 @@
 use std::{
     fmt, fs,
     io::{self, Write},
+    iter,
+    ops::RangeInclusive,
     os::unix::fs::MetadataExt,
     path::Path,
     process::{Command, Stdio},
@@ -50,15 +52,18 @@ impl Blocked {
         Ok(Self(format!("iif {bridge}")))
     }
 
-    /// All that a user's processes send.
+    /// All that a user's processes send, also as one of the users that are theirs to be in a namespace of their own.
     ///
     /// # Errors
     /// It is root: the agent has to reach the metadata server itself.
-    pub(super) fn user(uid: u32) -> Result<Self, EngineError> {
+    pub(super) fn user(uid: u32) -> Result<Vec<Self>, EngineError> {
         if uid == 0 {
             return Err(impossible("the process runs as root: name another `process.user`"));
         }
-        Ok(Self(format!("uidrange {uid}-{uid}")))
+        let name = user_name(uid).unwrap_or_default();
+        let subuid = fs::read_to_string("/etc/subuid").unwrap_or_default();
+        let ranges = iter::once(uid..=uid).chain(subordinate(&subuid, uid, &name));
+        Ok(ranges.map(|ids| Self(format!("uidrange {}-{}", ids.start(), ids.end()))).collect())
     }
 
     /// What was written down of earlier ones.
@@ -71,15 +76,19 @@ impl Blocked {
         (!all.is_empty()).then(|| all.iter().map(|one| one.0.as_str()).collect::<Vec<_>>().join(", "))
     }
 
-    /// The user whose processes it is for.
-    fn uid(&self) -> Option<u32> {
-        self.0.strip_prefix("uidrange ")?.split('-').next()?.parse().ok()
+    /// The users whose processes it is for.
+    fn users(&self) -> Option<RangeInclusive<u32>> {
+        let (first, last) = self.0.strip_prefix("uidrange ")?.split_once('-')?;
+        Some(first.parse().ok()?..=last.parse().ok()?)
     }
 
     /// What could still go that way once it is open: a container that runs, as `running` says, or what a user's job has left to
     /// another's care, such as `at`, `cron`, `sshd` or a `systemd --user`.
-    pub async fn needed_for(&self, running: impl AsyncFnOnce() -> Result<Option<String>, EngineError>) -> Option<String> {
-        let Some(uid) = self.uid() else {
+    pub async fn needed_for(
+        &self,
+        running: impl AsyncFnOnce() -> Result<Option<String>, EngineError>,
+    ) -> Option<String> {
+        let Some(users) = self.users() else {
             return match running().await {
                 Ok(container) => container.map(|name| format!("the container {name} still runs")),
                 Err(error) => Some(format!("whether a container still runs is not known: {error}")),
@@ -88,7 +97,7 @@ impl Blocked {
         // What was killed takes a moment to be gone.
         let end = Instant::now() + GONE_DEADLINE;
         loop {
-            match left_of_user(uid) {
+            match left_of(&users) {
                 Some(_) if Instant::now() < end => sleep(GONE_INTERVAL).await,
                 left => return left,
             }
@@ -139,32 +148,45 @@ fn impossible(problem: &str) -> EngineError {
     ))
 }
 
-/// What a user has running, or is to have.
-fn left_of_user(uid: u32) -> Option<String> {
+/// The users that one may become by `newuidmap(1)`. Source: `subuid(5)`.
+fn subordinate(subuid: &str, uid: u32, name: &str) -> impl Iterator<Item = RangeInclusive<u32>> {
+    let range = move |line: &str| {
+        let (owner, range) = line.split_once(':')?;
+        let (first, count) = range.split_once(':')?;
+        let (first, count): (u32, u32) = (first.parse().ok()?, count.trim().parse().ok()?);
+        let last = first.checked_add(count.checked_sub(1)?)?;
+        (first > 0 && (owner == name || owner.parse() == Ok(uid))).then_some(first..=last)
+    };
+    subuid.lines().filter_map(range)
+}
+
+/// What users have running, or are to have.
+fn left_of(users: &RangeInclusive<u32>) -> Option<String> {
     let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten();
     let processes = entries("/proc").filter_map(|entry| entry.file_name().into_string().ok());
     for pid in processes.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if has_user(&status, uid) {
-            return Some(format!("the process {pid} of the user {uid} still runs"));
+        if has_user(&status, users) {
+            return Some(format!("the process {pid} of that user still runs"));
         }
     }
     for dir in LATER {
-        let is_theirs = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|file| file.is_file() && file.uid() == uid);
+        let is_theirs =
+            |entry: &fs::DirEntry| entry.metadata().is_ok_and(|file| file.is_file() && users.contains(&file.uid()));
         if let Some(file) = entries(dir).find(is_theirs) {
-            return Some(format!("{} of the user {uid} is to run later", file.path().display()));
+            return Some(format!("{} of that user is to run later", file.path().display()));
         }
     }
-    let name = user_name(uid)?;
+    let name = user_name(*users.start())?;
     let linger = Path::new(LINGERING).join(&name);
     linger.exists().then(|| format!("the user {name} lingers: their systemd goes on"))
 }
 
-/// Whether a process is a user's in any way, and has not ended. Source: `proc_pid_status(5)`.
-fn has_user(status: &str, uid: u32) -> bool {
+/// Whether a process is one of these users' in any way, and has not ended. Source: `proc_pid_status(5)`.
+fn has_user(status: &str, users: &RangeInclusive<u32>) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     !field("State:").trim_start().starts_with(['Z', 'X'])
-        && field("Uid:").split_whitespace().any(|id| id.parse() == Ok(uid))
+        && field("Uid:").split_whitespace().any(|id| id.parse().is_ok_and(|id| users.contains(&id)))
 }
 
 /// Has `ip` do all of `batch`. Under systemd as a unit of its own: the agent's own may not change routing.
@@ -221,16 +243,24 @@ mod tests {
             ("S (sleeping)", "77\t77\t77\t77", false),
             ("Z (zombie)", "7\t7\t7\t7", false),
         ] {
-            assert_eq!(has_user(&status(state, ids), 7), is_theirs, "{state} {ids}");
+            assert_eq!(has_user(&status(state, ids), &(7..=7)), is_theirs, "{state} {ids}");
         }
-        assert!(!has_user("", 7));
+        assert!(!has_user("", &(7..=7)));
     }
 
     #[test]
     fn several_are_written_down_and_read_back() {
         let all = Blocked::noted("iif docker0, uidrange 7-7");
-        assert_eq!((all.len(), all[0].uid(), all[1].uid()), (2, None, Some(7)));
+        assert_eq!((all.len(), all[0].users(), all[1].users()), (2, None, Some(7..=7)));
         assert_eq!(Blocked::note(&all).as_deref(), Some("iif docker0, uidrange 7-7"));
         assert_eq!(Blocked::note(&[]), None);
+    }
+
+    #[test]
+    fn the_users_that_one_may_become_are_theirs_too() {
+        let subuid =
+            "job:100000:65536\n1000:300000:2\nother:200000:65536\njob:x:1\njob:5:0\njob:0:9\njob:4294967295:9\n";
+        let ranges: Vec<_> = subordinate(subuid, 1000, "job").collect();
+        assert_eq!(ranges, [100_000..=165_535, 300_000..=300_001]);
     }
 }

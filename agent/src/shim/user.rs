@@ -109,7 +109,9 @@ mod tests {
         assert_eq!(User::find("nobody", PASSWD, GROUP).unwrap_err(), "there is no user \"nobody\" on this machine");
         assert_eq!(User::find("job:x", PASSWD, GROUP).unwrap_err(), "there is no group \"x\" on this machine");
         let passwd = "odd:x:4294967295:0:::\nplus:x:+5:0:::\nwide:x:5:4294967295:::\n";
-        for text in ["4294967295", "4294967295:0", "+5", "-1", "00", "odd", "plus", "5:4294967295", "5:+0", "4294967296"] {
+        for text in
+            ["4294967295", "4294967295:0", "+5", "-1", "00", "odd", "plus", "5:4294967295", "5:+0", "4294967296"]
+        {
             assert!(User::find(text, passwd, GROUP).is_err(), "{text}");
         }
         assert_eq!(User::find("4294967294", passwd, GROUP).unwrap().uid, 4_294_967_294);

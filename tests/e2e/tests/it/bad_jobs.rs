@@ -63,6 +63,57 @@ async fn a_command_that_is_wrong_is_reported_with_what_to_change() {
     join_all(cases.map(|(command, message)| reports_invalid((None, Some(command.into()), message)))).await;
 }
 
+/// Neither the report nor the console nor the log shows a value of a job that is wrong.
+#[tokio::test]
+async fn a_secret_in_a_job_that_is_wrong_is_shown_nowhere() {
+    let cases: [(&str, &str, &str); 14] = [
+        ("docker-command", "HF_TOKEN=hunter2Z docker run -e HF_TOKEN IMG", "write -e HF_TOKEN=…"),
+        ("docker-command", "export HF_TOKEN=hunter2Z; docker run a", "write -e HF_TOKEN=…"),
+        ("docker-command", "docker run -e hunter2Z a", "has no value"),
+        ("docker-command", "docker run -e TOKEN= hunter2Z a", "without a space"),
+        ("docker-command", "docker run TOKEN=hunter2Z a", "write -e TOKEN=…"),
+        ("docker-command", "docker run https://bot:hunter2Z@ghcr.io/a", "it is a URL"),
+        ("docker-command", "docker run --tokn=hunter2Z a", "unknown flag --tokn"),
+        ("docker-command", "docker run -Thunter2Z a", "unknown flag -T"),
+        ("docker-command", "docker run --log-opt hunter2Z a", "expected name=value"),
+        ("docker-command", "docker login -u bot -phunter2Z", "docker login is another command"),
+        ("job-spec", r#"{"container": {"image": "a", "env": "TOKEN=hunter2Z"}}"#, "found a string"),
+        ("job-spec", r#"{"container": {"image": "a", "env": {"TOKEN=hunter2Z": ""}}}"#, "TOKEN=…"),
+        ("job-spec", r#"{"container": {"image": "a", "args": "x --token hunter2Z"}}"#, "found a string"),
+        ("job-spec", r#"{"container": {"image": "a", "env": {"PIN": "hunter2Z", "PIN": "x"}}}"#, "given twice"),
+    ];
+    join_all(cases.map(async |(attribute, text, words)| {
+        let vm = Vm::without_docker(Config::default()).await;
+        vm.cloud.set_attribute(attribute, text);
+        let mut agent = vm.start();
+        agent.wait().await;
+        let console = agent.stdout();
+        let report = vm.finish(agent).await.to_string();
+        assert!(report.contains("INVALID_SPEC") && report.contains(&words.replace('"', "\\\"")), "{text}: {report}");
+        let all = format!("{report}{}{}", vm.logs(), console);
+        assert!(!all.contains("hunter2Z"), "{text}: {all}");
+    }))
+    .await;
+}
+
+/// Pasted from a web page, a chat or a word processor.
+#[tokio::test]
+async fn a_character_that_is_not_what_it_looks_like_is_named_with_the_plain_one() {
+    let cases: [(&str, &str); 10] = [
+        ("docker run -e “A=x” a", "“ (U+201C, a curly quote)"),
+        ("docker run –rm a", "write --rm instead"),
+        ("docker run —rm a", "write --rm instead"),
+        ("docker run –e A=1 a", "write -e instead"),
+        ("docker\u{a0}run a", "U+00A0 (a no-break space)"),
+        ("docker run -m\u{202f}1g a", "write an ordinary space"),
+        ("docker run a\u{200b}", "U+200B (an invisible character)"),
+        ("docker run -e TOKEN=… a", "… (U+2026, an ellipsis)"),
+        ("docker run －e A=1 a", "－ (U+FF0D, a long dash)"),
+        ("docker run a sh -c “echo hi”", "“ (U+201C, a curly quote)"),
+    ];
+    join_all(cases.map(|(command, message)| reports_invalid((None, Some(command.into()), message)))).await;
+}
+
 #[tokio::test]
 async fn there_is_exactly_one_job() {
     reports_invalid((None, None, "`job-spec`")).await;

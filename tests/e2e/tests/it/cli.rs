@@ -120,6 +120,53 @@ async fn check_refuses_what_cannot_run() {
     assert_eq!(agent(&["check", "/no/such/file"], "").await.status.code(), Some(2));
 }
 
+/// A text in another language is its author's, where it is quoted.
+#[tokio::test]
+async fn curly_quotes_and_dashes_in_quotes_are_a_text() {
+    for line in [
+        "docker run -e 'A=“l’été”' a echo 'l’été – «oui»… 日本　語：１'",
+        "docker run -e \"A=x – y\" -l 'b=“c”' a:1 printf '%s' \"– “\"",
+        "docker run -e NOM=l’été -e GREETING=你好，世界 a echo l’été",
+    ] {
+        let output = agent(&["check"], line).await;
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{line}");
+    }
+    let output = agent(&["check"], "docker run a echo “bonjour”").await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("U+201C"), "{}", text(&output.stderr));
+}
+
+/// `check` has a file, and no VM: it judges names, by the list and by the setting of the VM.
+#[tokio::test]
+async fn check_tells_what_a_blocked_job_may_mount() {
+    let spec = |source: &str| {
+        let mounts = json!([{"type": "bind", "source": source, "target": "/x"}]);
+        json!({"container": {"image": "a", "mounts": mounts}, "metadata_server": "block"}).to_string()
+    };
+    for (source, setting, status) in [
+        ("/data/x", "", 0),
+        ("/mnt/disks/x", "", 0),
+        ("/mnt/stateful_partition/x", "", 2),
+        ("/run/docker", "", 2),
+        ("/opt/data/x", "", 2),
+        ("/opt/data/x", "/home:/opt/data", 0),
+        ("/opt/data/../x", "/home:/opt/data", 2),
+    ] {
+        let mut command = Command::new(agent_binary());
+        command.arg("check").env("VMJOB_BLOCK_MOUNTS", setting).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(spec(source).as_bytes()).await.unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{source} {setting}: {said}");
+        assert!(
+            said.contains(if status == 0 { "looked at in the VM" } else { "VMJOB_BLOCK_MOUNTS" })
+                || source.contains(".."),
+            "{said}"
+        );
+    }
+}
+
 /// The tables of the readers' own tests, through the binary: each error is one line that names its place and what to write.
 #[tokio::test]
 async fn every_error_names_its_place_and_what_to_write() {

@@ -146,7 +146,9 @@ async fn the_job_does_not_reach_it_and_all_else_goes_on() {
             let report = vm.run_job(TRIES, job(&vm, 1, metadata_server)).await;
             let reached = by_its_network(&vm, reached).await;
             expect(&report, &json!({"cause": "NONE", "logs": {"head": reached}}));
-            assert!(!rules().await.contains("7001") && !rules().await.contains("iif") && vm.journal()["blocked"].is_null());
+            assert!(
+                !rules().await.contains("7001") && !rules().await.contains("iif") && vm.journal()["blocked"].is_null()
+            );
         }
     }
 }
@@ -323,7 +325,8 @@ async fn a_volume_that_was_there_before_is_refused() {
             docker::docker(&[&["volume", "create"], options, &[&name]].concat()).await;
         }
         let mount = json!({"type": "volume", "source": name, "target": "/v"});
-        let mut job = vm.job("", json!({"metadata_server": "block", "retry": {"max_attempts": 2, "on": ["EXIT_CODE"]}}));
+        let mut job =
+            vm.job("", json!({"metadata_server": "block", "retry": {"max_attempts": 2, "on": ["EXIT_CODE"]}}));
         job["container"]["mounts"] = json!([mount]);
         // The second attempt finds what the first has left.
         job["container"]["args"] = json!(["sh", "-c", "[ -e /v/first ] || { touch /v/first; exit 1; }"]);
@@ -375,7 +378,11 @@ async fn what_a_job_has_left_to_others_is_kept_from_it_too() {
         .spawn()
         .unwrap();
     expect(&vm.run().await, &json!({"cause": "NONE"}));
-    assert!(rules().await.contains("7006") && vm.logs().contains("stays blocked for uidrange 7006-7006"), "{}", vm.logs());
+    assert!(
+        rules().await.contains("7006") && vm.logs().contains("stays blocked for uidrange 7006-7006"),
+        "{}",
+        vm.logs()
+    );
     tokio::io::AsyncWriteExt::write_all(&mut left.stdin.take().unwrap(), b"go\n").await.unwrap();
     let output = left.wait_with_output().await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("up\n{BLOCKED}"));
