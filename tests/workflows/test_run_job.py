@@ -10,7 +10,7 @@ import pytest
 from workflows_emulator.utils import WorkflowError
 
 from conftest import JOB, World
-from driver import limits
+from driver import limits, stdlib
 from driver.compute import error
 from driver.execution import Cancelled, Execution
 from driver.simulated import report
@@ -546,8 +546,51 @@ def test_an_error_in_the_wait_deletes_the_vm(world: NewWorld, monkeypatch: pytes
     monkeypatch.setattr(Execution, "await_callback", broken)
     w = world()
     w.run()
-    assert w.error["message"] == "broken"
+    assert w.error["message"] == "failed to wait for the report: broken"
     w.assert_no_vm_is_left()
+
+
+@pytest.mark.parametrize("failure", [(ConnectionError, "reset"), (503, "HttpError")], ids=str)
+def test_a_wait_that_fails_for_a_moment_is_taken_up_again(world: NewWorld, failure: Any) -> None:
+    w = world({"run_s": 4 * 3600})
+    await_callback, waits = w.cloud.await_callback, itertools.count()
+
+    def shaky(url: str, timeout: float) -> Any:
+        if next(waits) % 3:
+            if failure[0] is ConnectionError:
+                raise ConnectionError("reset")
+            raise WorkflowError(message="unavailable", code=503, tags=["HttpError"])
+        return await_callback(url, timeout)
+
+    w.cloud.await_callback = shaky  # type: ignore[method-assign]
+    result = w.run(max_attempts=1)
+    assert (result["state"], len(w.bodies())) == ("SUCCEEDED", 1)
+
+
+def test_an_endpoint_that_cannot_be_made_is_an_error_that_tells_of_the_vms_before(world: NewWorld) -> None:
+    w = world({"outcome": PREEMPTED})
+    w.cloud.compute.answers["delete"] = [error(403, "forbidden", "no")]
+    create_endpoint = w.cloud.create_endpoint
+
+    def once(*args: Any) -> str:
+        if w.cloud.compute.history:
+            raise ValueError("no endpoint")
+        return create_endpoint(*args)
+
+    w.cloud.create_endpoint = once  # type: ignore[method-assign]
+    w.run()
+    assert w.error["message"].startswith("no endpoint; warning · the VM ")
+    assert w.error["attempts"][0]["cause"] == "PREEMPTED"
+
+
+def test_a_log_that_may_not_be_written_costs_no_row(world: NewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: Any) -> None:
+        raise WorkflowError(message="PERMISSION_DENIED: logging.logEntries.create", tags=["SystemError"])
+
+    monkeypatch.setitem(stdlib.CALLS, "sys.log", refused)
+    row = world().run(brief=True)
+    assert row["state"] == "SUCCEEDED"
+    assert "logging.logEntries.create" in row["warnings"][0]
 
 
 def test_a_cancelled_execution_leaves_a_vm_that_ends_by_itself(world: NewWorld) -> None:
