@@ -97,10 +97,6 @@ FINAL: dict[str, tuple[Answer, str]] = {
     "no such image": (not_found(f"{P}/global/images/i"), "global/images/i' was not found"),
     "no such network": (not_found(f"{P}/global/networks/n"), "global/networks/n' was not found"),
     "no billing": (error(403, "forbidden", "This API method requires billing to be enabled."), "billing enabled"),
-    "a global quota": (
-        error(403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally."),
-        "ask for more of this quota",
-    ),
     "an image that is named as a stock-out": (not_found(f"{P}/global/images/stockout-rateLimitExceeded"), "images/stockout"),
     "an image of live migration": (not_found(f"{P}/global/images/live-migration"), "images/live-migration"),
     "a network that is named as a type": (not_found(f"{P}/global/networks/machineTypes"), "networks/machineTypes"),
@@ -232,6 +228,16 @@ def test_a_quota_of_a_region_is_no_reason_to_try_its_other_zones(world: NewWorld
     w.run(zones=ZONES)
     assert w.error["tags"] == ["NoCapacity", "QuotaExceeded"]
     assert "ask for more of this quota" in w.error["message"]
+
+
+def test_a_quota_of_the_whole_project_is_no_reason_to_try_any_zone(world: NewWorld) -> None:
+    w = world()
+    everywhere = error(403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally.")
+    w.cloud.compute.answers["insert"] = [everywhere] * 9
+    w.run(zones=TWO_REGIONS)
+    assert w.error["tags"] == ["NoCapacity", "QuotaExceeded"]
+    assert "ask for more of this quota" in w.error["message"]
+    assert w.calls("insert") == 1
 
 
 # Again: the VM came to nothing by itself.
