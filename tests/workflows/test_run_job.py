@@ -10,7 +10,7 @@ import pytest
 from workflows_emulator.utils import WorkflowError
 
 from conftest import JOB, World
-from driver import limits
+from driver import limits, stdlib
 from driver.compute import error
 from driver.execution import Cancelled, Execution
 from driver.simulated import report
@@ -160,16 +160,16 @@ def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None
         ({"job": {**JOB, "timeout": True}}, "a timeout is a duration such as 1h30m"),
         ({"job": {**JOB, "timeout": {"hours": 3}}}, "a timeout is a duration such as 1h30m"),
         ({"agent": "gs://b/startup.sh"}, "`agent` is of type string; it takes: map"),
-        ({"agent": {"startup-script": "gs://b/s"}}, "unknown `agent.startup-script`"),
-        ({"agent": {"url": 7}}, "`agent.url` takes: string"),
+        ({"agent": {"startup-script": "gs://b/s"}}, "unknown argument `agent.startup-script`"),
+        ({"agent": {"url": 7}}, "`agent.url` is of type integer; it takes: string"),
         ({"baked": False, "agent": {"startup_script": None}}, "say where the agent is"),
         ({"baked": "yes"}, "`baked` is of type string; it takes: boolean"),
         ({"machine_type": ["e2-small"]}, "`machine_type` is of type list; it takes: string"),
-        ({"zones": "us-central1-a"}, "`zones` is of type string; it takes: list"),
-        ({"zones": []}, "`zones` is a list of names of zones"),
-        ({"zones": ["us-central1-a", 7]}, "`zones` is a list of names of zones"),
-        ({"zones": [["us-central1-a"]]}, "`zones` is a list of names of zones"),
-        ({"zones": ["us-central1-a", None]}, "`zones` is a list of names of zones"),
+        ({"zones": "us-central1-a"}, "`zones` is of type string; it takes: list of names"),
+        ({"zones": []}, "`zones` is a list of one or more names"),
+        ({"zones": ["us-central1-a", 7]}, "`zones` is a list of one or more names"),
+        ({"zones": [["us-central1-a"]]}, "`zones` is a list of one or more names"),
+        ({"zones": ["us-central1-a", None]}, "`zones` is a list of one or more names"),
         ({"max_attempts": 0}, "`max_attempts` is 1 or more"),
         ({"max_attempts": "3"}, "`max_attempts` is of type string; it takes: integer"),
         ({"max_attempts": 2.5}, "`max_attempts` is of type double; it takes: integer"),
@@ -180,16 +180,16 @@ def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None
         ({"timeout": ""}, "`` is not a duration"),
         ({"spot": "true"}, "`spot` is of type string; it takes: boolean"),
         ({"disk": 50}, "`disk` is of type integer; it takes: map"),
-        ({"disk": {"size": 50}}, "unknown `disk.size`"),
-        ({"disk": {"size_gb": 50.5}}, "`disk.size_gb` takes: integer or string"),
+        ({"disk": {"size": 50}}, "unknown argument `disk.size`"),
+        ({"disk": {"size_gb": 50.5}}, "`disk.size_gb` is of type double; it takes: integer or string"),
         ({"gpu": "nvidia-l4"}, "`gpu` is of type string; it takes: map"),
         ({"gpu": {"count": 1}}, "`gpu` names a type"),
         ({"gpu": {"type": "nvidia-l4", "count": 0}}, "`gpu` names a type, and a count of 1 or more"),
-        ({"gpu": {"type": "nvidia-l4", "count": "1"}}, "`gpu.count` takes: integer"),
+        ({"gpu": {"type": "nvidia-l4", "count": "1"}}, "`gpu.count` is of type string; it takes: integer"),
         ({"gpu": {}}, "`gpu` names a type"),
         ({"network": "default"}, "`network` is of type string; it takes: map"),
-        ({"network": {"external_ip": "yes"}}, "`network.external_ip` takes: boolean"),
-        ({"network": {"subnet": "s"}}, "unknown `network.subnet`"),
+        ({"network": {"external_ip": "yes"}}, "`network.external_ip` is of type string; it takes: boolean"),
+        ({"network": {"subnet": "s"}}, "unknown argument `network.subnet`"),
         ({"labels": ["team=a"]}, "`labels` is of type list; it takes: map"),
         ({"service_account": {"email": "a"}}, "`service_account` is of type map"),
         ({"silence": "10m"}, "`silence` is of type string; it takes: integer or double"),
@@ -546,8 +546,51 @@ def test_an_error_in_the_wait_deletes_the_vm(world: NewWorld, monkeypatch: pytes
     monkeypatch.setattr(Execution, "await_callback", broken)
     w = world()
     w.run()
-    assert w.error["message"] == "broken"
+    assert w.error["message"] == "failed to wait for the report: broken"
     w.assert_no_vm_is_left()
+
+
+@pytest.mark.parametrize("failure", [(ConnectionError, "reset"), (503, "HttpError")], ids=str)
+def test_a_wait_that_fails_for_a_moment_is_taken_up_again(world: NewWorld, failure: Any) -> None:
+    w = world({"run_s": 4 * 3600})
+    await_callback, waits = w.cloud.await_callback, itertools.count()
+
+    def shaky(url: str, timeout: float) -> Any:
+        if next(waits) % 3:
+            if failure[0] is ConnectionError:
+                raise ConnectionError("reset")
+            raise WorkflowError(message="unavailable", code=503, tags=["HttpError"])
+        return await_callback(url, timeout)
+
+    w.cloud.await_callback = shaky  # type: ignore[method-assign]
+    result = w.run(max_attempts=1)
+    assert (result["state"], len(w.bodies())) == ("SUCCEEDED", 1)
+
+
+def test_an_endpoint_that_cannot_be_made_is_an_error_that_tells_of_the_vms_before(world: NewWorld) -> None:
+    w = world({"outcome": PREEMPTED})
+    w.cloud.compute.answers["delete"] = [error(403, "forbidden", "no")]
+    create_endpoint = w.cloud.create_endpoint
+
+    def once(*args: Any) -> str:
+        if w.cloud.compute.history:
+            raise ValueError("no endpoint")
+        return create_endpoint(*args)
+
+    w.cloud.create_endpoint = once  # type: ignore[method-assign]
+    w.run()
+    assert w.error["message"].startswith("no endpoint; warning · the VM ")
+    assert w.error["attempts"][0]["cause"] == "PREEMPTED"
+
+
+def test_a_log_that_may_not_be_written_costs_no_row(world: NewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: Any) -> None:
+        raise WorkflowError(message="PERMISSION_DENIED: logging.logEntries.create", tags=["SystemError"])
+
+    monkeypatch.setitem(stdlib.CALLS, "sys.log", refused)
+    row = world().run(brief=True)
+    assert row["state"] == "SUCCEEDED"
+    assert "logging.logEntries.create" in row["warnings"][0]
 
 
 def test_a_cancelled_execution_leaves_a_vm_that_ends_by_itself(world: NewWorld) -> None:

@@ -74,6 +74,15 @@ def test_a_vm_that_vanishes_is_noticed_and_replaced(world: RealWorld) -> None:
     assert [row["cause"] for row in report["workflow"]["attempts"]] == ["VM_GONE", "NONE"]
 
 
+def test_a_job_that_fails_by_itself_is_run_again_by_a_rule_until_it_fails_in_the_same_way(world: RealWorld) -> None:
+    script = 'test "$JOB_VM_ATTEMPT" = 1 && echo "ConnectionError: refused" >&2 || echo "ValueError: broken" >&2; exit 75'
+    report = world.run(script, retry_rules=[{"on": ["EXIT_CODE:75"]}], max_attempts=5)
+    attempts = report["workflow"]["attempts"]
+    assert [(row["cause"], row["rule"]) for row in attempts] == [("EXIT_CODE", 0)] * 3
+    assert report["workflow"]["cost"]["vm_s"] > 0
+    assert world.error["tags"] == ["JobFailed", "EXIT_CODE"]
+
+
 def test_a_job_that_is_cancelled_through_the_metadata_is_reported_as_cancelled(world: RealWorld) -> None:
     thread = world.when_running(0, lambda vm: vm.set("instance/attributes/job-cancel", "true"))
     report = world.run("trap 'exit 1' TERM; sleep 300 & wait")

@@ -55,6 +55,16 @@ def error(code: int, reason: str, message: str, detail: str | None = None) -> An
     return code, {"error": whole}
 
 
+def stock_out(zone: str, zones_available: str | None = None) -> dict[str, Any]:
+    """The error of an operation. Source: <https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability>."""
+    message = f"The zone 'projects/p/zones/{zone}' does not have enough resources available to fulfill the request."
+    if zones_available is None:
+        return {"code": "ZONE_RESOURCE_POOL_EXHAUSTED", "message": message}
+    metadatas = {"vmType": "g2-standard-8", "attachment": "nvidia-l4", "zonesAvailable": zones_available, "zone": zone}
+    info = {"reason": "resource_availability", "domain": "compute.googleapis.com", "metadatas": metadatas}
+    return {"code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "message": message, "errorDetails": [{"errorInfo": info}]}
+
+
 def not_found(resource: str) -> Answer:
     return error(404, "notFound", f"The resource '{resource}' was not found")
 
@@ -81,6 +91,10 @@ class Compute:
     exhausted: dict[str, str] = field(default_factory=dict)
     failures: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     missing: dict[str, Answer] = field(default_factory=dict)
+    # Whether there is room for a VM at this time: an error of the insert's operation where there is none.
+    room: Callable[[str, dict[str, Any], float], dict[str, Any] | None] = lambda _zone, _body, _now: None
+    # The zones of the regions that `regions.get` knows.
+    regions: dict[str, list[str]] = field(default_factory=dict)
     answers: dict[str, list[Answer | None]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     # When the requests were made, and the operation of each `requestId`.
@@ -122,7 +136,18 @@ class Compute:
             self.request_ids[request_id] = operation
         return 200, operation
 
+    def get_region(self, project: str, region: str, **_: Any) -> Answer:
+        if region not in self.regions:
+            return not_found(f"projects/{project}/regions/{region}")
+        prefix = f"https://www.googleapis.com/compute/v1/projects/{project}/zones/"
+        return 200, {"name": region, "status": "UP", "zones": [prefix + zone for zone in self.regions[region]]}
+
     def made(self, zone: str, body: dict[str, Any]) -> dict[str, Any]:
+        lack = self.room(zone, body, self.clock.now())
+        if lack:
+            operation = self.operation("insert", zone, INSERT_S, lack["code"], lack["message"])
+            self.operations[operation["name"]]["end"]["error"]["errors"] = [lack]
+            return operation
         if zone in self.exhausted:
             message = f"The zone '{zone}' does not have enough resources available to fulfill the request."
             return self.operation("insert", zone, INSERT_S, self.exhausted[zone], message)
@@ -254,6 +279,7 @@ INSTANCES = r"projects/(?P<project>[^/]+)/zones/(?P<zone>[^/]+)/instances"
 INSTANCE = INSTANCES + r"/(?P<instance>[^/]+)"
 ROUTES = [
     ("GET", r"projects/(?P<project>[^/]+)/global/images/family/(?P<family>[^/]+)", "get_from_family"),
+    ("GET", r"projects/(?P<project>[^/]+)/regions/(?P<region>[^/]+)", "get_region"),
     ("POST", INSTANCES, "insert"),
     ("DELETE", INSTANCE, "delete"),
     ("GET", INSTANCE, "get"),
