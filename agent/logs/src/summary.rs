@@ -161,7 +161,7 @@ impl Summary {
                 let room = MAX_LINE_BYTES - channel.line.len();
                 channel.line.extend_from_slice(&rest[..rest.len().min(room)]);
                 if end.is_some() || rest.len() > room {
-                    self.errors.look_at(stream, number, &channel.line);
+                    self.errors.look_at(stream, number, &channel.line, &self.ends.tail);
                     self.ends.push(&channel.line);
                     self.ends.push(&rest[rest.len().min(room)..]);
                     channel.line.clear();
@@ -178,7 +178,7 @@ impl Summary {
         let (lines, rest) = text.split_at(whole);
         if whole > 0 {
             let count = count_lines(lines);
-            self.errors.look_at(stream, self.lines + 1, lines);
+            self.errors.look_at(stream, self.lines + 1, lines, &self.ends.tail);
             self.ends.push(lines);
             self.lines += count;
             channel.lines += count;
@@ -202,7 +202,7 @@ impl Summary {
                 continue;
             };
             let (mut line, number, at) = (std::mem::take(line), *number, *shown_by_then);
-            self.errors.look_at(stream, number, &line);
+            self.errors.look_at(stream, number, &line, &self.ends.tail);
             if is_last(&self, stream) {
                 self.ends.push(&line);
             } else if !line.is_empty() {

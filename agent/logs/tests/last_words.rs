@@ -54,12 +54,15 @@ fn errors_of(log: &str) -> Vec<String> {
 fn the_line_that_a_person_needs_is_found_in_the_middle_of_a_log() {
     let entries = entries(include_str!("../testdata/last-words.txt"));
     let kinds = ordinary::kinds();
+    // No program speaks in the middle of a listing or a text: what is said there is taken for a part of it.
+    let kinds: Vec<_> =
+        kinds.iter().filter(|kind| !kind.name.starts_with("code") && !kind.name.starts_with("prose")).collect();
     let (mut hits, mut tries) = ([0_usize; 2], [0_usize; 2]);
     for (number, entry) in entries.iter().enumerate() {
         let half = usize::from(!is_known(entry.name));
         // Each in four kinds of noise.
         for turn in 0..4 {
-            let kind = &kinds[(number * 4 + turn * 7) % kinds.len()];
+            let kind = kinds[(number * 4 + turn * 7) % kinds.len()];
             let mut noise = ordinary::Lines::of(kind, number as u64);
             let [before, after] = [noise.take(NOISE_LINES), noise.take(NOISE_LINES)];
             let errors = errors_of(&format!("{before}{}{after}", entry.text));
