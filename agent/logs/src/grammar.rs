@@ -101,6 +101,12 @@ pub(crate) fn judge(content: &[u8], context: impl FnOnce() -> Context) -> Option
             (a, b) => a.or(b),
         };
     });
+    // What is indented behind a colon belongs to it.
+    let goes_on = low.ends_with(b":") || low.ends_with(b"{") || low.ends_with(b"[");
+    let judgement = judgement.map(|judgement| Judgement {
+        begins: judgement.begins.or((goes_on && judgement.weight > 1).then_some((judgement.at, GoesOn::Indented))),
+        ..judgement
+    });
     judgement.filter(|judgement| match context() {
         Context::Log => true,
         Context::Code => judgement.weight > 0 && line.stands_out(),
@@ -146,13 +152,13 @@ fn is_word(byte: u8) -> bool {
 impl Line<'_> {
     /// What one sign in this line weighs.
     fn weigh(&self, found: &Found) -> Option<u8> {
-        let newline = usize::from(found.sign.starts_with(['\n', ' ', '[', '(']) && !found.sign.starts_with(" found"));
-        let (at, end) = (found.at + newline.min(found.sign.len()), found.at + found.sign.len());
+        let marks = found.sign.bytes().take_while(|byte| b"\n [(:)".contains(byte)).count();
+        let (at, end) = (found.at + marks, found.at + found.sign.len());
         let weight = found.group.weight;
         let is_about_fix = found.group.place != Place::Anywhere && contains(&self.low[..found.at], b"fix");
         if self.low[..found.at].ends_with(b"non-")
             || is_about_fix
-            || found.group.place != Place::Anywhere
+            || !matches!(found.group.place, Place::Anywhere | Place::Number | Place::Line)
                 && !(found.at == 0 && matches!(found.group.place, Place::Error | Place::Fatal))
                 && self.is_fragment()
                 && !self.is_named_subject(found.at)
@@ -180,12 +186,14 @@ impl Line<'_> {
                 }
                 match is_there {
                     true if place == Place::Adjective && !self.has_thing() => self.is_report(found.at).then_some(0),
-                    true if self.is_sentence() && !(starts && (weight > 1 || self.has_thing())) => {
+                    true if self.is_sentence()
+                        && !(starts && (weight > 1 || self.has_thing()) || weight > 1 && self.is_named_subject(found.at)) =>
+                    {
                         self.is_report(found.at).then_some(u8::from(weight > 1))
                     }
                     true => Some(weight),
                     false if matches!(place, Place::EdgeOnly | Place::End) => None,
-                    false => self.is_report(found.at).then_some(u8::from(weight > 2)),
+                    false => self.is_report(found.at).then_some(u8::from(weight > 2 || self.has_prefix() && !self.is_sentence())),
                 }
             }
             Place::Predicate => {
@@ -346,7 +354,9 @@ impl Line<'_> {
         }
         let is_upper = self.raw[at..end.min(self.raw.len())].iter().all(u8::is_ascii_uppercase);
         let (starts, ends) = (self.starts(at), self.ends(end));
-        let goes_on = self.behind(end).starts_with(b" to ") || self.behind(end).starts_with(b" in ");
+        let number = self.behind(end).trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let goes_on = number > 0 && self.behind(end + 1 + number).starts_with(b":")
+            || self.behind(end).starts_with(b" to ") || self.behind(end).starts_with(b" in ");
         if is_upper && (starts || ends) {
             return Some(2);
         }
@@ -528,7 +538,8 @@ impl Line<'_> {
         let before = &self.low[..found.at];
         let is_capital = self.raw[found.at].is_ascii_uppercase();
         let before = if is_capital { before.trim_ascii_start() } else { before };
-        (is_label || is_capital && found.group.weight > 1) && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte)) && self.low.len() > found.at + found.sign.len()
+        let is_title = is_label && is_capital && !self.is_indented();
+        is_title || (is_label || is_capital && found.group.weight > 1) && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte)) && self.low.len() > found.at + found.sign.len()
     }
 
     /// Whether the line may be what a program says of itself, though the sign is in the middle of a clause.
@@ -545,6 +556,12 @@ impl Line<'_> {
         let is_message = begins.is_ascii_uppercase() || b"\"'`[(!*=>#".contains(&begins) || begins >= 0x80 || clause > 0 || self.has_thing() || !self.is_sentence();
         let is_name = self.is_named_subject(at);
         count <= MAX_SUBJECT_WORDS && !conditional && (is_message && !self.is_part_of_prose() || is_name)
+    }
+
+    /// Whether it begins with the name of a program or a place, as in `tar: `.
+    fn has_prefix(&self) -> bool {
+        let name = self.low.iter().take_while(|byte| is_word(**byte) || b"-./+:[]()".contains(byte)).count();
+        name > 1 && self.low[..name].ends_with(b":") && self.behind(name).starts_with(b" ") && self.raw[0].is_ascii_lowercase()
     }
 
     /// Whether the line begins with one word, no pronoun or the like, and then the sign.
@@ -673,7 +690,7 @@ impl Line<'_> {
             let (word, behind) = bare.split_at(length);
             let is_marked = behind.first().is_some_and(|byte| b":]|".contains(byte));
             LEVELS.contains(&word) && (is_marked || word != b"LOG" && word.iter().all(u8::is_ascii_uppercase) && behind.is_empty())
-                || is_marked && [&b"info"[..], b"debug", b"notice", b"note", b"hint", b"trace"].contains(&word) && bare.len() < token.len()
+                || is_marked && [&b"info"[..], b"debug", b"notice", b"note", b"trace"].contains(&word) && bare.len() < token.len()
         };
         let is_glog = matches!(self.raw, [b'I', d, ..] if d.is_ascii_digit())
             && self.raw.get(1..5).is_some_and(|date| date.iter().all(u8::is_ascii_digit));
@@ -685,7 +702,7 @@ impl Line<'_> {
     /// Whether it is a line of a program's text.
     fn is_code(&self) -> bool {
         let text = self.low.trim_ascii();
-        let is_json = text.starts_with(b"{\"") || text.starts_with(b"{'");
+        let is_json = text.starts_with(b"\"error\"") || text.starts_with(b"{\"") || text.starts_with(b"{'");
         let ends = !is_json
             && (text.ends_with(b";") || text.ends_with(b"{") || text.ends_with(b"(") || text.ends_with(b"\\") || text.ends_with(b"),") || text.ends_with(b"\",")
                 || text.ends_with(b"};") || text.ends_with(b"*/") || text.ends_with(b"):") || text.ends_with(b"</p>") || text.ends_with(b"\"\"\""));
@@ -697,7 +714,7 @@ impl Line<'_> {
             return true;
         }
         let is_string = is_indented && text.first().is_some_and(|byte| b"\"'`".contains(byte)) && text.last().is_some_and(|byte| b"\"'`+,)".contains(byte));
-        if is_string || contains(text, b" // ") || contains(text, b"/*") || text.ends_with(b"*/") || is_indented && text.ends_with(b",") {
+        if is_string || contains(text, b" // ") || !is_named && contains(text, b"/*") || text.ends_with(b"*/") || is_indented && text.ends_with(b",") {
             return true;
         }
         let marks = CODE.iter().filter(|mark| contains(text, mark.as_bytes())).count();
@@ -705,18 +722,18 @@ impl Line<'_> {
     }
 }
 
-const HARMLESS_BEGINNINGS: [&str; 35] = [
+const HARMLESS_BEGINNINGS: [&str; 34] = [
     "task [",
     "ok ", "ok\t", "ok:", "pass ", "pass:", "pass\t", "passed", "--- pass", "=== run", "✓", "✔", "√", "[ run", "[       ok", "checking ", "-- looking",
-    "-- performing", "-- could not find", "+ ", "skipping: ", "collecting ", "compiling ", "note: ", "@",
+    "-- performing", "-- could not find", "+ ", "skipping: ", "collecting ", "compiling ", "note: ",
     "-rw", "drwx", "lrwx", "description", "license:", "title:", "summary:", "package:", "author:", "debconf: ",
 ];
 const HARMLESS_ENDS: [&str; 7] = [": already exists", " ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
-const CALM: [&str; 42] = [" yet",
-    "retrying", "will retry", "retry of", "ignor", "skip", "falling back", "fallback", "using default", "using the default", "fixed", "fixes ", "* fix ",
+const CALM: [&str; 41] = [" yet,",
+    "retrying", "will retry", "retry of", "ignored", "ignoring", "skip", "falling back", "fallback", "using default", "using the default", "fixed", "fixes ", "* fix ",
     "- fix ", "+ handle", "handle error", "recovered", "not an error", "no error", "0 errors", "without error", "e.g.", "for example", "such as",
     "error handling", "deprecated", "optional", "xfail", "cache miss", "succeeded", "already satisfied", "closes:", "continuing", "harmless", "policy-rc.d",
-    "invoke-rc.d", "condition check", "loading", "hint: ", "so not removed", "non-fatal", "nonfatal",
+    "invoke-rc.d", "condition check", "so not removed", "non-fatal", "nonfatal",
 ];
 const CHATTER: [&str; 22] = [
     "level\":\"info", "level\": \"info", "level\":\"debug", "level\": \"debug", "\"level\":30", "\"level\":20", "severity\":\"info", "severity\": \"info",
