@@ -767,17 +767,3 @@ fn is_level(word: &[u8]) -> bool {
     [&b"error"[..], b"warn", b"warning", b"fatal", b"critical", b"severe", b"err", b"crit", b"alert", b"emerg"].contains(&&bare[..length])
         && bare[length..].iter().all(|byte| !byte.is_ascii_alphanumeric())
 }
-#[cfg(test)]
-mod dbg {
-    #[test]
-    fn dbg() {
-        let Ok(file) = std::env::var("DBG") else { return };
-        for text in std::fs::read_to_string(file).unwrap().lines() {
-            let raw = text.as_bytes();
-            let low = raw.to_ascii_lowercase();
-            let line = super::Line { raw, low: &low };
-            println!("== {text}\n   {:?} tone {:?} code {} sentence {} fragment {} prose {}", super::judge(raw, || super::Context::Log), line.tone(), line.is_code(), line.is_sentence(), line.is_fragment(), line.is_prose());
-            crate::signs::all(raw, |f| println!("   {:?} {:?} {:?}", f.sign, f.group.place, line.weigh(&f)));
-        }
-    }
-}
