@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Stream,
-    grammar::{self, Judgement},
+    grammar::{self, Context, Judgement},
     signs,
     text::{alike, shorten, text_of},
     trace::{MAX_DETAIL_LINES, MAX_TRACE_LINES, Trace},
@@ -18,8 +18,10 @@ const MAX_SHOWN_BYTES: usize = 1024;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
 
-/// How many kinds of lines may be shown that are perhaps a hint.
-const MAX_DOUBTFUL: usize = 4;
+/// How many kinds of lines there may be that are perhaps a hint, and of those that are one, for all to be shown.
+const MAX_KINDS: [usize; 2] = [4, 16];
+/// How many stay where there are more.
+const KEPT_OF_MANY: [usize; 2] = [0, 4];
 
 /// Lines of the log that belong together, as the report shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +42,12 @@ pub(crate) struct Errors {
     /// The last error.
     #[serde(default)]
     last_error: Option<Window>,
-    /// How many kinds of lines were seen that are perhaps a hint.
+    /// The last hint.
     #[serde(default)]
-    doubtful: usize,
+    last_hint: Option<Window>,
+    /// How many kinds of lines there were that are perhaps a hint, and of those that are one.
+    #[serde(default)]
+    kinds: [usize; 2],
     /// Of each stream the trace that is under way.
     traces: [Option<Trace>; 2],
     stderr_begins: Lines,
@@ -62,8 +67,8 @@ impl Errors {
         self.budget_bytes = bytes;
     }
 
-    /// Looks at whole lines, of which the first has the number `line`.
-    pub(crate) fn look_at(&mut self, stream: Stream, mut line: u64, lines: &[u8]) {
+    /// Looks at whole lines, of which the first has the number `line`. `before` is the end of what came before them.
+    pub(crate) fn look_at(&mut self, stream: Stream, mut line: u64, lines: &[u8], before: &[u8]) {
         if stream == Stream::Stderr {
             self.note_stderr(line, lines);
         }
@@ -71,7 +76,7 @@ impl Errors {
         while at < lines.len() {
             if self.traces[stream as usize].is_some() {
                 let end = line_end(lines, at);
-                self.follow(stream, line, &lines[at..lines.len().min(end + 1)]);
+                self.follow(stream, line, &lines[at..lines.len().min(end + 1)], || context(before, &lines[..at]));
                 (at, line) = (end + 1, line + 1);
                 continue;
             }
@@ -79,13 +84,21 @@ impl Errors {
             let start = memchr::memrchr(b'\n', &lines[at..found]).map_or(at, |newline| at + newline + 1);
             line += count_lines(&lines[at..start]);
             let end = line_end(lines, found);
-            self.look_at_sign(stream, line, &lines[start..lines.len().min(end + 1)], found - start);
+            let content = &lines[start..lines.len().min(end + 1)];
+            self.look_at_sign(stream, line, content, found - start, || context(before, &lines[..start]));
             (at, line) = (end + 1, line + 1);
         }
     }
 
     /// Looks at one line with a sign at `found`, one of the first that it has.
-    fn look_at_sign(&mut self, stream: Stream, line: u64, content: &[u8], found: usize) {
+    fn look_at_sign(
+        &mut self,
+        stream: Stream,
+        line: u64,
+        content: &[u8],
+        found: usize,
+        context: impl FnOnce() -> Context,
+    ) {
         if found >= MAX_LINE_BYTES {
             return;
         }
@@ -93,7 +106,7 @@ impl Errors {
         let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
-        let Some(Judgement { weight, begins, .. }) = grammar::judge(content) else { return };
+        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, context) else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
         let window = Window { line, text };
         match begins {
@@ -106,7 +119,7 @@ impl Errors {
     }
 
     /// Looks at the line after those of a trace.
-    fn follow(&mut self, stream: Stream, line: u64, content: &[u8]) {
+    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], context: impl FnOnce() -> Context) {
         let place = &mut self.traces[stream as usize];
         let Some(mut trace) = place.take() else { return };
         let indent = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -116,7 +129,7 @@ impl Errors {
         let (at, plain_shown) = (indent(plain), shown(plain));
         // Also those of Python's exception groups, which begin with a bar.
         let is_frame = plain_shown.is_empty() || at > base || (at > 0 && matches!(plain[at], b'|' | b'+'));
-        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0).and_then(|_| grammar::judge(plain));
+        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0).and_then(|_| grammar::judge(plain, || Context::Log));
         let begins = !trace.and_one && sign.is_some_and(|sign| sign.at == at && sign.weight > 1);
         // A field's name is the line before what is wrong with it.
         let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
@@ -142,7 +155,7 @@ impl Errors {
             && !is_last
             && let Some(found) = signs::find(content, 0)
         {
-            self.look_at_sign(stream, line, content, found);
+            self.look_at_sign(stream, line, content, found, context);
         }
     }
 
@@ -151,11 +164,17 @@ impl Errors {
         self.budget_bytes - self.budget_bytes / 4 - self.budget_bytes / 8
     }
 
-    /// Counts a kind of line that is perhaps a hint. Where there are many, as in prose, none is.
-    fn doubt(&mut self) {
-        self.doubtful += 1;
-        if self.doubtful == MAX_DOUBTFUL + 1 {
-            self.kept.retain(|(weight, _)| weight % 4 > 0);
+    /// Counts a kind of hint. Where there are many, as in a text, each tells little: the first ones stay.
+    fn count_kind(&mut self, weight: u8) {
+        let Some(kinds) = self.kinds.get_mut(usize::from(weight)) else { return };
+        *kinds += 1;
+        if *kinds == MAX_KINDS[usize::from(weight)] + 1 {
+            let mut left = KEPT_OF_MANY[usize::from(weight)];
+            self.kept.retain(|(kept, _)| {
+                let is_kept = kept % 4 != u64::from(weight) || left > 0;
+                left -= usize::from(kept % 4 == u64::from(weight) && left > 0);
+                is_kept
+            });
             self.used_bytes = self.kept.iter().map(|(_, window)| window.text.len()).sum();
         }
     }
@@ -163,9 +182,6 @@ impl Errors {
     /// Keeps the first window of a kind, and counts the others. When the budget is full, what tells least makes room; among equals
     /// the newest, for what comes first is mostly the cause of the rest. The end of the log is in the tail anyway.
     fn keep(&mut self, weight: u8, mut window: Window) {
-        if weight == 0 && self.doubtful > MAX_DOUBTFUL {
-            return;
-        }
         shorten(&mut window.text, self.budget_bytes / 2);
         let is_like = |(_, kept): &(u64, Window)| {
             let (kept, text) = (kept.text.as_bytes(), window.text.as_bytes());
@@ -175,11 +191,12 @@ impl Errors {
             self.kept[at].0 += 4;
             return self.keep_last(weight.into(), window);
         }
+        if self.kinds.get(usize::from(weight)).is_some_and(|kinds| *kinds > MAX_KINDS[usize::from(weight)]) {
+            return self.keep_last(weight.into(), window);
+        }
         self.used_bytes += window.text.len();
         self.kept.push((weight.into(), window));
-        if weight == 0 {
-            self.doubt();
-        }
+        self.count_kind(weight);
         while self.used_bytes > self.budget_of_first() {
             let least = (0..self.kept.len()).min_by_key(|at| (self.kept[*at].0 % 4, usize::MAX - at));
             let Some(least) = least else { return };
@@ -191,8 +208,9 @@ impl Errors {
 
     fn keep_last(&mut self, weight: u64, mut window: Window) {
         let (last, room) = match weight {
-            3.. => (&mut self.last_crash, self.budget_bytes / 4),
+            3.. => (&mut self.last_crash, self.budget_bytes / 16 * 3),
             2 => (&mut self.last_error, self.budget_bytes / 8),
+            1 => (&mut self.last_hint, self.budget_bytes / 16),
             _ => return,
         };
         if last.as_ref().is_none_or(|last| last.line < window.line) {
@@ -222,7 +240,7 @@ impl Errors {
         for trace in std::mem::take(&mut self.traces).into_iter().flatten() {
             self.keep(trace.weight, trace.window);
         }
-        let last = self.last_crash.into_iter().chain(self.last_error);
+        let last = self.last_crash.into_iter().chain(self.last_error).chain(self.last_hint);
         let mut windows: Vec<Window> = last.collect();
         let mut used: usize = self.used_bytes + windows.iter().map(|window| window.text.len()).sum::<usize>();
         for (count, mut window) in self.kept {
@@ -285,6 +303,19 @@ fn line_end(lines: &[u8], at: usize) -> usize {
 
 pub(crate) fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// How much is looked at of what came before a line.
+const CONTEXT_BYTES: usize = 1024;
+
+/// The context of what follows `block`, and `before` it.
+fn context(before: &[u8], block: &[u8]) -> Context {
+    let end = &block[block.len().saturating_sub(CONTEXT_BYTES)..];
+    if end.len() == CONTEXT_BYTES {
+        return Context::after(end);
+    }
+    let before = &before[before.len().saturating_sub(CONTEXT_BYTES - end.len())..];
+    Context::after(&[before, end].concat())
 }
 
 /// A line as it is looked at and shown.

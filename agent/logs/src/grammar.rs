@@ -37,7 +37,41 @@ enum Tone {
     Harmless,
 }
 
-pub(crate) fn judge(content: &[u8]) -> Option<Judgement> {
+/// What the lines before are: in the middle of a listing or a text a line is taken for one of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Context {
+    Log,
+    Code,
+    Prose,
+}
+
+/// How many lines before a line are looked at.
+const CONTEXT_LINES: usize = 4;
+
+impl Context {
+    /// The context of what follows `before`.
+    pub(crate) fn after(before: &[u8]) -> Self {
+        let (mut code, mut prose, mut low) = (0, 0, [0; 256]);
+        let lines = before.rsplit(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        for raw in lines.take(CONTEXT_LINES) {
+            let raw = raw[..raw.len().min(low.len())].trim_ascii_end();
+            let low = &mut low[..raw.len()];
+            low.copy_from_slice(raw);
+            low.make_ascii_lowercase();
+            let line = Line { raw, low };
+            code += usize::from(line.is_code() || line.is_listing());
+            prose += usize::from(line.is_prose());
+        }
+        match () {
+            () if code > CONTEXT_LINES / 2 => Self::Code,
+            () if code + prose > CONTEXT_LINES / 2 => Self::Prose,
+            () => Self::Log,
+        }
+    }
+}
+
+/// What a line means. `context` is asked for where there is a sign.
+pub(crate) fn judge(content: &[u8], context: impl FnOnce() -> Context) -> Option<Judgement> {
     let raw = &content[..content.len().min(MAX_JUDGED_BYTES)];
     let raw = raw.strip_suffix(b"\n").unwrap_or(raw).trim_ascii_end();
     let mut low = [0; MAX_JUDGED_BYTES];
@@ -67,11 +101,22 @@ pub(crate) fn judge(content: &[u8]) -> Option<Judgement> {
             (a, b) => a.or(b),
         };
     });
-    judgement
+    // What is indented behind a colon belongs to it.
+    let goes_on = low.ends_with(b":") || low.ends_with(b"{") || low.ends_with(b"[");
+    let judgement = judgement.map(|judgement| Judgement {
+        begins: judgement.begins.or((goes_on && judgement.weight > 1).then_some((judgement.at, GoesOn::Indented))),
+        ..judgement
+    });
+    judgement.filter(|judgement| match context() {
+        Context::Log => true,
+        Context::Code => judgement.weight > 0 && line.stands_out(),
+        Context::Prose => judgement.weight > 0 && (line.stands_out() || !line.is_prose()),
+    })
 }
 
 /// Words that begin a clause without being of it.
-const ARTICLES: [&[u8]; 18] = [
+const ARTICLES: [&[u8]; 20] = [
+    b"there", b"is",
     b"a", b"an", b"the", b"some", b"this", b"error", b"fatal", b"warn", b"warning", b"err", b"info", b"severe", b"critical", b"and", b"was",
     b"e", b"f", b"w",
 ];
@@ -107,16 +152,22 @@ fn is_word(byte: u8) -> bool {
 impl Line<'_> {
     /// What one sign in this line weighs.
     fn weigh(&self, found: &Found) -> Option<u8> {
-        let newline = usize::from(found.sign.starts_with(['\n', ' ', '[', '(']) && !found.sign.starts_with(" found"));
-        let (at, end) = (found.at + newline.min(found.sign.len()), found.at + found.sign.len());
+        let marks = found.sign.bytes().take_while(|byte| b"\n [(:)".contains(byte)).count();
+        let (at, end) = (found.at + marks, found.at + found.sign.len());
         let weight = found.group.weight;
         let is_about_fix = found.group.place != Place::Anywhere && contains(&self.low[..found.at], b"fix");
-        if self.low[..found.at].ends_with(b"non-") || is_about_fix {
+        if self.low[..found.at].ends_with(b"non-")
+            || is_about_fix
+            || !matches!(found.group.place, Place::Anywhere | Place::Number | Place::Line)
+                && !(found.at == 0 && matches!(found.group.place, Place::Error | Place::Fatal))
+                && self.is_fragment()
+                && !self.is_named_subject(found.at)
+        {
             return None;
         }
         match found.group.place {
             Place::Anywhere => Some(weight),
-            Place::Edge | Place::EdgeOnly | Place::Start | Place::End => {
+            Place::Edge | Place::EdgeOnly | Place::Start | Place::Adjective | Place::End => {
                 let is_whole = found.at == 0
                     || !found.sign.as_bytes()[0].is_ascii_alphanumeric()
                     || !(is_word(self.low[found.at - 1]) || b"-./+%?&".contains(&self.low[found.at - 1]));
@@ -128,16 +179,28 @@ impl Line<'_> {
                     return None;
                 }
                 let place = found.group.place;
-                let is_there = place != Place::End && self.starts(at) || place != Place::Start && self.ends(end);
+                let starts = place != Place::End && self.starts(at);
+                let is_there = starts || !matches!(place, Place::Start | Place::Adjective) && self.ends(end);
+                if weight > 2 && !starts && self.is_bullet() {
+                    return None;
+                }
                 match is_there {
-                    true if weight == 1 && self.is_sentence() => self.is_report(found.at).then_some(0),
-                    true if weight > 1 && self.is_sentence() => None,
+                    true if place == Place::Adjective && !self.has_thing() => self.is_report(found.at).then_some(0),
+                    true if self.is_sentence()
+                        && !(starts && (weight > 1 || self.has_thing()) || weight > 1 && self.is_named_subject(found.at)) =>
+                    {
+                        self.is_report(found.at).then_some(u8::from(weight > 1))
+                    }
                     true => Some(weight),
                     false if matches!(place, Place::EdgeOnly | Place::End) => None,
-                    false => self.is_report(found.at).then_some(u8::from(weight > 2)),
+                    false => self.is_report(found.at).then_some(u8::from(weight > 2 || self.has_prefix() && !self.is_sentence())),
                 }
             }
             Place::Predicate => {
+                let is_whole = found.sign.ends_with(' ') || self.low.get(end).is_none_or(|byte| !is_word(*byte));
+                if !is_whole {
+                    return None;
+                }
                 let is_short = self.words(self.clause(at), at) <= 5 && self.has_thing();
                 self.is_report(found.at).then_some(u8::from(is_short && !self.is_sentence()))
             }
@@ -156,7 +219,8 @@ impl Line<'_> {
         let word = self.low[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
         let (low, raw, behind) = (&self.low[at..at + word], &self.raw[at..at + word], at + word);
         if low.starts_with(b"severe") || low.starts_with(b"level") || self.low[at..].starts_with(b"\"level") {
-            return (self.starts(at) || !low.starts_with(b"severe")).then_some(weight);
+            let is_key = self.low[..at].last().is_none_or(|byte| b" \t{[,\"".contains(byte));
+            return (self.starts(at) || !low.starts_with(b"severe") && is_key).then_some(weight);
         }
         if !low.starts_with(b"error") {
             return None;
@@ -178,7 +242,7 @@ impl Line<'_> {
             return None;
         }
         if low == b"errors" {
-            let is_counted = self.count_before(at) || next == b':' && starts && !self.is_nothing(behind, true);
+            let is_counted = self.count_before(at) && self.ends(behind) || next == b':' && starts && !self.is_nothing(behind, true);
             let is_cause = self.ends(behind) && [&b"of"[..], b"with", b"previous", b"many"].contains(&self.word_before(at));
             return (is_counted || is_cause).then_some(1);
         }
@@ -191,9 +255,10 @@ impl Line<'_> {
                 }
                 accepted(starts || words <= 3 || is_upper, weight).or_else(|| accepted(!self.is_sentence(), 1))
             }
+            b':' if next == b':' && self.behind(behind + 1).starts_with(b":") && !is_upper => None,
             b':' => accepted(starts || self.low[..at].ends_with(b":"), weight),
             b' ' | b'\t' => {
-                let rest = self.low[behind..].trim_ascii_start();
+                let rest = self.behind(behind).trim_ascii_start();
                 let token = &rest[..rest.iter().position(|byte| b" \t".contains(byte)).unwrap_or(rest.len())];
                 let name = token.strip_suffix(b":").unwrap_or(token);
                 let has_code = token == b":" || token.len() > name.len() && name.iter().any(u8::is_ascii_digit);
@@ -209,7 +274,7 @@ impl Line<'_> {
             b'[' => accepted(starts, weight),
             b'"' => {
                 let key = self.low[..at].strip_suffix(b"\"")?.trim_ascii_end();
-                let value = self.low[behind + 1..].trim_ascii_start();
+                let value = self.behind(behind + 1).trim_ascii_start();
                 if let Some(value) = value.strip_prefix(b":") {
                     let is_top = key.is_empty() || key == b"{";
                     return accepted(!self.is_nothing(self.low.len() - value.len() - 1, true), if is_top { 2 } else { 1 });
@@ -218,10 +283,10 @@ impl Line<'_> {
             }
             b'=' => accepted(!self.is_nothing(behind, true) && (starts || self.low[..at].ends_with(b" ")), 1),
             b')' => accepted(is_class || starts, weight),
-            b'(' => accepted(starts && (is_class || self.low[behind..].starts_with(b"(s)")), weight),
+            b'(' => accepted(starts && (is_class || self.behind(behind).starts_with(b"(s)")), weight),
             b'/' => accepted(is_upper && starts || self.low[..at].ends_with(b"@ "), weight),
             b'>' => accepted(self.low[..at].ends_with(b"<"), weight),
-            b'\n' if is_class => accepted(starts, weight),
+            b'\n' if is_class => accepted(starts && !self.is_indented(), weight),
             b'\n' | b',' | b'.' | b'!' => accepted((1..=3).contains(&words) && self.ends(behind) && !self.is_sentence(), 1),
             _ => None,
         }
@@ -231,13 +296,16 @@ impl Line<'_> {
         let word = self.low[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
         let raw = &self.raw[at..at + word];
         let before = &self.low[..at];
-        if self.low[at..end].ends_with(b"\"") {
+        if self.low[at..end.min(self.low.len())].ends_with(b"\"") {
             // A level in JSON.
             let key = before.strip_suffix(b"\"").map(<[u8]>::trim_ascii_end);
             return key.is_some_and(|key| key.ends_with(b":") || key.ends_with(b"=")).then_some(weight);
         }
         let is_level = raw.iter().all(u8::is_ascii_uppercase) && !raw.is_empty();
-        let is_bracketed = before.ends_with(b"[") || self.low[at..end].ends_with(b"]");
+        let is_bracketed = before.ends_with(b"[") || self.low[at..end.min(self.low.len())].ends_with(b"]");
+        if self.low.get(at + word).is_some_and(|byte| is_word(*byte) || *byte == b'-') {
+            return None;
+        }
         if self.low[at..].starts_with(b"critical") {
             return (is_level && self.words(self.clause(at), at) <= 3 || is_bracketed).then_some(weight);
         }
@@ -258,7 +326,7 @@ impl Line<'_> {
         let starts = self.starts(at - before);
         let is_there = match next {
             b':' | b'\n' => (is_class || starts) && !self.is_nothing(behind, true) || next == b'\n' && is_class && starts,
-            b' ' => starts && (before > 0 || !is_class || self.low[behind..].starts_with(b" ex")) && !self.is_sentence(),
+            b' ' => starts && (before > 0 || !is_class || self.behind(behind).starts_with(b" ex")) && !self.is_sentence(),
             b'(' | b')' | b'[' | b',' => is_class && before > 0 && (next == b')' || starts),
             _ => false,
         };
@@ -284,9 +352,11 @@ impl Line<'_> {
         if CONDITIONS.contains(&word_before) || [&b"no"[..], b"without", b"of", b"on", b"for", b"any"].contains(&word_before) {
             return None;
         }
-        let is_upper = self.raw[at..end].iter().all(u8::is_ascii_uppercase);
+        let is_upper = self.raw[at..end.min(self.raw.len())].iter().all(u8::is_ascii_uppercase);
         let (starts, ends) = (self.starts(at), self.ends(end));
-        let goes_on = self.low[end..].starts_with(b" to ") || self.low[end..].starts_with(b" in ");
+        let number = self.behind(end).trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let goes_on = number > 0 && self.behind(end + 1 + number).starts_with(b":")
+            || self.behind(end).starts_with(b" to ") || self.behind(end).starts_with(b" in ");
         if is_upper && (starts || ends) {
             return Some(2);
         }
@@ -321,8 +391,8 @@ impl Line<'_> {
 
     /// `x.sh: line 3: …`, `… at x.pl line 3.`, `… in /x.php on line 3`.
     fn place_in_code(&self, at: usize, end: usize) -> Option<u8> {
-        let digits = self.low[end..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (before, behind) = (&self.low[..at], &self.low[end + digits..]);
+        let digits = self.behind(end).iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (before, behind) = (&self.low[..at], self.behind(end + digits));
         if digits == 0 {
             return None;
         }
@@ -342,6 +412,7 @@ impl Line<'_> {
             let word = word.strip_prefix(b"\"").unwrap_or(word);
             let is_stamp = || {
                 word.iter().all(|byte| byte.is_ascii_digit() || b".,:-/+tz[]()#*|>!=@\"'`<{&".contains(byte)) || is_utf8_mark(word)
+                    || word.last().is_some_and(u8::is_ascii_digit) && word.contains(&b':')
             };
             word.is_empty() || ARTICLES.contains(&word) || is_stamp() || is_level(word)
         })
@@ -379,7 +450,7 @@ impl Line<'_> {
 
     /// Whether a clause ends at `at`, or goes on with a place, a cause or a time alone.
     fn ends(&self, at: usize) -> bool {
-        let rest = &self.low[at.min(self.low.len())..];
+        let rest = self.behind(at);
         let closed = rest.iter().take_while(|byte| b"\"'`)]}>".contains(byte) || **byte >= 0x80).count();
         let rest = &rest[closed..];
         match rest.split_first() {
@@ -394,6 +465,10 @@ impl Line<'_> {
             Some((b'\\' | b'|', _)) => true,
             _ => false,
         }
+    }
+
+    fn behind(&self, at: usize) -> &[u8] {
+        &self.low[at.min(self.low.len())..]
     }
 
     /// How many words there are.
@@ -424,7 +499,7 @@ impl Line<'_> {
 
     /// Whether what stands at `at` is a value that means nothing: `: 0`, `=none`; as a measure also `0.25`.
     fn is_nothing(&self, at: usize, or_measure: bool) -> bool {
-        let rest = &self.low[at.min(self.low.len())..];
+        let rest = self.behind(at);
         let value = rest.iter().position(|byte| !b" \t\":=,'".contains(byte)).unwrap_or(rest.len());
         if value == 0 {
             return false;
@@ -444,7 +519,7 @@ impl Line<'_> {
 
     /// Whether a number other than 0 follows within a few bytes.
     fn number_after(&self, at: usize) -> bool {
-        let rest = &self.low[at.min(self.low.len())..];
+        let rest = self.behind(at);
         let rest = &rest[..rest.len().min(16)];
         let Some(digit) = rest.iter().position(u8::is_ascii_digit) else { return false };
         let is_between = rest[..digit].iter().all(|byte| byte.is_ascii_alphabetic() || b" :=(-\"'#[".contains(byte));
@@ -463,7 +538,8 @@ impl Line<'_> {
         let before = &self.low[..found.at];
         let is_capital = self.raw[found.at].is_ascii_uppercase();
         let before = if is_capital { before.trim_ascii_start() } else { before };
-        (is_label || is_capital && found.group.weight > 1) && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte)) && self.low.len() > found.at + found.sign.len()
+        let is_title = is_label && is_capital && !self.is_indented();
+        is_title || (is_label || is_capital && found.group.weight > 1) && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte)) && self.low.len() > found.at + found.sign.len()
     }
 
     /// Whether the line may be what a program says of itself, though the sign is in the middle of a clause.
@@ -478,8 +554,65 @@ impl Line<'_> {
         }
         let begins = self.raw.trim_ascii_start().first().copied().unwrap_or(b' ');
         let is_message = begins.is_ascii_uppercase() || b"\"'`[(!*=>#".contains(&begins) || begins >= 0x80 || clause > 0 || self.has_thing() || !self.is_sentence();
-        let is_name = count == 1 && clause == 0 && !STOP_WORDS.contains(&self.word_before(at)) && at > 4;
+        let is_name = self.is_named_subject(at);
         count <= MAX_SUBJECT_WORDS && !conditional && (is_message && !self.is_part_of_prose() || is_name)
+    }
+
+    /// Whether it begins with the name of a program or a place, as in `tar: `.
+    fn has_prefix(&self) -> bool {
+        let name = self.low.iter().take_while(|byte| is_word(**byte) || b"-./+:[]()".contains(byte)).count();
+        name > 1 && self.low[..name].ends_with(b":") && self.behind(name).starts_with(b" ") && self.raw[0].is_ascii_lowercase()
+    }
+
+    /// Whether the line begins with one word, no pronoun or the like, and then the sign.
+    fn is_named_subject(&self, at: usize) -> bool {
+        let subject = &self.low[..at];
+        self.words(0, at) == 1 && !STOP_WORDS.contains(&subject.trim_ascii()) && at > 4 && !self.is_indented()
+    }
+
+    fn is_indented(&self) -> bool {
+        self.low.first().is_some_and(u8::is_ascii_whitespace)
+    }
+
+    fn is_bullet(&self) -> bool {
+        matches!(self.low.trim_ascii_start(), [b'-' | b'*' | b'+' | b'o', b' ' | b'\t', ..])
+    }
+
+    /// Whether it begins as a message does that is no line of a listing or a text: not indented, with a prefix or a label.
+    fn stands_out(&self) -> bool {
+        let prefix = self.low.iter().position(|byte| *byte == b' ').map_or(self.low, |at| &self.low[..at]);
+        let is_prefix = prefix.last().is_some_and(|byte| b":])>".contains(byte)) || prefix.first().is_some_and(|byte| byte.is_ascii_digit() || b"[({".contains(byte));
+        let is_level = prefix.starts_with(b"error") || prefix.starts_with(b"fatal") || is_level(prefix);
+        let is_said = is_prefix || is_level || !self.is_prose() && self.raw.first().is_some_and(u8::is_ascii_uppercase);
+        !self.is_indented() && !self.is_bullet() && is_said && !self.is_code() && !self.is_listing()
+    }
+
+    /// Whether it ends as lines of programs do.
+    fn is_listing(&self) -> bool {
+        let text = self.low.trim_ascii();
+        let is_string = self.is_indented() && text.first().is_some_and(|byte| b"\"'`".contains(byte));
+        let ends = text.last().is_some_and(|byte| b";{(".contains(byte)) || matches!(text, [b'}' | b')' | b']', ..] if text.len() < 4);
+        let is_comment = text.starts_with(b"//") || text.starts_with(b"*") || text.starts_with(b"#") || contains(text, b"/*") || contains(text, b" // ");
+        let is_indented_item = self.is_indented() && text.ends_with(b",");
+        ends || is_string || is_comment || is_indented_item
+    }
+
+    /// Whether it reads like a line of a text.
+    fn is_prose(&self) -> bool {
+        let (words, stop_words) = self.stop_words();
+        let is_label = self.low.windows(2).any(|two| two == b": ");
+        words >= if self.is_bullet() { 4 } else { 6 } && stop_words * 4 >= words && !is_label
+    }
+
+    /// How many words it has, and how many of them are of every text.
+    fn stop_words(&self) -> (usize, usize) {
+        let (mut words, mut stop_words) = (0, 0);
+        for word in self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+            let word = word.strip_suffix(b",").unwrap_or(word);
+            words += 1;
+            stop_words += usize::from(STOP_WORDS.contains(&word));
+        }
+        (words, stop_words)
     }
 
     /// Whether the line names something that no sentence of prose does: a path, a number, a quotation.
@@ -490,12 +623,7 @@ impl Line<'_> {
 
     /// Whether it reads like a sentence.
     fn is_sentence(&self) -> bool {
-        let (mut words, mut stop_words) = (0, 0);
-        for word in self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
-            let word = word.strip_suffix(b",").unwrap_or(word);
-            words += 1;
-            stop_words += usize::from(STOP_WORDS.contains(&word));
-        }
+        let (words, stop_words) = self.stop_words();
         words >= 7 && stop_words * 4 >= words && !self.low.windows(2).any(|two| two == b": ")
     }
 
@@ -503,7 +631,23 @@ impl Line<'_> {
     fn is_part_of_prose(&self) -> bool {
         let begins = self.raw.trim_ascii_start().first().copied().unwrap_or(b' ');
         let ends = self.raw.last().copied().unwrap_or(b' ');
-        self.is_sentence() && (begins.is_ascii_lowercase() || begins >= 0x80 || self.low.len() > 64 && !self.has_thing() && (ends.is_ascii_alphabetic() || ends == b','))
+        self.is_sentence() && ((begins.is_ascii_lowercase() || begins >= 0x80) && !self.has_thing() || self.low.len() > 64 && !self.has_thing() && (ends.is_ascii_alphabetic() || ends == b','))
+    }
+
+    /// Whether it is the middle or the end of a sentence that was begun in a line before.
+    fn is_fragment(&self) -> bool {
+        let text = self.raw.trim_ascii_start();
+        let is_indented = text.len() < self.raw.len();
+        let begins = text.first().is_some_and(|byte| byte.is_ascii_lowercase() || b"(,".contains(byte));
+        if !begins || self.low.windows(2).any(|two| matches!(two, [b':' | b'=', b' '])) {
+            return false;
+        }
+        let is_named = self.low.iter().any(|byte| b"\"`/=_<[:".contains(byte) || *byte >= 0x80) || self.low.windows(2).any(|two| two == b" '");
+        let ends = text.last().is_some_and(|byte| b".,;)".contains(byte));
+        let mut words = self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let stop_words = words.clone().filter(|word| STOP_WORDS.contains(word)).count();
+        let first_is_stop = words.next().is_some_and(|word| STOP_WORDS.contains(&word));
+        is_indented && (ends || stop_words > 0) || !is_named && (ends && stop_words > 0 || stop_words > 1) || first_is_stop
     }
 
     fn tone(&self) -> Tone {
@@ -546,7 +690,7 @@ impl Line<'_> {
             let (word, behind) = bare.split_at(length);
             let is_marked = behind.first().is_some_and(|byte| b":]|".contains(byte));
             LEVELS.contains(&word) && (is_marked || word != b"LOG" && word.iter().all(u8::is_ascii_uppercase) && behind.is_empty())
-                || is_marked && [&b"info"[..], b"debug", b"notice", b"note", b"hint", b"trace"].contains(&word) && bare.len() < token.len()
+                || is_marked && [&b"info"[..], b"debug", b"notice", b"note", b"trace"].contains(&word) && bare.len() < token.len()
         };
         let is_glog = matches!(self.raw, [b'I', d, ..] if d.is_ascii_digit())
             && self.raw.get(1..5).is_some_and(|date| date.iter().all(u8::is_ascii_digit));
@@ -558,14 +702,19 @@ impl Line<'_> {
     /// Whether it is a line of a program's text.
     fn is_code(&self) -> bool {
         let text = self.low.trim_ascii();
-        let is_json = text.starts_with(b"{\"") || text.starts_with(b"{'");
+        let is_json = text.starts_with(b"\"error\"") || text.starts_with(b"{\"") || text.starts_with(b"{'");
         let ends = !is_json
             && (text.ends_with(b";") || text.ends_with(b"{") || text.ends_with(b"(") || text.ends_with(b"\\") || text.ends_with(b"),") || text.ends_with(b"\",")
                 || text.ends_with(b"};") || text.ends_with(b"*/") || text.ends_with(b"):") || text.ends_with(b"</p>") || text.ends_with(b"\"\"\""));
         let name = self.low.iter().take_while(|byte| is_word(**byte) || b"-./+".contains(byte)).count();
-        let is_named = self.low[name..].starts_with(b": ") && ![&b"default"[..], b"else"].contains(&&self.low[..name]);
+        let is_named = self.behind(name).starts_with(b": ") && ![&b"default"[..], b"else"].contains(&&self.low[..name]);
         let is_indented = self.low.starts_with(b"    ") || self.low.starts_with(b"\t");
-        if ends && !is_named || CODE_BEGINNINGS.iter().any(|start| text.starts_with(start.as_bytes())) {
+        let is_remark = text.starts_with(b"# ") && !text.starts_with(b"#  ");
+        if ends && !is_named || is_remark || CODE_BEGINNINGS.iter().any(|start| text.starts_with(start.as_bytes())) {
+            return true;
+        }
+        let is_string = is_indented && text.first().is_some_and(|byte| b"\"'`".contains(byte)) && text.last().is_some_and(|byte| b"\"'`+,)".contains(byte));
+        if is_string || contains(text, b" // ") || !is_named && contains(text, b"/*") || text.ends_with(b"*/") || is_indented && text.ends_with(b",") {
             return true;
         }
         let marks = CODE.iter().filter(|mark| contains(text, mark.as_bytes())).count();
@@ -573,24 +722,26 @@ impl Line<'_> {
     }
 }
 
-const HARMLESS_BEGINNINGS: [&str; 25] = [
+const HARMLESS_BEGINNINGS: [&str; 34] = [
     "task [",
     "ok ", "ok\t", "ok:", "pass ", "pass:", "pass\t", "passed", "--- pass", "=== run", "✓", "✔", "√", "[ run", "[       ok", "checking ", "-- looking",
-    "-- performing", "-- could not find", "+ ", "skipping: ", "collecting ", "compiling ", "note: ", "@",
+    "-- performing", "-- could not find", "+ ", "skipping: ", "collecting ", "compiling ", "note: ",
+    "-rw", "drwx", "lrwx", "description", "license:", "title:", "summary:", "package:", "author:", "debconf: ",
 ];
 const HARMLESS_ENDS: [&str; 7] = [": already exists", " ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
-const CALM: [&str; 39] = [" yet",
-    "retrying", "will retry", "retry of", "ignor", "skip", "falling back", "fallback", "using default", "using the default", "fixed", "fixes ", "* fix ",
+const CALM: [&str; 41] = [" yet,",
+    "retrying", "will retry", "retry of", "ignored", "ignoring", "skip", "falling back", "fallback", "using default", "using the default", "fixed", "fixes ", "* fix ",
     "- fix ", "+ handle", "handle error", "recovered", "not an error", "no error", "0 errors", "without error", "e.g.", "for example", "such as",
     "error handling", "deprecated", "optional", "xfail", "cache miss", "succeeded", "already satisfied", "closes:", "continuing", "harmless", "policy-rc.d",
-    "invoke-rc.d", "condition check", "loading", "hint: ",
+    "invoke-rc.d", "condition check", "so not removed", "non-fatal", "nonfatal",
 ];
-const CHATTER: [&str; 18] = [
+const CHATTER: [&str; 22] = [
     "level\":\"info", "level\": \"info", "level\":\"debug", "level\": \"debug", "\"level\":30", "\"level\":20", "severity\":\"info", "severity\": \"info",
     "severity\":\"notice", "severity\":\"debug", "level=info", "level=debug", "level=trace", "lvl=info", "lvl=dbug", "lvl=debug", "npm verb", "npm silly",
+    "[info]", "[debug]", "[trace]", "[notice]",
 ];
 const CODE_BEGINNINGS: [&str; 44] = [
-    "//", "/*", "* ", "#include", "#define", "#if", "# ", "<!--", "-- ", "def ", "return ", "raise ", "throw ", "if ", "elif ", "else", "for ", "while ", "case ",
+    "//", "/*", "* ", "#include", "#define", "#if", "#error", "#warning", "<!--", "def ", "return ", "raise ", "throw ", "if ", "elif ", "else", "for ", "while ", "case ",
     "print", "echo ", "import ", "from .", "assert ", "const ", "let ", "var ", "func ", "fn ", "class ", "static ", "public ", "private ", "$ ", ">>> ",
     "msgstr ", "msgid ", "<p", "<div", "except ", "with ", "trap ", "export ", "\"\"\"",
 ];

@@ -199,7 +199,7 @@ impl Summary {
         channel.is_long = true;
         let last = rows.pop().unwrap_or_default();
         self.keep(stream, rows);
-        self.errors.look_at(stream, last.number, &last.text);
+        self.errors.look_at(stream, last.number, &last.text, &self.ends.tail);
         self.ends.push(&last.text);
     }
 
@@ -216,7 +216,7 @@ impl Summary {
             let end = if row.end.is_empty() { "\n" } else { &row.end };
             let line = [row.shown(), end.as_bytes()].concat();
             if !row.is_known {
-                self.errors.look_at(stream, row.number, &line);
+                self.errors.look_at(stream, row.number, &line, &self.ends.tail);
             }
             at = row.at.max(at);
             at = self.insert(stream, at, &line);
@@ -253,7 +253,7 @@ impl Summary {
                 let room = MAX_LINE_BYTES - channel.line.len();
                 channel.line.extend_from_slice(&rest[..rest.len().min(room)]);
                 if end.is_some() || rest.len() > room {
-                    self.errors.look_at(stream, number, &channel.line);
+                    self.errors.look_at(stream, number, &channel.line, &self.ends.tail);
                     self.ends.push(&channel.line);
                     self.ends.push(&rest[rest.len().min(room)..]);
                     channel.line.clear();
@@ -270,7 +270,7 @@ impl Summary {
         let (lines, rest) = text.split_at(whole);
         if whole > 0 {
             let count = count_lines(lines);
-            self.errors.look_at(stream, self.lines + 1, lines);
+            self.errors.look_at(stream, self.lines + 1, lines, &self.ends.tail);
             self.ends.push(lines);
             self.lines += count;
             channel.lines += count;
@@ -303,7 +303,7 @@ impl Summary {
             if let Some(last) = last {
                 let line = [last.shown(), last.end.as_bytes()].concat();
                 if !last.is_known {
-                    self.errors.look_at(stream, last.number, &line);
+                    self.errors.look_at(stream, last.number, &line, &self.ends.tail);
                 }
                 self.ends.push(&line);
             }

@@ -30,6 +30,8 @@ pub(crate) enum Place {
     EdgeOnly,
     /// Where it begins a clause.
     Start,
+    /// The same, and it is perhaps a hint unless the line names a thing: it may be the beginning of a title.
+    Adjective,
     /// Where it ends a clause.
     End,
     /// After a short subject, as in `x is not defined`.
@@ -57,7 +59,7 @@ const fn trace(weight: u8, place: Place, goes_on: GoesOn, signs: &'static [&'sta
 
 /// A sign has six bytes or more. One of small letters stands for capitals too; one with a capital, for itself alone. A `\n` at
 /// its beginning stands for the log's beginning too.
-pub(crate) static GROUPS: [Group; 23] = [
+pub(crate) static GROUPS: [Group; 24] = [
     trace(3, Place::Anywhere, GoesOn::AndOne, &["Traceback (most recent call last)", "panicked at"]),
     trace(3, Place::Start, GoesOn::AndOne, &["panic: "]),
     trace(
@@ -73,8 +75,8 @@ pub(crate) static GROUPS: [Group; 23] = [
         3,
         Place::Anywhere,
         &[
-            "SIGSEGV",
-            "SIGABRT",
+            
+            
             "(core dumped)",
             "core dumped",
             "free(): ",
@@ -92,8 +94,9 @@ pub(crate) static GROUPS: [Group; 23] = [
             "symbol lookup error",
             "error while loading shared libraries",
             "heap out of memory",
-            "insufficient memory",
+            
             "fallen off the bus",
+            "blocked for more than",
             "overflowed its stack",
             "compiler error:",
             "OOM Killed",
@@ -103,6 +106,9 @@ pub(crate) static GROUPS: [Group; 23] = [
         3,
         Place::Edge,
         &[
+            "SIGSEGV",
+            "SIGABRT",
+            "insufficient memory",
             "segmentation fault",
             "segfault",
             "SIGBUS",
@@ -142,13 +148,12 @@ pub(crate) static GROUPS: [Group; 23] = [
             "npm error",
             ".  Stop.",
             "BUILD FAIL",
-            "undefined reference",
-            "unbound variable",
-            "exec format error",
-            "multiple definition of",
+            
+            
+            
+            
             "not syncing",
-            "blocked for more than",
-            "Xid (PCI",
+                        "Xid (PCI",
             "FAILED TO ",
             "HAS CHANGED!",
             "ERR_PNPM",
@@ -162,7 +167,7 @@ pub(crate) static GROUPS: [Group; 23] = [
             "status=1/FAILURE",
         ],
     ),
-    group(2, Place::Edge, &["syntax error", "invalid pointer", "Killed", "Aborted", "Bus error", "aborted!", "signal: "]),
+    group(2, Place::Edge, &["syntax error", "unbound variable", "undefined reference", "multiple definition of", "exec format error", "invalid pointer", "Killed", "Aborted", "Bus error", "aborted!", "signal: "]),
     // What strerror says, and the engines, name servers and TLS libraries beside it.
     group(
         1,
@@ -238,6 +243,8 @@ pub(crate) static GROUPS: [Group; 23] = [
             "undefined symbol",
             "no listener",
             "unknown error",
+            "unexpectedly",
+            "empty list",
             "host key verification",
         ],
     ),
@@ -258,25 +265,39 @@ pub(crate) static GROUPS: [Group; 23] = [
         &[
             "denied", "refused", "rejected", "expired", "killed", "terminated", "cancelled", "canceled", "crashed", "corrupt",
             "corrupted", "truncated", "malformed", "mismatch", "mismatched", "unavailable", "unsatisfiable", "incompatible",
-            "exhausted", "exceeded", "overflow", "underflow", "unexpectedly", "disconnected", "too large", "too small", "too long",
+            "exhausted", "exceeded", "overflow", "underflow", "disconnected", "too large", "too small", "too long",
             "too old", "too low", "too high", "too open", "too short", "conflict", "inconsistent", "inconsistency", "violation",
-            "not permitted", "not allowed", "exclusively locked",
+            "not permitted", "not allowed", "exclusively locked", "incorrect", "incomplete", "inaccessible", "unreadable", "unhealthy",
+            "unusable", "uninitialized", "unspecified", "nonexistent", "non-existent", "prohibited", "disallowed", "revoked", "damaged",
+            "broken", "misconfigured", "panicked", "halted", "stalled", "gone away", "required", "impossible", "not running",
+            "not ready", "not responding", "not connected", "not mounted", "not exist", "not match", "not valid", "limit reached",
+            "over quota", "does not work", "invalid", "is locked", "is empty", "contract violation",
         ],
     ),
     group(
         1,
         Place::Start,
         &[
-            "cannot ", "can not ", "can't ", "can’t ", "could not ", "couldn't ", "couldn’t ", "unable to ", "did not ", "didn't ", "invalid ", "illegal ",
-            "unknown ", "ambiguous ", "duplicate ", "malformed ", "too many ", "too few ", "attempt to ", "giving up", "gave up", "no matching ",
-            "no module", "no package", "no space", "no usable", "no capable", "no suitable", "no supported", "no available", "no default", "no valid ",
-            "no input", "no output", "no solution", "no key", "no license", "no public key", "no secret key", "no urls ", "no files ", "no method", "no rule ",
-            "no config", "no required", "no mount point", "no tests ran", "nothing provides", "not in gzip", "died at ", "wrong ",
-            "exiting", "quitting", "stopping ", "stopped: ", "non-exhaustive", "required ", "lost executor", "lost task", "license",
-            "relocation ", "problem with", "problems with", "crash report", "stack traceback", "only garbage", "empty reply", "maximum ",
-            "conflict ", "conflicting ", "usage error", "extra operand", "multi-character", "non-integer", "end of ", "execution failed", "toomanyrequests",
-            "must be ", "must specify", "you must ", "you need to ", "you do not ", "please run ", "please install", "please specify", "please set ",
-            "please provide", "please make sure", "multiple ", "short read", "unsupported ", 
+            "cannot ", "can not ", "can't ", "can’t ", "could not ", "couldn't ", "couldn’t ", "unable to ", "did not ", "didn't ", 
+            "too many ", "too few ", "attempt to ", "giving up", "gave up", 
+            "no space", 
+            "no public key", "no secret key", 
+            "no config", "no mount point", "no tests ran", "nothing provides", "not in gzip", "died at ", 
+            "exiting", "quitting", "stopping ", "stopped: ", "non-exhaustive", "lost executor", "lost task", 
+            "crash report", "stack traceback", "only garbage", "empty reply", 
+            "usage error", "extra operand", "multi-character", "non-integer", "end of ", "execution failed", "toomanyrequests",
+            "bailing out", "premature ", "gone away", "must be ", "must specify", "you must ", "you need to ", "you do not ", "please run ", "please install", "please specify", "please set ",
+            "please provide", "please make sure", 
+        ],
+    ),
+    group(
+        1,
+        Place::Adjective,
+        &[
+            "invalid ", "illegal ", "unknown ", "ambiguous ", "duplicate ", "malformed ", "wrong ", "required ", "maximum ", "conflict ",
+            "conflicting ", "no matching ", "no module", "no package", "no usable", "no capable", "no suitable", "no supported",
+            "no available", "no default", "no valid ", "no input", "no output", "no solution", "no key", "no license", "no urls ",
+            "no files ", "no method", "no rule ", "no required", "unsupported ", "unresolved ", "relocation ", "problem with", "problems with",
         ],
     ),
     group(
@@ -285,18 +306,18 @@ pub(crate) static GROUPS: [Group; 23] = [
         &[
             " is not ", " are not ", " was not ", " were not ", " isn't ", " wasn't ", " does not ", " doesn't ", " doesn’t ", " did not ", " didn't ", " didn’t ", " has not ",
             " have not ", " hasn't ", " do not ", " cannot ", " can not ", " can't ", " could not ", " couldn't ", " couldn’t ", " unable to ", " not able to ",
-            " was unable", " must be ", " must have ", " must not ", " is required", " are required", " required by ", " needed by ", " is needed", " expected ",
+            " was unable", " must be ", " must have ", " must not ", " is required", " are required", " requires an argument", " is needed", " expected ",
             " not defined", " not specified", " not supported", " not declared", " not set", " not a ",  " is too ", " has expired", " is invalid",
-            " is denied", " was denied", " is forbidden", " was refused", " has failed", " is missing", " is unknown", " is locked", " is corrupt", " is full", " is down",
-            " not available", " not installed", " not recognized", " not registered", " not allowed", " not trusted", " by signal", " on signal ", " no such ",
+            " is denied", " was denied", " is forbidden", " was refused", " has failed", " is missing", " is unknown", " exceeds ", " can only ", " only supports ", " crashed ", " is locked", " is corrupt", " is full", " is down",
+            " not available", " not installed", " not recognized", " not registered", " not allowed", " not trusted", " no such ",
             " unknown to ", " is disabled", " no streams", " needs to be ", " is undefined", " is incompatible", " are incompatible",
             " failed to ", " in use", " fail to ",  
             " already being ", " not used", " never used", " not configured",
         ],
     ),
-    group(1, Place::Number, &["exit status", "exit code", "exitcode", "exited with", "exits with", "return code", "returned code", "error code", "status code", "errno=", "errno ", "exit value", "returned 1"]),
+    group(1, Place::Number, &[" on signal ", " by signal ", "with signal ", "exit status", "exit code", "exitcode", "exited with", "exits with", "return code", "returned code", "error code", "status code", "errno=", "errno ", "exit value", "returned 1"]),
     group(1, Place::Found, &[" found"]),
     group(1, Place::Line, &[" line ", ":line "]),
-    group(2, Place::Anywhere, &["ORA-", "SQLSTATE"]),
-    group(2, Place::Anywhere, &["  × ", "--- FAIL", "\nFAIL\t", "\nFAIL: ", "\nFAIL ", "skipping incompatible", "back-off restarting"]),
+    group(2, Place::Anywhere, &["SQLSTATE"]),
+    group(2, Place::Anywhere, &["--- FAIL", "\nfail: ", "\ncurl: (", "\nFAIL\t", "\nFAIL: ", "\nFAIL ", "\nORA-0", "\nORA-1", "\nORA-2", "skipping incompatible", "job has been aborted", "back-off restarting"]),
 ];

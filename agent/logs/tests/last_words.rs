@@ -50,28 +50,37 @@ fn errors_of(log: &str) -> Vec<String> {
     errors.iter().map(|error| error["text"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn the_line_that_a_person_needs_is_found_in_the_middle_of_a_log() {
-    let entries = entries(include_str!("../testdata/last-words.txt"));
+/// How many percent of the entries are found, each in four kinds of noise.
+fn found_of<'a>(entries: impl Iterator<Item = &'a Entry<'a>>) -> f64 {
     let kinds = ordinary::kinds();
-    let (mut hits, mut tries) = ([0_usize; 2], [0_usize; 2]);
-    for (number, entry) in entries.iter().enumerate() {
-        let half = usize::from(!is_known(entry.name));
-        // Each in four kinds of noise.
+    // No program speaks in the middle of a listing or a text: what is said there is taken for a part of it.
+    let kinds: Vec<_> =
+        kinds.iter().filter(|kind| !kind.name.starts_with("code") && !kind.name.starts_with("prose")).collect();
+    let (mut hits, mut tries) = (0_u32, 0_u32);
+    for (number, entry) in entries.enumerate() {
         for turn in 0..4 {
-            let kind = &kinds[(number * 4 + turn * 7) % kinds.len()];
+            let kind = kinds[(number * 4 + turn * 7) % kinds.len()];
             let mut noise = ordinary::Lines::of(kind, number as u64);
             let [before, after] = [noise.take(NOISE_LINES), noise.take(NOISE_LINES)];
             let errors = errors_of(&format!("{before}{}{after}", entry.text));
             let is_found = errors.iter().any(|error| entry.needed.iter().any(|needed| error.contains(needed)));
-            tries[half] += 1;
-            hits[half] += usize::from(is_found);
-            if !is_found && half == 0 && std::env::var_os("SHOW").is_some() {
+            tries += 1;
+            hits += u32::from(is_found);
+            if !is_found && std::env::var("SHOW").is_ok_and(|prefix| entry.name.starts_with(&prefix)) {
                 println!("missed in {}: {}: {:?}", kind.name, entry.name, entry.needed);
             }
         }
     }
-    let percent = [0, 1].map(|half| hits[half] as f64 * 100.0 / tries[half] as f64);
-    println!("found: {percent:.1?} % of {tries:?}");
-    assert!(entries.len() > 800 && percent[0] >= 99.0 && percent[1] >= 97.0, "{percent:?}");
+    f64::from(hits) * 100.0 / f64::from(tries)
+}
+
+#[test]
+fn the_line_that_a_person_needs_is_found_in_the_middle_of_a_log() {
+    let entries = entries(include_str!("../testdata/last-words.txt"));
+    let known = found_of(entries.iter().filter(|entry| is_known(entry.name)));
+    let other = found_of(entries.iter().filter(|entry| !is_known(entry.name)));
+    let held_out = self::entries(include_str!("../testdata/held-out.txt"));
+    let unseen = found_of(held_out.iter());
+    println!("found: {known:.1} %, {other:.1} %, {unseen:.1} % of {} and {}", entries.len(), held_out.len());
+    assert!(known >= 98.0 && other >= 97.0 && unseen >= 97.0, "{known} {other} {unseen}");
 }

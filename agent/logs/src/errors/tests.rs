@@ -8,7 +8,7 @@ fn windows(blocks: &[(Stream, &str)]) -> Vec<Window> {
     errors.set_budget(2000);
     let mut line = 1;
     for (stream, lines) in blocks {
-        errors.look_at(*stream, line, lines.as_bytes());
+        errors.look_at(*stream, line, lines.as_bytes(), b"");
         line += count_lines(lines.as_bytes());
     }
     let windows = errors.into_windows(0, u64::MAX);
