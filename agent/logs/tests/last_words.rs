@@ -45,7 +45,7 @@ fn errors_of(log: &str) -> Vec<String> {
     for block in log.as_bytes().chunks(1 << 16) {
         summary.push(Stream::Stdout, block);
     }
-    let summary = serde_json::to_value(summary.finish(false)).unwrap();
+    let summary = serde_json::to_value(summary.finish()).unwrap();
     let errors = summary["errors"].as_array().unwrap();
     errors.iter().map(|error| error["text"].as_str().unwrap().to_owned()).collect()
 }
