@@ -19,7 +19,7 @@ fn errors_of(log: &[u8]) -> Vec<String> {
     for block in log.chunks(1 << 16) {
         summary.push(Stream::Stdout, block);
     }
-    let summary = serde_json::to_value(summary.finish(false)).unwrap_or_default();
+    let summary = serde_json::to_value(summary.finish()).unwrap_or_default();
     let errors = summary["errors"].as_array().cloned().unwrap_or_default();
     errors.iter().filter_map(|error| error["text"].as_str().map(str::to_owned)).collect()
 }
