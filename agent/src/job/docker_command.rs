@@ -57,7 +57,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     let Some((image, args)) = rest.split_first() else {
         let problem = Problem::new("there is no image after the flags").fix(format!("write for example {EXAMPLE}"));
         return Err(whole(match given.last().and_then(Given::took_last_word) {
-            Some(reason) => problem.because(&reason, "write the flag's value, and the image behind it".to_owned()),
+            Some(reason) => problem.because(&reason, "write the flag's value, and the image after it".to_owned()),
             None => problem,
         }));
     };
@@ -135,7 +135,7 @@ fn image_after(image: &str, given: &[Given]) -> Result<String, Problem> {
     if let Some((name, _)) = image.split_once('=') {
         let shown = if is_surely_a_name(name) { name } else { "NAME" };
         return Err(Problem::new(format!("{shown}=… stands where the image belongs"))
-            .fix(format!("write -e {shown}=… for a variable, and the image behind the flags")));
+            .fix(format!("write -e {shown}=… for a variable, and the image after the flags")));
     }
     image_ref::check(image).map_err(|problem| {
         if is_cut_off {

@@ -284,7 +284,7 @@ fn take<'a>(
         let next = value.or_else(|| after.first().map(|word| &**word)).unwrap_or_default();
         // Meant for the shell that --entrypoint names.
         let is_for_shell = flag.short == "c" && !is_long && !next.bytes().all(|b| b.is_ascii_digit());
-        let advice = if is_for_shell { "write -c and what belongs to it behind the image" } else { advice };
+        let advice = if is_for_shell { "write -c and what belongs to it after the image" } else { advice };
         return Err(Problem::new("this flag has no counterpart in a job")
             .fix(advice)
             .at(ATTRIBUTE, shown(flag, is_long)));
@@ -334,7 +334,7 @@ pub(super) fn after_image(word: &str) -> Option<String> {
     let is_telling = long.is_some_and(|name| TELLING.contains(&name)) || matches!(word, "-e" | "-it" | "-ti");
     is_telling.then(|| {
         format!(
-            "{} behind the image goes to the program: flags of docker run stand before the image",
+            "{} after the image goes to the program: flags of docker run stand before the image",
             up_to_equals(word)
         )
     })
@@ -343,10 +343,10 @@ pub(super) fn after_image(word: &str) -> Option<String> {
 /// What other tools have as options, and where it belongs here.
 const IN_A_JOB_SPEC: [(&str, &str); 8] = [
     ("timeout", "set \"timeout\" in a job-spec"),
-    ("args", "write the arguments behind the image"),
-    ("command", "write the command behind the image, or use --entrypoint"),
-    ("cmd", "write the command behind the image"),
-    ("image", "write the image behind the flags, without a name"),
+    ("args", "write the arguments after the image"),
+    ("command", "write the command after the image, or use --entrypoint"),
+    ("cmd", "write the command after the image"),
+    ("image", "write the image after the flags, without a name"),
     ("secret", "use \"secret_env\" in a job-spec"),
     ("env-vars", "write -e NAME=value"),
     ("set-env-vars", "write -e NAME=value"),
@@ -356,7 +356,7 @@ fn did_mean(flag: &str) -> String {
     format!("did you mean {flag}?")
 }
 
-/// A group of short flags; behind the first may be its value, which may be a secret.
+/// A group of short flags; after the first may come its value, which may be a secret.
 fn discreet_group(word: &str) -> Cow<'_, str> {
     let is_group = word.len() <= 14 && word[1..].bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     if is_group { word.into() } else { format!("{}…", word.chars().take(2).collect::<String>()).into() }

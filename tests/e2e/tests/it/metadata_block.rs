@@ -210,6 +210,9 @@ async fn where_it_is_impossible_the_job_is_refused() {
     }
 }
 
+/// What `VMJOB_BLOCK_MOUNTS` is to a VM.
+type Allowed = fn(&Vm) -> String;
+
 /// By where its links lead, and wherever the VM's own directories lie.
 #[tokio::test]
 async fn a_mount_is_judged_in_the_vm() {
@@ -222,7 +225,6 @@ async fn a_mount_is_judged_in_the_vm() {
     };
     let all = |vm: &Vm| vm.dir().display().to_string();
     let no_more = |_: &Vm| String::new();
-    type Allowed = fn(&Vm) -> String;
     let shared: Allowed = |vm| vm.dir().join("shared").display().to_string();
     let (all, no_more): (Allowed, Allowed) = (all, no_more);
     for (source, allowed, why) in [
