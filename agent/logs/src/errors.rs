@@ -129,14 +129,14 @@ impl Errors {
         let (at, plain_shown) = (indent(plain), shown(plain));
         // Also those of Python's exception groups, which begin with a bar.
         let is_frame = plain_shown.is_empty() || at > base || (at > 0 && matches!(plain[at], b'|' | b'+'));
-        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0).and_then(|_| grammar::judge(plain, || Context::Log));
+        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0)
+            .and_then(|_| grammar::judge(plain, || Context::Log));
         let begins = !trace.and_one && sign.is_some_and(|sign| sign.at == at && sign.weight > 1);
         // A field's name is the line before what is wrong with it.
         let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
         let is_inside = !begins && (is_frame || is_detail);
         let is_another = sign.is_some_and(|sign| {
-            sign.weight > 2
-                && sign.begins.is_some_and(|(found, goes_on)| found == 0 || goes_on == GoesOn::AndOne)
+            sign.weight > 2 && sign.begins.is_some_and(|(found, goes_on)| found == 0 || goes_on == GoesOn::AndOne)
         });
         let is_last = !is_inside && trace.and_one && !is_another;
         if is_inside || is_last {
