@@ -97,7 +97,7 @@ impl Errors {
         line: u64,
         content: &[u8],
         found: usize,
-        context: impl FnOnce() -> Context,
+        around: impl FnOnce() -> Context,
     ) {
         if found >= MAX_LINE_BYTES {
             return;
@@ -106,7 +106,7 @@ impl Errors {
         let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
-        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, context) else { return };
+        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, around) else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
         let window = Window { line, text };
         match begins {
@@ -119,7 +119,7 @@ impl Errors {
     }
 
     /// Looks at the line after those of a trace.
-    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], context: impl FnOnce() -> Context) {
+    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], around: impl FnOnce() -> Context) {
         let place = &mut self.traces[stream as usize];
         let Some(mut trace) = place.take() else { return };
         let indent = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -155,7 +155,7 @@ impl Errors {
             && !is_last
             && let Some(found) = signs::find(content, 0)
         {
-            self.look_at_sign(stream, line, content, found, context);
+            self.look_at_sign(stream, line, content, found, around);
         }
     }
 

@@ -59,8 +59,8 @@ impl Context {
     }
 }
 
-/// What a line means. `context` is asked for where there is a sign.
-pub(crate) fn judge(content: &[u8], context: impl FnOnce() -> Context) -> Option<Judgement> {
+/// What a line means. `around` is asked for where there is a sign.
+pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<Judgement> {
     let raw = &content[..content.len().min(MAX_JUDGED_BYTES)];
     let raw = raw.strip_suffix(b"\n").unwrap_or(raw).trim_ascii_end();
     let mut low = [0; MAX_JUDGED_BYTES];
@@ -98,10 +98,10 @@ pub(crate) fn judge(content: &[u8], context: impl FnOnce() -> Context) -> Option
         begins: judgement.begins.or((goes_on && judgement.weight > 1).then_some((judgement.at, GoesOn::Indented))),
         ..judgement
     });
-    judgement.filter(|judgement| match context() {
+    judgement.filter(|judgement| match around() {
         Context::Log => true,
         Context::Code => judgement.weight > 0 && line.stands_out(),
-        Context::Prose => judgement.weight > 0 && (line.stands_out() || !line.is_prose()),
+        Context::Prose => judgement.weight > 2 || judgement.weight > 0 && (line.stands_out() || !line.is_prose()),
     })
 }
 
@@ -112,12 +112,12 @@ impl Line<'_> {
         let (at, end) = (found.at + marks, found.at + found.sign.len());
         let weight = found.group.weight;
         let is_about_fix = found.group.place != Place::Anywhere && contains(&self.low[..found.at], b"fix");
+        let place = found.group.place;
+        let stands_alone = matches!(place, Place::Anywhere | Place::Number | Place::Line)
+            || found.at == 0 && matches!(place, Place::Error | Place::Fatal);
         if self.low[..found.at].ends_with(b"non-")
             || is_about_fix
-            || !matches!(found.group.place, Place::Anywhere | Place::Number | Place::Line)
-                && !(found.at == 0 && matches!(found.group.place, Place::Error | Place::Fatal))
-                && self.is_fragment()
-                && !self.is_named_subject(found.at)
+            || !stands_alone && self.is_fragment() && !self.is_named_subject(found.at)
         {
             return None;
         }
@@ -212,7 +212,7 @@ impl Line<'_> {
         }
         let accepted = |accepts: bool, weight| accepts.then_some(weight);
         match next {
-            b':' if self.low.get(behind + 1).is_none_or(|byte| byte.is_ascii_whitespace()) => {
+            b':' if self.low.get(behind + 1).is_none_or(u8::is_ascii_whitespace) => {
                 // Alone it is a place in a program.
                 if self.is_nothing(behind, true) || self.raw == b"error:" {
                     return None;

@@ -37,7 +37,7 @@ struct Table {
     /// Which grams there are: a look here spares most of those at the spots.
     grams: [u8; 1 << (GRAM_BITS - 3)],
     /// The first spot of each bucket, from 1, and the spots.
-    buckets: [u16; 1 << BUCKET_BITS],
+    buckets: Vec<u16>,
     spots: Vec<Spot>,
     /// The signs that a line begins with.
     line_starts: Vec<(&'static str, &'static Group)>,
@@ -50,7 +50,7 @@ fn table() -> Table {
     let mut table = Table {
         threes: [false; 1 << BUCKET_BITS],
         grams: [0; 1 << (GRAM_BITS - 3)],
-        buckets: [0; 1 << BUCKET_BITS],
+        buckets: vec![0; 1 << BUCKET_BITS],
         spots: Vec::new(),
         line_starts: Vec::new(),
     };
@@ -121,7 +121,7 @@ fn gram(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// How often a byte is in ordinary text, roughly.
-fn commonness(byte: &u8) -> u32 {
+fn commonness(byte: u8) -> u32 {
     match byte.to_ascii_lowercase() {
         b' ' | b'e' => 10,
         b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 7,
@@ -138,7 +138,7 @@ impl Table {
             self.line_starts.push((rest, group));
         }
         let bytes = sign.as_bytes();
-        let cost = |from: &usize| bytes[*from..from + 2 * STEP - 1].iter().map(commonness).sum::<u32>();
+        let cost = |from: &usize| bytes[*from..from + 2 * STEP - 1].iter().copied().map(commonness).sum::<u32>();
         let first = (0..=bytes.len().saturating_sub(2 * STEP - 1))
             .filter(|from| from + 2 * STEP - 1 <= bytes.len())
             .min_by_key(cost);
@@ -235,7 +235,7 @@ mod tests {
                 }
             }
             if begin > 0 {
-                assert_eq!(find(sign[1..].as_bytes(), 0), Some(0), "the log begins with it");
+                assert_eq!(find(&sign.as_bytes()[1..], 0), Some(0), "the log begins with it");
             }
         }
         assert_eq!(find(b"step 100 of 200: loss 0.123, all is well", 0), None);

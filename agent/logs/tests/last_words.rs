@@ -23,7 +23,8 @@ fn entries(data: &str) -> Vec<Entry<'_>> {
             entries.push(Entry { name, text: String::new(), needed: Vec::new() });
         } else if let Some(entry) = entries.last_mut() {
             let content = &line[1..];
-            entry.text += &format!("{content}\n");
+            entry.text += content;
+            entry.text.push('\n');
             if line.starts_with('>') {
                 entry.needed.push(content.trim());
             }

@@ -76,7 +76,7 @@ impl Line<'_> {
         let closed = rest.iter().take_while(|byte| b"\"'`)]}>".contains(byte) || **byte >= 0x80).count();
         let rest = &rest[closed..];
         match rest.split_first() {
-            None => true,
+            None | Some((b'\\' | b'|', _)) => true,
             Some((b'.' | b',' | b':' | b';' | b'!' | b'?', behind)) => {
                 behind.first().is_none_or(|byte| b" \t\"'!.\\".contains(byte)) || rest[0] == b'!'
             }
@@ -84,7 +84,6 @@ impl Line<'_> {
                 let behind = behind.trim_ascii_start();
                 behind.is_empty() || LINKS.iter().any(|link| behind.starts_with(link.as_bytes())) || closed > 0
             }
-            Some((b'\\' | b'|', _)) => true,
             _ => false,
         }
     }
@@ -311,7 +310,7 @@ impl Line<'_> {
             })
         };
         let is_upper_failed = contains(self.raw, b" FAILED");
-        if begins(&HARMLESS_BEGINNINGS)
+        if begins(HARMLESS_BEGINNINGS)
             || self.is_chatter() && !is_upper_failed
             || !has_failed && has_passed()
             || HARMLESS_ENDS.iter().any(|end| trimmed.ends_with(end.as_bytes()))
@@ -323,7 +322,7 @@ impl Line<'_> {
         if is_table {
             return Tone::Calm;
         }
-        if has(&CALM) {
+        if has(CALM) {
             return Tone::Calm;
         }
         Tone::Plain
