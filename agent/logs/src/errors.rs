@@ -97,7 +97,7 @@ impl Errors {
         line: u64,
         content: &[u8],
         found: usize,
-        context: impl FnOnce() -> Context,
+        around: impl FnOnce() -> Context,
     ) {
         if found >= MAX_LINE_BYTES {
             return;
@@ -106,7 +106,7 @@ impl Errors {
         let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
-        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, context) else { return };
+        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, around) else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
         let window = Window { line, text };
         match begins {
@@ -119,7 +119,7 @@ impl Errors {
     }
 
     /// Looks at the line after those of a trace.
-    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], context: impl FnOnce() -> Context) {
+    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], around: impl FnOnce() -> Context) {
         let place = &mut self.traces[stream as usize];
         let Some(mut trace) = place.take() else { return };
         let indent = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -129,14 +129,14 @@ impl Errors {
         let (at, plain_shown) = (indent(plain), shown(plain));
         // Also those of Python's exception groups, which begin with a bar.
         let is_frame = plain_shown.is_empty() || at > base || (at > 0 && matches!(plain[at], b'|' | b'+'));
-        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0).and_then(|_| grammar::judge(plain, || Context::Log));
+        let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0)
+            .and_then(|_| grammar::judge(plain, || Context::Log));
         let begins = !trace.and_one && sign.is_some_and(|sign| sign.at == at && sign.weight > 1);
         // A field's name is the line before what is wrong with it.
         let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');
         let is_inside = !begins && (is_frame || is_detail);
         let is_another = sign.is_some_and(|sign| {
-            sign.weight > 2
-                && sign.begins.is_some_and(|(found, goes_on)| found == 0 || goes_on == GoesOn::AndOne)
+            sign.weight > 2 && sign.begins.is_some_and(|(found, goes_on)| found == 0 || goes_on == GoesOn::AndOne)
         });
         let is_last = !is_inside && trace.and_one && !is_another;
         if is_inside || is_last {
@@ -155,7 +155,7 @@ impl Errors {
             && !is_last
             && let Some(found) = signs::find(content, 0)
         {
-            self.look_at_sign(stream, line, content, found, context);
+            self.look_at_sign(stream, line, content, found, around);
         }
     }
 

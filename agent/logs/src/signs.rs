@@ -32,10 +32,12 @@ struct Spot {
 }
 
 struct Table {
+    /// Which grams' first three bytes there are, a byte each: the first look.
+    threes: [bool; 1 << BUCKET_BITS],
     /// Which grams there are: a look here spares most of those at the spots.
     grams: [u8; 1 << (GRAM_BITS - 3)],
     /// The first spot of each bucket, from 1, and the spots.
-    buckets: [u16; 1 << BUCKET_BITS],
+    buckets: Vec<u16>,
     spots: Vec<Spot>,
     /// The signs that a line begins with.
     line_starts: Vec<(&'static str, &'static Group)>,
@@ -46,8 +48,9 @@ static TABLE: OnceLock<Box<Table>> = OnceLock::new();
 
 fn table() -> Table {
     let mut table = Table {
+        threes: [false; 1 << BUCKET_BITS],
         grams: [0; 1 << (GRAM_BITS - 3)],
-        buckets: [0; 1 << BUCKET_BITS],
+        buckets: vec![0; 1 << BUCKET_BITS],
         spots: Vec::new(),
         line_starts: Vec::new(),
     };
@@ -76,13 +79,15 @@ pub(crate) fn find(text: &[u8], start: usize) -> Option<usize> {
     if start == 0 && table.at_line_start(text).is_some() {
         return Some(0);
     }
+    let three = |grams: &[u8], at| table.threes[bucket(gram(grams, at) << 8)];
     let known = |grams: &[u8], at| {
         let place = place(gram(grams, at));
         table.grams[place / 8] >> (place % 8) & 1
     };
     let mut at = start;
     for grams in text[start..].chunks_exact(4 * STEP) {
-        if (known(grams, 0) | known(grams, 4) | known(grams, 8) | known(grams, 12)) != 0
+        if (three(grams, 0) | three(grams, 4) | three(grams, 8) | three(grams, 12))
+            && (known(grams, 0) | known(grams, 4) | known(grams, 8) | known(grams, 12)) != 0
             && let Some(found) = table.sign_at(text, start, at..at + 4 * STEP)
         {
             return Some(found);
@@ -116,7 +121,7 @@ fn gram(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// How often a byte is in ordinary text, roughly.
-fn commonness(byte: &u8) -> u32 {
+fn commonness(byte: u8) -> u32 {
     match byte.to_ascii_lowercase() {
         b' ' | b'e' => 10,
         b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 7,
@@ -133,13 +138,20 @@ impl Table {
             self.line_starts.push((rest, group));
         }
         let bytes = sign.as_bytes();
-        let cost = |from: &usize| bytes[*from..from + 2 * STEP - 1].iter().map(commonness).sum::<u32>();
-        let first = (0..=bytes.len().saturating_sub(2 * STEP - 1)).filter(|from| from + 2 * STEP - 1 <= bytes.len()).min_by_key(cost);
+        let cost = |from: &usize| bytes[*from..from + 2 * STEP - 1].iter().copied().map(commonness).sum::<u32>();
+        let first = (0..=bytes.len().saturating_sub(2 * STEP - 1))
+            .filter(|from| from + 2 * STEP - 1 <= bytes.len())
+            .min_by_key(cost);
         for offset in (0..STEP).map(|offset| first.unwrap_or(0) + offset) {
             let whole = offset + STEP <= bytes.len();
             // A shorter sign stands before any byte.
             for fourth in (0..=if whole { 0 } else { u32::from(u8::MAX) }).filter(|fourth| whole || fourth & 0x20 > 0) {
-                let gram = if whole { gram(bytes, offset) } else { (gram(bytes, offset) & u32::MAX >> 8 | fourth << 24) | FOLD };
+                let gram = if whole {
+                    gram(bytes, offset)
+                } else {
+                    (gram(bytes, offset) & u32::MAX >> 8 | fourth << 24) | FOLD
+                };
+                self.threes[bucket(gram << 8)] = true;
                 let bit = place(gram);
                 self.grams[bit / 8] |= 1 << (bit % 8);
                 let next = &mut self.buckets[bucket(gram)];
@@ -154,9 +166,8 @@ impl Table {
     fn at_line_start(&self, line: &[u8]) -> Option<Found> {
         let is_start = |sign: &str| {
             let is_exact = sign.bytes().any(|byte| byte.is_ascii_uppercase());
-            line.get(..sign.len()).is_some_and(|line| {
-                line == sign.as_bytes() || !is_exact && line.eq_ignore_ascii_case(sign.as_bytes())
-            })
+            line.get(..sign.len())
+                .is_some_and(|line| line == sign.as_bytes() || !is_exact && line.eq_ignore_ascii_case(sign.as_bytes()))
         };
         let (sign, group) = self.line_starts.iter().find(|(sign, _)| is_start(sign))?;
         Some(Found { at: 0, sign, group })
@@ -224,7 +235,7 @@ mod tests {
                 }
             }
             if begin > 0 {
-                assert_eq!(find(sign[1..].as_bytes(), 0), Some(0), "the log begins with it");
+                assert_eq!(find(&sign.as_bytes()[1..], 0), Some(0), "the log begins with it");
             }
         }
         assert_eq!(find(b"step 100 of 200: loss 0.123, all is well", 0), None);

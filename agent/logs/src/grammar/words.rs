@@ -1,0 +1,86 @@
+//! Words by which the kind of a line is told.
+
+/// Words that begin a clause without being of it.
+#[rustfmt::skip]
+pub(super) const ARTICLES: &[&[u8]] = &[
+    b"there", b"is", b"a", b"an", b"the", b"some", b"this", b"error", b"fatal", b"warn", b"warning", b"err",
+    b"info", b"severe", b"critical", b"and", b"was", b"e", b"f", b"w",
+];
+
+/// Behind them a clause is a condition, a wish or part of a story.
+#[rustfmt::skip]
+pub(super) const CONDITIONS: &[&[u8]] = &[
+    b"if", b"when", b"unless", b"whether", b"because", b"so", b"should", b"would", b"may", b"might", b"who",
+    b"which", b"while", b"i", b"he", b"she", b"they", b"we", b"once", b"until", b"where", b"as", b"since",
+];
+
+#[rustfmt::skip]
+pub(super) const STOP_WORDS: &[&[u8]] = &[
+    b"the", b"of", b"and", b"a", b"to", b"in", b"that", b"is", b"it", b"for", b"as", b"with", b"was", b"be",
+    b"on", b"this", b"by", b"or", b"are", b"from", b"an", b"at", b"which", b"not", b"he", b"his", b"she",
+    b"had", b"have", b"i", b"but", b"they", b"were", b"so", b"when", b"if",
+];
+
+#[rustfmt::skip]
+pub(super) const LINKS: &[&str] = &[
+    "at ", "in ", "on ", "for ", "with ", "by ", "to ", "while ", "due ", "because ", "after ", "during ",
+    "when ", "from ", "(", "[", "- ", "-- ", "of ", "trying ", "waiting ", "as ",
+];
+
+/// What follows a word that means nothing then.
+#[rustfmt::skip]
+pub(super) const NOTHING: &[&[u8]] = &[
+    b"", b"0", b"none", b"null", b"nil", b"no", b"false", b"n/a", b"-", b"ok", b"success", b"[]", b"{}", b"()",
+    b"nan", b"off",
+];
+
+#[rustfmt::skip]
+pub(super) const HARMLESS_BEGINNINGS: &[&str] = &[
+    "task [", "ok ", "ok\t", "ok:", "pass ", "pass:", "pass\t", "passed", "--- pass", "=== run", "✓", "✔", "√",
+    "[ run", "[       ok", "checking ", "-- looking", "-- performing", "-- could not find", "+ ", "skipping: ",
+    "collecting ", "compiling ", "note: ", "-rw", "drwx", "lrwx", "description", "license:", "title:",
+    "summary:", "package:", "author:", "debconf: ",
+];
+
+#[rustfmt::skip]
+pub(super) const CALM: &[&str] = &[
+    " yet,", "retrying", "will retry", "retry of", "ignored", "ignoring", "skip", "falling back", "fallback",
+    "using default", "using the default", "fixed", "fixes ", "* fix ", "- fix ", "+ handle", "handle error",
+    "recovered", "not an error", "no error", "0 errors", "without error", "e.g.", "for example", "such as",
+    "error handling", "deprecated", "optional", "xfail", "cache miss", "succeeded", "already satisfied",
+    "closes:", "continuing", "harmless", "policy-rc.d", "invoke-rc.d", "condition check", "so not removed",
+    "non-fatal", "nonfatal",
+];
+
+#[rustfmt::skip]
+pub(super) const CHATTER: &[&str] = &[
+    "level\":\"info", "level\": \"info", "level\":\"debug", "level\": \"debug", "\"level\":30", "\"level\":20",
+    "severity\":\"info", "severity\": \"info", "severity\":\"notice", "severity\":\"debug", "level=info",
+    "level=debug", "level=trace", "lvl=info", "lvl=dbug", "lvl=debug", "npm verb", "npm silly", "[info]",
+    "[debug]", "[trace]", "[notice]",
+];
+
+#[rustfmt::skip]
+pub(super) const CODE_BEGINNINGS: &[&str] = &[
+    "//", "/*", "* ", "#include", "#define", "#if", "#error", "#warning", "<!--", "def ", "return ", "raise ",
+    "throw ", "if ", "elif ", "else", "for ", "while ", "case ", "print", "echo ", "import ", "from .",
+    "assert ", "const ", "let ", "var ", "func ", "fn ", "class ", "static ", "public ", "private ", "$ ",
+    ">>> ", "msgstr ", "msgid ", "<p", "<div", "except ", "with ", "trap ", "export ", "\"\"\"",
+];
+
+#[rustfmt::skip]
+pub(super) const CODE: &[&str] = &[
+    "(\"", "('", "%s", "%d", "%v", "{}", "\\n\"", "&&", "||", " == ", " != ", " = ", " => ", " -> ", "\");",
+    ");", "</", "$(", "${", "console.", "log.", ".into()", "f\"", "errors.",
+];
+
+/// What follows `error` in the names of other things.
+#[rustfmt::skip]
+pub(super) const NOT_AN_ERROR: &[&[u8]] = &[
+    b"handling", b"handler", b"handlers", b"rate", b"rates", b"correction", b"bars", b"bar", b"analysis",
+    b"messages", b"message", b"log", b"logs", b"logging", b"reporting", b"reports", b"tracking", b"count",
+    b"counts", b"codes", b"tolerance", b"margin", b"estimation", b"estimate", b"estimates", b"function",
+    b"functions", b"budget", b"page", b"pages", b"recovery", b"detection", b"checking", b"propagation", b"free",
+    b"metrics", b"metric", b"is", b"was", b"were", b"are", b"of", b"term", b"terms", b"class", b"classes",
+    b"types", b"type", b"if", b"from",
+];
