@@ -113,8 +113,6 @@ struct Run<'a> {
     silence: Silence,
     /// What else is to be told of the job's end.
     notes: Vec<String>,
-    /// Whether the attempt was reported though its job may still run: another is not begun beside it.
-    may_run_on: bool,
     logs: Option<Logs>,
     secrets: Secrets,
     /// Uploads the log while the job runs.
@@ -172,7 +170,6 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             engine_losses: 0,
             silence: Silence::default(),
             notes: Vec::new(),
-            may_run_on: false,
             logs: None,
             secrets: Secrets::default(),
             log_upload: None,

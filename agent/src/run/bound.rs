@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(bound.end(), end.map(Duration::from_secs), "{stop:?} {gone:?} at {now}");
         }
         let mut endless = Bound { grace: Duration::MAX, ..bound(Some((50, None)), None) };
-        endless.look(Duration::from_secs(60));
+        endless.look(Duration::from_mins(1));
         assert_eq!(endless.end(), Some(Duration::MAX));
     }
 }

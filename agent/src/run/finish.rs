@@ -155,7 +155,7 @@ impl Run<'_> {
     fn wants_retry(&self, job: &Job, outcome: &Outcome) -> bool {
         let stopped = self.record.attempt.stop.as_ref().is_some_and(|_| outcome.cause != Cause::Timeout);
         !stopped
-            && !self.may_run_on
+            && !self.silence.job_may_run
             && self.record.attempt.number < job.retry.max_attempts
             && job.retry.covers(outcome.cause.name(), outcome.exit_code)
     }

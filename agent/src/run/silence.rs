@@ -18,6 +18,8 @@ pub(super) struct Silence {
     error: String,
     /// When it is told again, and how long it is not after that.
     told: Option<(Instant, Duration)>,
+    /// Whether the job may run on though its attempt is over: another is not begun beside it.
+    pub(super) job_may_run: bool,
 }
 
 impl Silence {

@@ -32,16 +32,23 @@ pub(super) struct Stopping {
     fresh: bool,
     /// Whether the job had ended by itself when it was to be stopped.
     pub(super) was_over: bool,
-    /// Whether the engine knows no signal of the image's name.
-    is_unknown: bool,
+    /// The signal instead of the image's, whose name the engine does not know.
+    instead: Option<&'static str>,
     killed_at: Option<Instant>,
-    is_forced: bool,
-    /// Whether the signal that is due was sent, and when else to try again.
-    is_sent: bool,
-    again_at: Option<Instant>,
-    /// Whether it was said that the agent cannot send it itself.
-    is_told: bool,
+    /// When the agent is to kill the job itself.
+    force_at: Option<Instant>,
+    due: Due,
+    /// Why the agent could not send a signal itself, as it was last told.
+    problem: String,
     call: Option<Pin<Box<dyn Future<Output = Sent> + Send>>>,
+}
+
+/// When the signal that is due goes out.
+enum Due {
+    /// For the first time.
+    Now,
+    Again(Instant),
+    Sent,
 }
 
 /// What became of a signal.
@@ -57,12 +64,11 @@ impl Stopping {
         Self {
             fresh,
             was_over: false,
-            is_unknown: false,
+            instead: None,
             killed_at: None,
-            is_forced: false,
-            is_sent: false,
-            again_at: None,
-            is_told: false,
+            force_at: None,
+            due: Due::Now,
+            problem: String::new(),
             call: None,
         }
     }
@@ -73,12 +79,17 @@ impl Stopping {
         let kill_at = run.kill_at(job, now);
         if self.killed_at.is_none() && now >= kill_at {
             info!("the grace period is over: killing the job");
-            (self.killed_at, self.is_sent, self.again_at, self.call) = (Some(now), false, None, None);
+            (self.killed_at, self.force_at, self.due, self.call) = (Some(now), Some(now + FORCE_AFTER), Due::Now, None);
         }
-        if !self.is_sent && self.call.is_none() && self.again_at.is_none_or(|at| now >= at) {
+        let is_due = match self.due {
+            Due::Now => true,
+            Due::Again(at) => now >= at,
+            Due::Sent => false,
+        };
+        if is_due && self.call.is_none() {
             self.send(run, engine, job.grace);
         }
-        if !self.is_forced && self.killed_at.is_some_and(|at| now >= at + FORCE_AFTER) {
+        if self.force_at.is_some_and(|at| now >= at) {
             self.force(run, engine);
         }
         if self.killed_at.is_some() { now + STOP_CHECK_INTERVAL } else { kill_at.min(now + STOP_CHECK_INTERVAL) }
@@ -88,19 +99,18 @@ impl Stopping {
     fn signal<'a>(&self, run: &'a Run<'_>) -> &'a str {
         match &run.record.attempt.stop_signal {
             _ if self.killed_at.is_some() => KILL,
-            Some(signal) if !self.is_unknown => signal,
-            _ => TERM,
+            Some(signal) => self.instead.unwrap_or(signal),
+            None => TERM,
         }
     }
 
     fn send(&mut self, run: &Run<'_>, engine: Option<&Engine>, grace: Duration) {
         let signal = self.signal(run);
         let Some(engine) = engine.cloned() else {
-            self.is_sent = self.send_directly(run, signal);
-            self.again_at = Some(Instant::now() + AGAIN_PAUSE);
+            self.due = self.send_directly(run, signal);
             return;
         };
-        if self.again_at.is_none() && self.killed_at.is_none() {
+        if matches!(self.due, Due::Now) && self.killed_at.is_none() {
             // A restarted agent sends it again: it does not know whether the first one arrived.
             info!(signal, "stopping the job");
         }
@@ -118,10 +128,10 @@ impl Stopping {
 
     /// Where the job goes on though it is to be dead.
     fn force(&mut self, run: &Run<'_>, engine: Option<&Engine>) {
-        self.is_forced = true;
+        self.force_at = None;
         let is_over = run.main_process().is_none_or(MainProcess::has_ended);
         if !is_over
-            && self.send_directly(run, KILL)
+            && matches!(self.send_directly(run, KILL), Due::Sent)
             && let Some(engine @ Engine::Processes(_)) = engine.cloned()
         {
             let id = run.record.attempt.container.clone().unwrap_or_default();
@@ -132,11 +142,12 @@ impl Stopping {
         }
     }
 
-    /// Sends the signal to the job's main process, without the engine; false if it may not, or the process cannot be seen.
-    fn send_directly(&mut self, run: &Run<'_>, name: &str) -> bool {
-        let Some(main) = run.main_process() else { return false };
+    /// Sends the signal to the job's main process, without the engine. It may not be allowed to, or not see the process.
+    fn send_directly(&mut self, run: &Run<'_>, name: &str) -> Due {
+        let again = Due::Again(Instant::now() + AGAIN_PAUSE);
+        let Some(main) = run.main_process() else { return again };
         if main.has_ended() {
-            return true;
+            return Due::Sent;
         }
         let signal = match name.trim_start_matches("SIG") {
             "KILL" | "9" => Signal::KILL,
@@ -147,16 +158,16 @@ impl Stopping {
             "USR2" | "12" => Signal::USR2,
             _ => Signal::TERM,
         };
-        let sent = main.signal(signal);
-        match &sent {
-            Ok(()) => warn!("sent the job's main process {name} without the engine"),
-            Err(error) if !self.is_told => {
-                self.is_told = true;
-                warn!("failed to send the job's main process {name} without the engine: {error}");
+        if let Err(error) = main.signal(signal) {
+            let problem = format!("failed to send the job's main process {name} without the engine: {error}");
+            if self.problem != problem {
+                warn!("{problem}");
+                self.problem = problem;
             }
-            Err(_) => {}
+            return again;
         }
-        sent.is_ok()
+        warn!("sent the job's main process {name} without the engine");
+        Due::Sent
     }
 
     /// The answer to what the engine was asked to send; never resolves while it is asked for nothing.
@@ -170,25 +181,24 @@ impl Stopping {
     pub(super) fn heed(&mut self, sent: Sent, run: &mut Run<'_>) {
         self.call = None;
         match sent {
-            Sent::Yes => self.is_sent = true,
             Sent::NotRunning if self.killed_at.is_none() && self.fresh => {
                 info!("the job had ended by itself");
                 self.was_over = true;
                 run.record.attempt.stop = None;
                 run.save_if_possible();
             }
-            Sent::NotRunning => self.is_sent = true,
+            Sent::Yes | Sent::NotRunning => self.due = Due::Sent,
             Sent::No(error) if error.is_lost() => {
                 run.silence.note("the engine did not send the job its signal", &error);
-                self.is_sent = self.send_directly(run, self.signal(run));
-                self.again_at = Some(Instant::now() + AGAIN_PAUSE);
+                self.due = self.send_directly(run, self.signal(run));
             }
             Sent::No(error) => {
                 let signal = self.signal(run).to_owned();
-                let is_unknown = signal != TERM && signal != KILL;
-                self.is_unknown |= is_unknown;
-                // Instead of a signal that it does not know, another goes out at once.
-                self.again_at = Some(Instant::now() + if is_unknown { Duration::ZERO } else { AGAIN_PAUSE });
+                let mut pause = AGAIN_PAUSE;
+                if signal != TERM && signal != KILL {
+                    (self.instead, pause) = (Some(TERM), Duration::ZERO);
+                }
+                self.due = Due::Again(Instant::now() + pause);
                 run.note(format!("the engine did not send {signal}: {error}"));
             }
         }

@@ -75,7 +75,7 @@ impl Run<'_> {
             }
             _ => true,
         };
-        self.may_run_on = !is_over;
+        self.silence.job_may_run = !is_over;
         self.drain_logs(&job, if matches!(learnt, Learnt::OutOfTime) { LAST_DRAIN } else { LONGEST_DRAIN }).await;
 
         let mut outcome = match learnt {

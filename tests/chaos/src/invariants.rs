@@ -156,7 +156,7 @@ fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, r
         (evidence.accepted().next(), evidence.event(&format!("vmjob-{}-{attempt}", plan.job.id), "die"))
     {
         // An engine that half dies tells of the end when it is whole again.
-        let is_told = died.at <= post.wall || plan.schedule.is_silent();
+        let is_told = died.at <= post.wall || plan.is_silent();
         claim("ends before it is reported", is_told, "the job was still running".into());
     }
     if exit_code.is_some() && truth.log_is_whole {

@@ -89,6 +89,11 @@ impl Job {
         }
     }
 
+    /// Whether its log driver waits for a server that accepts and never reads, until the agent has ended.
+    pub fn has_hung_log(&self) -> bool {
+        self.log_driver == "syslog"
+    }
+
     /// The `job-spec`.
     pub fn spec(&self, evidence_dir: &str) -> String {
         let mut spec = json!({

@@ -129,15 +129,15 @@ impl<'a> Life<'a> {
         let cloud = start_cloud(plan.number).await?;
         launch.metadata_host = cloud.metadata_host();
         let mut job = plan.job.clone();
-        let log_server = match plan.schedule.hung_log {
-            true => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?),
-            false => None,
-        };
+        let mut log_server = None;
+        if job.has_hung_log() {
+            log_server = Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+        }
         if let Some(server) = &log_server {
             job.log_address = Some(format!("tcp://{}", server.local_addr()?));
         }
         cloud.set_attribute("job-spec", job.spec(&launch.dir.join("evidence").to_string_lossy()));
-        let road = plan.schedule.is_silent().then(|| Road::open(&launch.dir)).transpose()?;
+        let road = plan.is_silent().then(|| Road::open(&launch.dir)).transpose()?;
         launch.docker_host = road.as_ref().map(Road::host);
         let script = |text: &str| text.parse().map_err(io::Error::other);
         cloud.script_callback(script(&plan.schedule.callback)?);

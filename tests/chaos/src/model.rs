@@ -45,7 +45,7 @@ pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
         causes: causes(plan, evidence, &name, entry, died),
         exit_codes: exit_codes(evidence, entry, died),
         deliverable: is_deliverable(plan, evidence),
-        log_is_whole: !plan.schedule.hung_log
+        log_is_whole: !plan.job.has_hung_log()
             && evidence
                 .fired(|what| {
                     matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_) | What::Silence(_))
@@ -108,13 +108,13 @@ fn causes(
             What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
             // The job's own, but nobody was there to tell it from the daemon's.
             What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143)) => {
-                _ = causes.insert("ENGINE_RESTARTED")
+                _ = causes.insert("ENGINE_RESTARTED");
             }
             _ => {}
         }
     }
     // An end that the engine does not confirm in time is known to have come, and no more.
-    if plan.schedule.hung_log || evidence.fired(|what| matches!(what, What::Silence(_))).any(|fired| fired.ok) {
+    if plan.job.has_hung_log() || evidence.fired(|what| matches!(what, What::Silence(_))).any(|fired| fired.ok) {
         causes.insert("CONTAINER_LOST");
     }
     // One that answers late enough cannot be reached at all.

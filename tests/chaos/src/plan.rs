@@ -1,6 +1,11 @@
 //! What is settled before a life begins: its kind, its job, its schedule of faults.
 
-use crate::{draw::Draw, job::Job, kinds, schedule::Schedule};
+use crate::{
+    draw::Draw,
+    job::Job,
+    kinds,
+    schedule::{Schedule, What},
+};
 
 /// A kind of lives, named after what goes wrong in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,11 @@ impl Plan {
         let mut schedule = Schedule { awaited: draw.chance(50), rerun: draw.chance(25), ..Schedule::default() };
         kinds::draw(kind, draw, &mut job, &mut schedule);
         Self { seed, number, kind, job, schedule }
+    }
+
+    /// Whether the engine half dies in this life.
+    pub fn is_silent(&self) -> bool {
+        self.job.has_hung_log() || self.schedule.steps.iter().any(|step| matches!(step.what, What::Silence(_)))
     }
 
     /// The command line that lives this life again.

@@ -122,8 +122,6 @@ pub struct Schedule {
     pub disk_kib: Option<u64>,
     /// The job outlives the Docker daemon.
     pub live_restore: bool,
-    /// The job's log driver waits for a server that accepts and never reads, until the agent has ended.
-    pub hung_log: bool,
 }
 
 impl Phase {
@@ -154,13 +152,6 @@ impl What {
     }
 }
 
-impl Schedule {
-    /// Whether the engine half dies in this life.
-    pub fn is_silent(&self) -> bool {
-        self.hung_log || self.steps.iter().any(|step| matches!(step.what, What::Silence(_)))
-    }
-}
-
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}@{:?}", self.what, self.when)
@@ -178,7 +169,6 @@ impl fmt::Display for Schedule {
         words.extend(self.rerun.then(|| "rerun".into()));
         words.extend(self.disk_kib.map(|kib| format!("disk={kib}KiB")));
         words.extend(self.live_restore.then(|| "live-restore".into()));
-        words.extend(self.hung_log.then(|| "hung-log-driver".into()));
         f.write_str(&words.join(" "))
     }
 }

@@ -16,7 +16,7 @@ const SLEEPS: &str = "echo up | tee /shared/starts; sleep 1000";
 /// How long the agent waits for an engine, and for the confirmation of an exit.
 const PATIENCE: &str = "15s";
 /// With it, how long a report may take from the moment the job has to have ended: the drain of the log, and a busy machine.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 fn start(vm: &Vm, gate: Option<&Gate>) -> Agent {
     let mut command = vm.command();
