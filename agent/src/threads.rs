@@ -18,6 +18,15 @@ pub fn spawn(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     thread::spawn(work)
 }
 
+/// As [`spawn`], where another thread may be one too many.
+///
+/// # Errors
+/// The kernel gives no more.
+pub fn try_spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let work: Box<dyn FnOnce() + Send> = Box::new(work);
+    thread::Builder::new().spawn(work).map(drop)
+}
+
 /// Runs `work` to its end on this thread. An error if the kernel does not give what that takes.
 pub fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -172,7 +172,7 @@ impl View {
         // What was passed, without links.
         let mut passed = PathBuf::new();
         let mut here = self.root()?;
-        let (mut links, mut steps) = (0, 0);
+        let (mut links, mut steps, mut last_link) = (0, 0, None);
         while let Some(name) = todo.pop() {
             steps += 1;
             if steps > MAX_STEPS {
@@ -201,11 +201,17 @@ impl View {
                         (passed, here) = (PathBuf::new(), self.root()?);
                     }
                     todo.extend(reversed(&target));
+                    last_link = Some(target);
                 }
                 Err(Errno::NOENT) if self.mounts.iter().any(|mount| mount.target.starts_with(&path)) => {
                     (passed, here) = (path, None);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    return Err(match &last_link {
+                        Some(target) if error == Errno::NOENT => leads_nowhere(target),
+                        _ => error.into(),
+                    });
+                }
             }
         }
         Ok(here)
@@ -218,6 +224,11 @@ impl View {
             Some(root) => root.open().map(Some),
         }
     }
+}
+
+fn leads_nowhere(target: &Path) -> io::Error {
+    let text = format!("a link to {} leads to nothing in the job's mounts", target.display());
+    io::Error::new(io::ErrorKind::NotFound, text)
 }
 
 /// The parts of a path, the first at the end.

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     task::{Context, Poll},
@@ -27,6 +27,8 @@ use crate::threads;
 
 /// At once, those that hang among them; more would be a file system that takes everything.
 const MAX_THREADS: usize = 64;
+/// How long is waited where something has hung before: a job may have many files there.
+const LATER_STALL: Duration = Duration::from_secs(5);
 /// What is read at once.
 const PIECE_BYTES: u64 = 64 * 1024;
 
@@ -49,14 +51,20 @@ struct Shared {
     idle: AtomicUsize,
     threads: ThreadCount,
     rights: Rights,
+    has_stalled: AtomicBool,
 }
 
 impl Workers {
     /// `stall`: how long a file system may take to answer.
     pub fn new(rights: Rights, stall: Duration, threads: &ThreadCount) -> Self {
         let (tasks, queue) = channel();
-        let shared =
-            Shared { tasks: Mutex::new(queue), idle: AtomicUsize::new(0), threads: Arc::clone(threads), rights };
+        let shared = Shared {
+            tasks: Mutex::new(queue),
+            idle: AtomicUsize::new(0),
+            threads: Arc::clone(threads),
+            rights,
+            has_stalled: AtomicBool::new(false),
+        };
         Self { tasks, shared: Arc::new(shared), stall }
     }
 
@@ -78,7 +86,7 @@ impl Workers {
             // There may be nobody left who wants it.
             let _ = done.send(work());
         })?;
-        match timeout(self.stall, result).await {
+        match timeout(self.stall(), result).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(self.powerless()),
             Err(_) => Err(self.stalled(path)),
@@ -124,8 +132,16 @@ impl Workers {
         io::Error::other(format!("no thread got the rights of {}; the agent's log says why", self.shared.rights))
     }
 
+    /// How long a file system may take to answer.
+    pub fn stall(&self) -> Duration {
+        if self.shared.has_stalled.load(Ordering::Relaxed) { self.stall.min(LATER_STALL) } else { self.stall }
+    }
+
+    /// What is told where it takes longer.
     pub fn stalled(&self, path: &Path) -> io::Error {
-        let text = format!("no answer from the file system at {} for {} s", path.display(), self.stall.as_secs_f32());
+        let stall = self.stall();
+        self.shared.has_stalled.store(true, Ordering::Relaxed);
+        let text = format!("no answer from the file system at {} for {} s", path.display(), stall.as_secs_f32());
         io::Error::new(io::ErrorKind::TimedOut, text)
     }
 
@@ -140,12 +156,14 @@ impl Workers {
             let text = format!("{MAX_THREADS} threads wait for file systems that do not answer: {}", path.display());
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
-        let shared = Arc::clone(shared);
-        threads::spawn(move || {
-            shared.work(task);
+        let worker = Arc::clone(shared);
+        threads::try_spawn(move || {
+            worker.work(task);
+            worker.threads.fetch_sub(1, Ordering::AcqRel);
+        })
+        .inspect_err(|_| {
             shared.threads.fetch_sub(1, Ordering::AcqRel);
-        });
-        Ok(())
+        })
     }
 }
 
@@ -181,7 +199,7 @@ pub struct Pieces {
 impl Pieces {
     /// The next of them; `None` after the last.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let stall = self.workers.stall;
+        let stall = self.workers.stall();
         match timeout(stall, poll_fn(|context| self.poll_next(context))).await {
             Ok(piece) => piece,
             Err(_) => Some(Err(self.stalled())),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Run;
 use crate::{
@@ -98,8 +98,11 @@ impl Run<'_> {
         }
         let dir = self.files_dir(self.record.attempt.number);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        // All may write to directories in there, and the job alone is to get at them: by its mounts.
-        fs::set_permissions(self.journal.dir(), Permissions::from_mode(0o700))?;
+        // All may write to directories in there, and the job alone is to get at them, by its mounts: an earlier process may have
+        // opened the way.
+        if let Err(error) = fs::set_permissions(self.journal.dir(), Permissions::from_mode(0o700)) {
+            warn!("failed to close {} to others: {error}", self.journal.dir().display());
+        }
         let own = self.own_files(dir).await?;
         for mount in mounts {
             let path = relative(&mount.target);

@@ -248,7 +248,7 @@ impl Storage {
         };
         let answer = tokio::select! {
             answer = exchange => answer.map_err(|error| broken(doing, &error)),
-            () = standstill(&sent, self.stall()) => {
+            () = standstill(&sent, self.stall(), self.workers.stall()) => {
                 let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
                 if sent.waits_for_file {
                     sent.problem = Some(Problem::Unreadable(self.workers.stalled(path)));
@@ -287,13 +287,18 @@ impl Storage {
     }
 }
 
-/// Resolves when nothing more has been sent for `stall`.
-async fn standstill(sent: &Mutex<Sent>, stall: Duration) {
-    let bytes = || sent.lock().unwrap_or_else(PoisonError::into_inner).bytes;
-    let mut before = None;
-    while before != Some(bytes()) {
-        before = Some(bytes());
-        sleep(stall).await;
+/// Resolves when nothing more has been sent for `stall`, or has come from the file for `file_stall`.
+async fn standstill(sent: &Mutex<Sent>, stall: Duration, file_stall: Duration) {
+    let tick = stall.min(file_stall);
+    let (mut before, mut idle) = (0, Duration::ZERO);
+    loop {
+        sleep(tick).await;
+        let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+        idle = if sent.bytes == before { idle + tick } else { Duration::ZERO };
+        before = sent.bytes;
+        if idle >= stall || (sent.waits_for_file && idle >= file_stall) {
+            return;
+        }
     }
 }
 

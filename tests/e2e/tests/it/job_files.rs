@@ -154,7 +154,13 @@ async fn a_source_that_the_job_swaps_for_a_link_leads_nowhere() {
 /// By a link, or by what it may name but not read: what the job cannot read it gets by no output, and no result.
 #[tokio::test]
 async fn an_output_has_no_more_rights_than_the_job() {
-    for vm in Vm::of_each_kind().await {
+    let mut cases: Vec<(Vm, Value)> =
+        Vm::of_each_kind().await.into_iter().map(|vm| (run_as(&vm, 1000), vm)).map(|(user, vm)| (vm, user)).collect();
+    // By the image's own list.
+    for user in ["job", "1000"] {
+        cases.extend(Vm::with_docker().await.map(|vm| (vm, json!({"container": {"user": user}}))));
+    }
+    for (vm, user) in cases {
         let shared = open_shared(&vm);
         for (name, mode) in [("secret", 0o600), ("group", 0o640), ("closed/x", 0o644)] {
             let path = shared.join(name);
@@ -166,7 +172,7 @@ async fn an_output_has_no_more_rights_than_the_job() {
         let script = "mkdir /shared/out && cd /shared/out && echo 1 >fine && (umask 077; echo 2 >own) && \
                       ln -s /etc/shadow a; ln -s ../secret b; ln -s ../group c; ln -s ../closed/x d; ln -s ../closed e; \
                       ln ../secret hard; ln /shared/secret \"$JOB_RESULT_FILE\"; mkdir shut; echo 3 >shut/x; chmod 0 shut";
-        let changes = both(run_as(&vm, 1000), output(&vm, "out"));
+        let changes = both(user, output(&vm, "out"));
         let report = vm.run_job(script, changes).await;
         expect(&report, &json!({"cause": "OUTPUT_FAILED", "uploads": [{"files": 2}], "result": null}));
         assert!(error_of(&report["uploads"][0]).contains("Permission denied"), "{report:#}");
@@ -189,6 +195,25 @@ async fn an_input_has_no_more_rights_than_the_job() {
         let report = vm.run_job("true", both(run_as(&vm, NOBODY), changes)).await;
         expect(&report, &json!({"cause": "INPUT_FAILED", "message": "~Permission denied", "fix": "~the job's user"}));
         assert_eq!(fs::read_dir(shared.join("root-s")).unwrap().count(), 0);
+    }
+}
+
+/// A user that has only a name is known once there has been a container.
+#[tokio::test]
+async fn a_second_attempt_s_inputs_have_no_more_rights_than_the_first_had() {
+    for user in ["job", "1000:1000"] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        let shared = open_shared(&vm);
+        fs::create_dir(shared.join("root-s")).unwrap();
+        for name in ["x", "p/x"] {
+            vm.cloud.put_object("b", name, "x");
+        }
+        let script = "echo x >>/shared/starts; rm -rf /shared/dir; ln -s root-s /shared/dir; exit 75";
+        let changes = json!({"container": {"user": user}, "retry": {"max_attempts": 2, "on": ["EXIT_CODE:75"]},
+                             "inputs": [{"from": "gs://b/p/", "to": "/shared/dir"}]});
+        let report = vm.run_job(script, changes).await;
+        expect(&report, &json!({"cause": "INPUT_FAILED", "job": {"attempt": 2}, "message": "~Permission denied"}));
+        assert_eq!((vm.starts(), fs::read_dir(shared.join("root-s")).unwrap().count()), (1, 0));
     }
 }
 
