@@ -12,7 +12,10 @@ const MAX_ENTRY_BYTES: usize = 1024 * 1024;
 
 /// So much of a helping's end is looked through for the latest time: entries of the two streams may stand in the file in another
 /// order than that of their times, a little apart.
-const LATEST_BYTES: usize = 4096;
+const LATEST_BYTES: usize = 1024;
+
+/// So many zeros are found wherever they stand, and fewer where they are not within the text of an entry.
+const ZEROS: usize = 128;
 
 /// What was read of the file and is not yet a whole entry, with room for more.
 #[derive(Debug, Default)]
@@ -102,14 +105,13 @@ impl Entries {
         };
         self.filled += length;
         let read = &self.buffer[..self.filled];
-        // An entry has none: the blocks of a file that a power cut kept from the disk do.
-        let is_usual = !self.progress.is_passing_over && memchr::memchr(0, read).is_none();
+        // An entry has no zeros: the blocks of a file that a power cut kept from the disk do.
+        let is_usual = !self.progress.is_passing_over && !read.as_chunks::<ZEROS>().0.iter().any(|bytes| bytes[0] == 0);
         let mut done = 0;
         let mut of = Stream::Stdout;
         while done < read.len() {
             let kept = self.text.len();
-            let usual = if is_usual { entry::decode_usual(&read[done..], &mut self.text) } else { None };
-            let (stream, length) = if let Some(usual) = usual {
+            let (stream, length) = if is_usual && let Some(usual) = entry::decode_usual(&read[done..], &mut self.text) {
                 usual
             } else {
                 self.text.truncate(kept);
@@ -117,7 +119,8 @@ impl Entries {
                 let content = entry::content(piece);
                 let mut stream = entry::decode(content, &mut self.text);
                 if self.progress.is_passing_over {
-                    self.progress.is_passing_over = latest(content).is_none_or(|time| time <= self.progress.latest.as_str());
+                    self.progress.is_passing_over =
+                        latest(content).is_none_or(|time| time <= self.progress.latest.as_str());
                     stream = stream.filter(|_| !self.progress.is_passing_over);
                 }
                 if stream.is_none() {
@@ -204,9 +207,9 @@ pub fn first_time(entries: &[u8]) -> Option<&str> {
 fn times(entries: &[u8]) -> impl Iterator<Item = &str> {
     const TIME: &[u8] = b"\"time\":\"";
     memmem::find_iter(entries, TIME).filter_map(|at| {
-        let text = &entries[at + TIME.len()..];
-        let length = text.iter().take("2006-01-02T15:04:05.999999999Z".len()).position(|byte| *byte == b'Z')?;
-        let time = str::from_utf8(&text[..length]).ok()?;
-        time.bytes().all(|byte| byte.is_ascii_digit() || b"-T:.".contains(&byte)).then_some(time)
+        let text = entries[at + TIME.len()..].split(|byte| *byte == b'Z').next()?;
+        let is_time =
+            text.len() < "2006-01-02T15:04:05.9999999999".len() && text.first().is_some_and(u8::is_ascii_digit);
+        str::from_utf8(text).ok().filter(|_| is_time)
     })
 }

@@ -91,8 +91,7 @@ pub(crate) fn content(piece: &[u8]) -> &[u8] {
     let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
     let start = piece.iter().position(|byte| *byte != 0).unwrap_or(piece.len());
     let end = piece.iter().rposition(|byte| *byte != 0).map_or(start, |at| at + 1);
-    let content = &piece[start..end];
-    if memchr::memchr(0, content).is_some() { &[] } else { content }
+    if memchr::memchr(0, &piece[start..end]).is_some() { &[] } else { &piece[start..end] }
 }
 
 /// Appends what the entry `line` says to `text`. `None`, with `text` in any state, if it is no entry.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     errors::MAX_LINE_BYTES,
     screen::Move,
-    width::{TAB, columns, offset},
+    text::{cut_character, is_shown},
+    width::{TAB, columns, is_simple, offset},
 };
 
 /// How many rows a terminal has.
@@ -46,7 +47,11 @@ impl Row {
     fn write(&mut self, column: usize, text: &[u8]) {
         self.is_known = false;
         let length = columns(&self.text, 0);
-        if column < length {
+        if column < length && is_simple(text) && is_simple(&self.text) {
+            let (over, rest) = text.split_at(text.len().min(length - column));
+            self.text[column..column + over.len()].copy_from_slice(over);
+            self.text.extend_from_slice(rest);
+        } else if column < length {
             let start = self.cut(column);
             let end = self.cut(column + columns(text, column));
             self.text.splice(start..end, text.iter().copied());
@@ -139,16 +144,32 @@ impl Rows {
     /// Writes text of the line `number` at the cursor; `at`: how much of the log was shown by then. Returns how much of it there is
     /// room for.
     pub(crate) fn write(&mut self, text: &[u8], number: u64, at: u64) -> usize {
-        let length = text.len().min((MAX_LINE_BYTES + 1).saturating_sub(self.rows[self.row].text.len() + self.partial.len()));
-        let text = [&std::mem::take(&mut self.partial)[..], &text[..length]].concat();
-        let whole = text.len() - crate::text::cut_character(&text);
-        self.partial.extend_from_slice(&text[whole..]);
+        let length =
+            text.len().min((MAX_LINE_BYTES + 1).saturating_sub(self.rows[self.row].text.len() + self.partial.len()));
+        let text = &text[..length];
         let row = &mut self.rows[self.row];
         row.at = at;
         if row.text.is_empty() {
             row.number = number;
         }
-        for (index, part) in text[..whole].split(|byte| *byte == b'\t').enumerate() {
+        if self.partial.is_empty() && text.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+            row.write(self.column, text);
+            self.column += text.len();
+        } else {
+            self.write_any(text);
+        }
+        length
+    }
+
+    /// Writes text that has more than plain characters in it.
+    fn write_any(&mut self, text: &[u8]) {
+        let mut text = [&std::mem::take(&mut self.partial)[..], text].concat();
+        self.partial = text.split_off(text.len() - cut_character(&text));
+        let text: Vec<u8> = match str::from_utf8(&text) {
+            Ok(all) => all.chars().filter(|c| is_shown(*c)).collect::<String>().into(),
+            Err(_) => text.into_iter().filter(|byte| !byte.is_ascii_control() || *byte == b'\t').collect(),
+        };
+        for (index, part) in text.split(|byte| *byte == b'\t').enumerate() {
             let row = &mut self.rows[self.row];
             if index > 0 {
                 let next = (self.column / TAB + 1) * TAB;
@@ -162,7 +183,6 @@ impl Rows {
                 self.column += columns(part, self.column);
             }
         }
-        length
     }
 
     /// Whether the row is too long to be kept.
@@ -339,3 +359,6 @@ impl Rows {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 const ESC: u8 = 0x1b;
-/// Leads the two bytes of a C1 control, and of some letters.
-const C1_LEAD: u8 = 0xc2;
+const BACKSPACE: u8 = 0x08;
 
 /// What the bytes so far leave to be seen to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +13,6 @@ enum State {
     Plain,
     /// Behind a `\r`: what comes next tells whether it ends the line or begins it again.
     Returned,
-    /// Behind the first byte of what may be a C1 control.
-    Lead,
     /// Behind an ESC.
     Escape,
     /// Behind an ESC and what says that its last byte only chooses something, as a character set.
@@ -39,7 +36,7 @@ pub(crate) struct Screen {
 /// A part of what was written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
-    /// Text, tabs and lines' ends.
+    /// Text and lines' ends.
     Text(&'a [u8]),
     Move(Move),
 }
@@ -55,37 +52,16 @@ pub(crate) enum Move {
     Control(u8, [u16; 2]),
 }
 
-/// Whether this byte is not shown and ends no line.
-fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\n' && byte != b'\t') || byte == 0x7f
-}
-
-/// Where in a block of text the first control is, or what may be one.
+/// Where in a block the next byte is that moves the cursor, or begins what may. Other controls do nothing, and are left out of what
+/// is shown in the end.
+#[inline]
 fn find_control(block: &[u8]) -> Option<usize> {
-    const CHUNK: usize = 64;
-    let may_be = |byte: u8| is_control(byte) | (byte == C1_LEAD);
-    let is_c1 = |at: usize| block[at] != C1_LEAD || block.get(at + 1).is_none_or(|next| (0x80..0xa0).contains(next));
-    let mut at = 0;
-    loop {
-        // Without a branch a byte, so that many are compared at once.
-        while let Some(bytes) = block.get(at..at + CHUNK)
-            && !bytes.iter().fold(false, |some, byte| some | may_be(*byte))
-        {
-            at += CHUNK;
-        }
-        let end = block.len().min(at + CHUNK);
-        if let Some(found) = (at..end).find(|at| may_be(block[*at]) && is_c1(*at)) {
-            return Some(found);
-        }
-        if end == block.len() {
-            return None;
-        }
-        at = end;
-    }
+    memchr::memchr3(ESC, b'\r', BACKSPACE, block)
 }
 
 impl Screen {
     /// Whether all of a block goes through as it is.
+    #[inline]
     pub(crate) fn is_plain(&self, block: &[u8]) -> bool {
         self.state == State::Plain && find_control(block).is_none()
     }
@@ -105,10 +81,8 @@ impl Screen {
                     *block = rest;
                     match first {
                         ESC => self.state = State::Escape,
-                        b'\r' => self.state = State::Returned,
-                        C1_LEAD => self.state = State::Lead,
-                        0x08 => return Some(Piece::Move(Move::Back)),
-                        _ => {}
+                        BACKSPACE => return Some(Piece::Move(Move::Back)),
+                        _ => self.state = State::Returned,
                     }
                 }
                 State::Returned => match first {
@@ -123,16 +97,6 @@ impl Screen {
                         return Some(Piece::Move(Move::Return));
                     }
                 },
-                State::Lead => {
-                    self.state = State::Plain;
-                    match first {
-                        0x9b => self.begin_control(),
-                        0x90 | 0x98 | 0x9d..=0x9f => self.state = State::Text,
-                        0x80..0xa0 => {}
-                        _ => return Some(Piece::Text(&[C1_LEAD])),
-                    }
-                    *block = rest;
-                }
                 // A line's end is never part of a sequence: a sequence that was cut off must not swallow the log.
                 _ if first == b'\n' => self.state = State::Plain,
                 State::Escape => {
@@ -237,8 +201,6 @@ mod tests {
             ("\x1b[12;7Hx\x1b[3Ay\x1b[Bz\x1b7\x1b8", "<H12;7>x<A3;0>y<B0;0>z<e7><e8>"),
             ("\x1b[?1049h\x1b[>4;2m\x1b[1 q\x1b[99999999999Gx", "<G65535;0>x"),
             ("1/9\x08\x08\x082/9", "1/9<b><b><b>2/9"),
-            ("h\0i\0\x07\x0e\x0f\x7f\x1a!", "hi!"),
-            ("é°\u{a0}«x» \u{9b}31mred\u{9d}title\x07\u{85}!", "é°\u{a0}«x» red!"),
             ("\x1b\x1b[31mx\x1b[3\x1b[31my\x1b[3\x18z", "xyz"),
         ];
         for (log, want) in cases {
@@ -248,20 +210,5 @@ mod tests {
                 assert_eq!(pieces(&[&log[..cut], &log[cut..]]), want, "cut at {cut}");
             }
         }
-    }
-
-    #[test]
-    fn a_control_is_found_wherever_it_stands() {
-        for at in 0..200 {
-            for control in [0, 8, 0x0b, b'\r', ESC, 0x7f] {
-                let mut block = vec![b'\t'; 200];
-                block[at] = control;
-                assert_eq!(find_control(&block), Some(at));
-            }
-        }
-        let text = "\u{a0}°é\n".repeat(40);
-        assert_eq!(find_control(text.as_bytes()), None);
-        assert_eq!(find_control((text.clone() + "\u{9b}").as_bytes()), Some(text.len()));
-        assert_eq!(find_control(b"a\xc2"), Some(1), "what comes next tells");
     }
 }

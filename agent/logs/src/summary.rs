@@ -159,7 +159,8 @@ impl Summary {
         let channel = &mut self.channels[stream as usize];
         let rows = channel.rows.get_or_insert_with(|| {
             let text = std::mem::take(&mut channel.line);
-            let row = Row { text, number: channel.open.unwrap_or(self.lines + 1), at: self.ends.bytes, ..Row::default() };
+            let row =
+                Row { text, number: channel.open.unwrap_or(self.lines + 1), at: self.ends.bytes, ..Row::default() };
             Box::new(Rows::begin(row))
         });
         let missing = rows.missing(moved);

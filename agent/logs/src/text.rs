@@ -30,14 +30,17 @@ impl Text {
     }
 
     fn of(bytes: &[u8]) -> Self {
-        Self { text: String::from_utf8_lossy(bytes).into_owned(), raw_bytes: bytes.len() as u64 }
+        let text = without_controls(String::from_utf8_lossy(bytes).into_owned());
+        Self { text, raw_bytes: bytes.len() as u64 }
     }
 }
 
 /// How many bytes at the end of `bytes` are the beginning of a character.
 pub(crate) fn cut_character(bytes: &[u8]) -> usize {
     let end = &bytes[bytes.len().saturating_sub(3)..];
-    end.utf8_chunks().last().map_or(0, |chunk| if is_cut_character(chunk.invalid()) { chunk.invalid().len() } else { 0 })
+    end.utf8_chunks()
+        .last()
+        .map_or(0, |chunk| if is_cut_character(chunk.invalid()) { chunk.invalid().len() } else { 0 })
 }
 
 /// Whether these bytes, which stand at the end of a text, are the beginning of a character.
@@ -98,9 +101,20 @@ pub(crate) fn alike(a: &[u8], b: &[u8]) -> (usize, usize) {
 /// Whole characters: a line may have been cut.
 pub(crate) fn text_of(content: &[u8]) -> String {
     match std::str::from_utf8(content) {
-        Ok(text) => text.to_owned(),
+        Ok(text) => without_controls(text.to_owned()),
         Err(_) => Text::beginning(content, content.len()).text,
     }
+}
+
+/// A terminal shows nothing of the others.
+pub(crate) fn is_shown(c: char) -> bool {
+    !c.is_control() || matches!(c, '\n' | '\t')
+}
+
+fn without_controls(mut text: String) -> String {
+    // A line may end with `\r\n`; within one there is no `\r`.
+    text.retain(|c| is_shown(c) || c == '\r');
+    text
 }
 
 #[cfg(test)]

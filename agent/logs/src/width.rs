@@ -54,7 +54,8 @@ fn characters(text: &[u8], column: usize) -> impl Iterator<Item = (usize, usize)
     })
 }
 
-fn is_simple(text: &[u8]) -> bool {
+/// Whether each byte takes one column.
+pub(crate) fn is_simple(text: &[u8]) -> bool {
     text.is_ascii() && memchr::memchr(b'\t', text).is_none()
 }
 
@@ -92,7 +93,8 @@ mod tests {
 
     #[test]
     fn characters_take_their_columns() {
-        for (text, wide) in [("abc", 3), ("äé", 2), ("日本", 4), ("a\tb", 9), ("e\u{301}x", 2), ("🚀", 2), ("█▌", 2)] {
+        for (text, wide) in [("abc", 3), ("äé", 2), ("日本", 4), ("a\tb", 9), ("e\u{301}x", 2), ("🚀", 2), ("█▌", 2)]
+        {
             assert_eq!(columns(text.as_bytes(), 0), wide, "{text}");
         }
         assert_eq!(columns(b"a\xff\xc3", 0), 3);

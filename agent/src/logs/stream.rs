@@ -68,7 +68,15 @@ impl Attached {
     /// The log from its beginning, or from where the engine has it; `seen_bytes` of it, at these `times`, have come before. With `has_times`
     /// each of its pieces is an entry of the log that begins with its time.
     pub(super) fn replay(output: OutputStream, has_times: bool, seen_bytes: [u64; 2], times: Times) -> Self {
-        Self { output, has_times, seen: Seen::Bytes(seen_bytes), times, idle_at: None, has_begun: false, lost: Lost::default() }
+        Self {
+            output,
+            has_times,
+            seen: Seen::Bytes(seen_bytes),
+            times,
+            idle_at: None,
+            has_begun: false,
+            lost: Lost::default(),
+        }
     }
 
     /// When it came. Without times of its own, what was not taken was given a time after all had been taken that had come.

@@ -290,32 +290,96 @@ async fn what_was_read_is_never_read_twice() {
     let cases: [(&str, Harm, std::ops::RangeInclusive<u32>, Option<bool>); 13] = [
         ("grows", |engine| engine.write(3), 11..=13, Some(false)),
         ("cut to fewer entries", |engine| engine.file.set_len(300).unwrap(), 0..=0, None),
-        ("cut, and it goes on", |engine| { engine.file.set_len(300).unwrap(); engine.write(2) }, 11..=12, None),
-        ("cut, and grown past the place", |engine| { engine.file.set_len(300).unwrap(); engine.write(30) }, 11..=40, None),
-        ("emptied", |engine| { engine.file.set_len(0).unwrap(); engine.write(2) }, 11..=12, None),
-        ("emptied, and grown past the place", |engine| { engine.file.set_len(0).unwrap(); engine.write(30) }, 11..=40, None),
-        ("copied and emptied", |engine| {
-            engine.write(2);
-            fs::copy(engine.path(), rotated(&engine.path(), 1)).unwrap();
-            engine.file.set_len(0).unwrap();
-            engine.write(30);
-        }, 11..=42, Some(false)),
-        ("replaced by a copy", |engine| {
-            let copy = engine.dir.join("copy");
-            fs::copy(engine.path(), &copy).unwrap();
-            fs::rename(&copy, engine.path()).unwrap();
-            engine.file = File::options().append(true).open(engine.path()).unwrap();
-            engine.write(2);
-        }, 11..=12, Some(false)),
-        ("replaced by a part of it", |engine| {
-            fs::remove_file(engine.path()).unwrap();
-            engine.file = File::options().append(true).create(true).open(engine.path()).unwrap();
-            engine.lines = 4;
-            engine.write(6);
-        }, 0..=0, None),
+        (
+            "cut, and it goes on",
+            |engine| {
+                engine.file.set_len(300).unwrap();
+                engine.write(2)
+            },
+            11..=12,
+            None,
+        ),
+        (
+            "cut, and grown past the place",
+            |engine| {
+                engine.file.set_len(300).unwrap();
+                engine.write(30)
+            },
+            11..=40,
+            None,
+        ),
+        (
+            "emptied",
+            |engine| {
+                engine.file.set_len(0).unwrap();
+                engine.write(2)
+            },
+            11..=12,
+            None,
+        ),
+        (
+            "emptied, and grown past the place",
+            |engine| {
+                engine.file.set_len(0).unwrap();
+                engine.write(30)
+            },
+            11..=40,
+            None,
+        ),
+        (
+            "copied and emptied",
+            |engine| {
+                engine.write(2);
+                fs::copy(engine.path(), rotated(&engine.path(), 1)).unwrap();
+                engine.file.set_len(0).unwrap();
+                engine.write(30);
+            },
+            11..=42,
+            Some(false),
+        ),
+        (
+            "replaced by a copy",
+            |engine| {
+                let copy = engine.dir.join("copy");
+                fs::copy(engine.path(), &copy).unwrap();
+                fs::rename(&copy, engine.path()).unwrap();
+                engine.file = File::options().append(true).open(engine.path()).unwrap();
+                engine.write(2);
+            },
+            11..=12,
+            Some(false),
+        ),
+        (
+            "replaced by a part of it",
+            |engine| {
+                fs::remove_file(engine.path()).unwrap();
+                engine.file = File::options().append(true).create(true).open(engine.path()).unwrap();
+                engine.lines = 4;
+                engine.write(6);
+            },
+            0..=0,
+            None,
+        ),
         ("zeros at its end", |engine| engine.file.write_all(&[0; 4096]).unwrap(), 0..=0, Some(true)),
-        ("zeros between", |engine| { engine.write(1); engine.file.write_all(&[0; 4096]).unwrap(); engine.write(2) }, 11..=13, Some(true)),
-        ("an entry torn by a full disk", |engine| { write!(engine.file, r#"{{"log":"torn"#).unwrap(); engine.write(2) }, 11..=12, Some(true)),
+        (
+            "zeros between",
+            |engine| {
+                engine.write(1);
+                engine.file.write_all(&[0; 4096]).unwrap();
+                engine.write(2)
+            },
+            11..=13,
+            Some(true),
+        ),
+        (
+            "an entry torn by a full disk",
+            |engine| {
+                write!(engine.file, r#"{{"log":"torn"#).unwrap();
+                engine.write(2)
+            },
+            11..=12,
+            Some(true),
+        ),
         ("an entry torn at its end", |engine| write!(engine.file, r#"{{"log":"torn"#).unwrap(), 0..=0, Some(true)),
     ];
     for (what, harm, read, lost) in cases {
@@ -362,7 +426,10 @@ async fn a_damaged_block_costs_no_more_than_its_entries() {
     let mut log = follow(&engine, None);
     let text = read_all(&mut log).await;
     let kept: Vec<u32> = text.lines().map(|line| line.trim_start_matches("line ").parse().unwrap()).collect();
-    assert!(kept.is_sorted() && (90..=94).contains(&kept.len()) && kept.contains(&1) && kept.contains(&100), "{kept:?}");
+    assert!(
+        kept.is_sorted() && (90..=94).contains(&kept.len()) && kept.contains(&1) && kept.contains(&100),
+        "{kept:?}"
+    );
     let missing = lines(1..=100).len() - text.len();
     let told = usize::try_from(log.lost().count().unwrap()).unwrap();
     assert!(told.abs_diff(missing) <= 20, "{told} of {missing}");

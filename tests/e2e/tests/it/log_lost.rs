@@ -39,7 +39,14 @@ async fn nothing_is_counted_twice_and_what_is_lost_is_told() {
         ("nothing", |_| {}, Some(false)),
         ("cut to fewer entries", cut, None),
         ("emptied", |log| File::options().write(true).open(log).unwrap().set_len(0).unwrap(), None),
-        ("cut, zeros behind", |log| { cut(log); append(log, &[0; 4096]) }, None),
+        (
+            "cut, zeros behind",
+            |log| {
+                cut(log);
+                append(log, &[0; 4096])
+            },
+            None,
+        ),
         ("zeros behind", |log| append(log, &[0; 4096]), Some(true)),
         ("its end blotted out", blot, Some(true)),
         ("half an entry behind", |log| append(log, br#"{"log":"line 9"#), Some(true)),
@@ -70,7 +77,11 @@ async fn nothing_is_counted_twice_and_what_is_lost_is_told() {
                 let shown: Vec<&str> = logs["tail"].as_str().unwrap().lines().collect();
                 let wanted: Vec<String> = (100..100 + lines).map(|number| format!("line {number}")).collect();
                 assert!(shown == wanted && logs["omitted_bytes"] == 0, "{seen}");
-                assert!(what == "its end blotted out" || lines == if what.starts_with("cut") || what == "emptied" { 21 } else { 31 }, "{seen}");
+                assert!(
+                    what == "its end blotted out"
+                        || lines == if what.starts_with("cut") || what == "emptied" { 21 } else { 31 },
+                    "{seen}"
+                );
                 assert_eq!(logs["lost_bytes"].as_u64().map(|bytes| bytes > 0), lost, "{seen}");
                 let told = report["evidence"].to_string().contains("part of the log could not be read");
                 assert_eq!(told, lost != Some(false), "{seen}");
