@@ -4,6 +4,7 @@
 mod entries;
 mod entry;
 mod errors;
+mod finder;
 mod screen;
 mod signs;
 mod summary;
@@ -13,6 +14,7 @@ mod trace;
 pub use self::{
     entries::Entries,
     entry::{decode as decode_entry, encode},
+    finder::{Begun, Finder, FinderState, Form, visible},
     summary::{LogSummary, Summary},
 };
 
