@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use crate::job::{parse_docker_command, parse_spec};
+use crate::{
+    gate::printable,
+    job::{parse_docker_command, parse_spec},
+};
 
 /// More than the largest job; what is longer is refused by the reader with its own words.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
@@ -29,7 +32,7 @@ pub fn check(file: Option<&Path>) -> Result<String, String> {
     let parsed = if is_spec { parse_spec(&text) } else { parse_docker_command(&text) };
     let parsed = parsed.map_err(|error| error.to_string())?;
     for warning in parsed.warnings() {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", printable(warning, ""));
     }
     Ok(format!("{:#}", parsed.job.to_json()))
 }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod crc;
 pub mod delivery;
 pub mod durable;
+pub mod gate;
 pub mod http;
 pub mod install;
 pub mod job;

@@ -30,6 +30,7 @@ use crate::{
     cli::Config,
     clock,
     delivery::{self, End, GuestAttributes},
+    gate::Gate,
     http::Http,
     job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
@@ -81,6 +82,7 @@ impl<F: Into<Failure>> From<F> for Cut {
 /// The owner of all state.
 struct Run<'a> {
     config: &'a Config,
+    gate: &'a Gate,
     http: Http,
     metadata: Metadata,
     notices: Notices,
@@ -107,11 +109,11 @@ struct Run<'a> {
 }
 
 /// Runs the job of this VM, or goes on with it.
-pub async fn run(config: &Config) -> Result<Ended, RunError> {
+pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
     let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
     let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());
     let http = Http::default();
-    let metadata = Metadata::new(http.clone(), &config.metadata_host);
+    let metadata = Metadata::new(http.clone(), &config.metadata_host).with_gate(gate.clone());
     let mut notices = Notices::listen(&metadata)?;
     let mut leaving = notices.clone();
 
@@ -125,6 +127,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
         let boot_id = clock::boot_id()?;
         let mut run = Run {
             config,
+            gate,
             guest: Some(GuestAttributes::start(&metadata)),
             service: &service,
             http,

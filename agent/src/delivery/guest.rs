@@ -18,6 +18,7 @@ use tracing::{debug, info};
 
 use crate::{
     clock,
+    gate::Outgoing,
     journal::Phase,
     metadata::{Metadata, MetadataError},
 };
@@ -49,8 +50,8 @@ impl GuestAttributes {
         let _ = self.updates.send(("state", phase.name().into()));
     }
 
-    pub fn set_report(&self, report: &str) {
-        let _ = self.updates.send(("report", Bytes::copy_from_slice(report.as_bytes())));
+    pub fn set_report(&self, report: &Outgoing) {
+        let _ = self.updates.send(("report", Bytes::copy_from_slice(report.as_str().as_bytes())));
     }
 
     /// Waits, for at most `patience`, until all is written.

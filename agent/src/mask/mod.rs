@@ -159,10 +159,10 @@ struct CoursePlace {
 impl CoursePlace {
     fn of(course: &Course, finder: &Finder) -> Self {
         let Course { state, held, hidden, is_starred } = course;
-        let letters = first_begun(finder, state);
+        let begun = first_begun(finder, state);
         let base = state.taken() - held.len() as u64;
-        let is_letter = |at: u64| letters.as_ref().is_some_and(|begun| is_letter_of(begun, at));
-        let between = (base..).zip(held).filter(|(at, _)| !is_letter(*at)).map(|(_, byte)| *byte).collect();
+        let is_between = |at: u64| begun.as_ref().is_none_or(|begun| letter_at(begun, at).is_none());
+        let between = (base..).zip(held).filter(|(at, _)| is_between(*at)).map(|(_, byte)| *byte).collect();
         let (state, hidden) = (state.clone(), hidden.clone());
         Self { state, held_bytes: held.len(), between, hidden, is_starred: *is_starred }
     }
@@ -173,12 +173,8 @@ impl CoursePlace {
         let begun = first_begun(finder, &state);
         let base = state.taken().saturating_sub(held_bytes as u64);
         let mut between = between.into_iter();
-        let mut letters = begun.as_ref().map_or(&[][..], |begun| begun.letters).iter();
-        let mut byte_at = |at: u64| match &begun {
-            Some(begun) if is_letter_of(begun, at) => letters.next().copied(),
-            _ => between.next(),
-        };
-        let held = (base..state.taken()).map_while(&mut byte_at).collect();
+        let letter = |at| begun.as_ref().and_then(|begun| letter_at(begun, at));
+        let held = (base..state.taken()).map_while(|at| letter(at).or_else(|| between.next())).collect();
         Course { held, state, hidden, is_starred }
     }
 }
@@ -188,8 +184,9 @@ fn first_begun<'a>(finder: &'a Finder, state: &'a FinderState) -> Option<Begun<'
     finder.begun(state).min_by_key(|begun| begun.from)
 }
 
-fn is_letter_of(begun: &Begun<'_>, at: u64) -> bool {
-    !begun.letters.is_empty() && begun.starts.contains(&at)
+/// One that a line break has parted from the others counts as being where they begin: the last of those there is.
+fn letter_at(begun: &Begun<'_>, at: u64) -> Option<u8> {
+    begun.starts.iter().zip(begun.letters).rev().find(|(start, _)| **start == at).map(|(_, letter)| *letter)
 }
 
 impl Masks {

@@ -12,13 +12,14 @@ mod metadata_block;
 mod process;
 mod pull;
 mod read_ahead;
+mod sieve;
 mod usage;
 
 pub use self::{
     config::{ContainerNames, Dirs, RESULT_FILE},
     docker::{Daemon, DockerEngine},
     engine::{Engine, SecretEnv},
-    error::EngineError,
+    error::{EngineError, says_disk_full},
     events::{Event, Events},
     inspect::{EngineInfo, Found, Inspected, Status},
     metadata_block::Blocked,
