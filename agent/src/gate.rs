@@ -6,6 +6,7 @@ mod tree;
 use std::{
     borrow::Cow,
     collections::VecDeque,
+    fmt::Write,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -122,7 +123,10 @@ pub fn printable<'a>(text: &'a str, but: &str) -> Cow<'a, str> {
         match c {
             '\n' if is_escaped(c) => shown.push_str("\\n"),
             '\r' if is_escaped(c) => shown.push_str("\\r"),
-            c if is_escaped(c) => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_escaped(c) => {
+                // Writing to a string cannot fail.
+                let _ = write!(shown, "\\u{:04x}", u32::from(c));
+            }
             c => shown.push(c),
         }
     }

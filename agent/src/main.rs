@@ -53,8 +53,8 @@ fn run_job(config: &Config, gate: &Gate) -> ExitCode {
     match block_on(run(config, gate)).map_err(RunError::from).flatten() {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Undelivered) => ExitCode::from(75),
-        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), 69),
-        Err(error) => show(Err(error.to_string()), 1),
+        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(gate.text(&error.to_string())), 69),
+        Err(error) => show(Err(gate.text(&error.to_string())), 1),
     }
 }
 

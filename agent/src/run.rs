@@ -112,8 +112,8 @@ struct Run<'a> {
 pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
     let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
     let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());
-    let http = Http::default();
-    let metadata = Metadata::new(http.clone(), &config.metadata_host).with_gate(gate.clone());
+    let http = Http::new(gate.clone());
+    let metadata = Metadata::new(http.clone(), &config.metadata_host);
     let mut notices = Notices::listen(&metadata)?;
     let mut leaving = notices.clone();
 

@@ -29,7 +29,7 @@ pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String
         return Err(format!("{what} names no host: {:?} can be none", authority.host()));
     }
     let has_port = authority.as_str().len() > authority.host().len();
-    if has_port && !authority.port_u16().is_some_and(|port| port > 0) {
+    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
         return Err(format!("{what} has no port that can be: {authority}"));
     }
     if *auth == CallbackAuth::None {

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::connect::{Connector, Io, connect_unix};
+use crate::gate::Gate;
 
 /// What a request may fail with before there is an answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +55,30 @@ pub fn parse_date(text: &str) -> Option<Timestamp> {
 #[derive(Clone, Default)]
 pub struct Http {
     connector: Connector,
+    gate: Gate,
 }
 
 impl Http {
+    /// With a gate that knows what an error's text must not repeat.
+    pub fn new(gate: Gate) -> Self {
+        Self { connector: Connector::default(), gate }
+    }
+
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The body of an answer as it may be shown where that is a refusal: one may repeat what it was asked with, the token too. As a whole, before
+    /// anybody cuts it.
+    pub fn shown(&self, status: StatusCode, body: Bytes) -> Bytes {
+        if status.is_success() || body.is_empty() {
+            return body;
+        }
+        let text = String::from_utf8_lossy(&body);
+        let masked = self.gate.mask(&text);
+        if masked == text { body } else { masked.into_owned().into() }
+    }
+
     /// Sends `request` and waits for the answer and its body, for `deadline` in all. Of the body at most
     /// `max_body_bytes` are taken.
     pub async fn send(
@@ -74,7 +96,7 @@ impl Http {
         let response = response.map_err(|_| late(true))?.map_err(|error| lost(chain(&error)))?;
         let (head, body) = response.into_parts();
         let body = match timeout_at(end, read_body(body, max_body_bytes)).await {
-            Ok(body) => body.map_err(lost),
+            Ok(body) => body.map(|body| self.shown(head.status, body)).map_err(lost),
             Err(_) => Err(late(true)),
         };
         Ok(Answer { status: head.status, headers: head.headers, body })

@@ -85,7 +85,7 @@ impl Forward {
             let (line, rest) = block.split_at(end + 1);
             self.extend(stream, line);
             let line = std::mem::take(&mut self.open[stream as usize]);
-            self.show(stream, line);
+            self.show(stream, &line);
             block = rest;
         }
         if let Some(end) = memchr::memrchr(b'\n', block) {
@@ -123,7 +123,7 @@ impl Forward {
         !self.is_hiding
     }
 
-    fn show(&mut self, stream: Stream, line: Vec<u8>) {
+    fn show(&mut self, stream: Stream, line: &[u8]) {
         if self.hidden > 0 && self.lines.try_send(note(self.hidden)).is_ok() {
             self.hidden = 0;
             // What the other stream said last may still have to be shown.
@@ -131,16 +131,13 @@ impl Forward {
         }
         #[expect(clippy::cast_precision_loss, reason = "a line is short")]
         let bytes = line.len() as f64;
-        match self.lines.try_send(shown(&line)) {
-            Ok(()) => {
-                self.lines_left -= 1.0;
-                self.bytes_left -= bytes;
-            }
-            Err(_) => {
-                self.remember(stream, &line);
-                self.hidden += 1;
-                self.is_hiding = true;
-            }
+        if self.lines.try_send(shown(line)).is_ok() {
+            self.lines_left -= 1.0;
+            self.bytes_left -= bytes;
+        } else {
+            self.remember(stream, line);
+            self.hidden += 1;
+            self.is_hiding = true;
         }
     }
 

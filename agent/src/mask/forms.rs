@@ -1,5 +1,7 @@
 //! The forms in which a secret may turn up in a log: as it is, line by line, base64, URL-encoded, as a JSON string.
 
+use std::fmt::Write;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use vmjob_logs::{Form, visible};
 
@@ -46,7 +48,9 @@ pub(super) fn forms(secret: &str) -> Vec<Form> {
     forms.extend(
         secret.lines().map(|line| line.trim().as_bytes()).filter(|line| line.len() >= MIN_LINE_BYTES).map(Vec::from),
     );
-    forms.iter_mut().for_each(|form| *form = visible(form));
+    for form in &mut forms {
+        *form = visible(form);
+    }
     forms.retain(|form| form.len() >= MIN_SECRET_BYTES);
     let in_lines = encoded.into_iter().map(|bytes| Form { bytes, in_lines: true });
     let mut all: Vec<Form> = in_lines.chain(forms.into_iter().map(|bytes| Form { bytes, in_lines: false })).collect();
@@ -62,12 +66,20 @@ fn json_string(text: &str) -> String {
 }
 
 fn escaped(json: &str, is_escaped: fn(char) -> bool) -> Vec<u8> {
-    let escape = |c: char| match c {
-        '/' if is_escaped(c) => vec!["\\/".to_owned()],
-        c if is_escaped(c) => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
-        c => vec![c.to_string()],
-    };
-    json.chars().flat_map(escape).collect::<String>().into_bytes()
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '/' if is_escaped(c) => text.push_str("\\/"),
+            c if is_escaped(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+            c => text.push(c),
+        }
+    }
+    text.into_bytes()
 }
 
 /// The base64 of `secret`, and what is the same in the base64 of any longer text with it inside: that depends on where in a group of

@@ -175,7 +175,7 @@ impl CoursePlace {
         let mut between = between.into_iter();
         let letter = |at| begun.as_ref().and_then(|begun| letter_at(begun, at));
         let held = (base..state.taken()).map_while(|at| letter(at).or_else(|| between.next())).collect();
-        Course { held, state, hidden, is_starred }
+        Course { state, held, hidden, is_starred }
     }
 }
 

@@ -20,7 +20,6 @@ pub use self::{
     watch::Watch,
 };
 use crate::{
-    gate::Gate,
     http::{Answer, Http, HttpError},
     retry::Delays,
 };
@@ -53,20 +52,13 @@ pub struct Value {
 pub struct Metadata {
     http: Http,
     host: String,
-    gate: Gate,
 }
 
 impl Metadata {
     /// `host` is `ADDRESS` or `ADDRESS:PORT`, as in `GCE_METADATA_HOST`; an IPv6 address with a port is in brackets.
     pub fn new(http: Http, host: &str) -> Self {
         let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
-        Self { http, host, gate: Gate::default() }
-    }
-
-    /// With a gate that hides each token which is handed out from now on.
-    #[must_use]
-    pub fn with_gate(self, gate: Gate) -> Self {
-        Self { gate, ..self }
+        Self { http, host }
     }
 
     /// The value at `path` below `/computeMetadata/v1/`; `None` if there is none (404, which is final). Everything else

@@ -50,7 +50,7 @@ impl Metadata {
 
     /// Whoever is sent the token may send it back in an error's text.
     fn known_to_the_gate(&self, token: &str) -> Token {
-        self.gate.hide_token(token);
+        self.http.gate().hide_token(token);
         Token(token.to_owned())
     }
 }

@@ -30,12 +30,15 @@ pub(super) fn fit(report: &mut Tree, is_last: bool) {
     }
     let gives: [fn(&mut Tree); 7] = [
         |report| {
-            let timeline = report.field("usage").and_then(|usage| usage.field("timeline"));
-            timeline.into_iter().for_each(|timeline| *timeline = Tree::Plain(Value::Null));
+            if let Some(timeline) = report.field("usage").and_then(|usage| usage.field("timeline")) {
+                *timeline = Tree::Plain(Value::Null);
+            }
         },
         |report| {
             for step in report.field("steps").and_then(Tree::items).into_iter().flatten() {
-                step.field("tail").into_iter().for_each(|tail| *tail = Tree::Text(String::new()));
+                if let Some(tail) = step.field("tail") {
+                    *tail = Tree::Text(String::new());
+                }
             }
         },
         |report| omit_uploads(report, MAX_UPLOADS / 5),

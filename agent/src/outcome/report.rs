@@ -197,9 +197,13 @@ pub fn without_logs(report: &Outgoing) -> Option<Outgoing> {
     let small = report.without(|tree| {
         let Some(logs) = tree.field("logs") else { return };
         for text in ["head", "tail"] {
-            logs.field(text).into_iter().for_each(|text| *text = Tree::Text(String::new()));
+            if let Some(text) = logs.field(text) {
+                *text = Tree::Text(String::new());
+            }
         }
-        logs.field("errors").and_then(Tree::items).into_iter().for_each(Vec::clear);
+        if let Some(errors) = logs.field("errors").and_then(Tree::items) {
+            errors.clear();
+        }
     });
     (small.as_str().len() < report.as_str().len()).then_some(small)
 }

@@ -134,7 +134,8 @@ impl Run<'_> {
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
-        self.record.earlier_attempts.push(format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message));
+        let how = format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message);
+        self.record.earlier_attempts.push(self.gate.mask(&how).into_owned());
         self.record.attempt = Attempt { number: number + 1, boot_id: self.boot_id.clone(), ..Attempt::default() };
         self.record.phase = Phase::Claimed;
         // Saved first: an agent that died in between would take the removed container for one that was lost.

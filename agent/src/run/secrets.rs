@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use super::Run;
@@ -19,7 +20,7 @@ use crate::{
     mask::{MaskPlace, Masker, Masks},
     outcome::{Failure, Outcome, Upload},
     runtime::SecretEnv,
-    secrets::{SecretError, SecretManager, SecretValue},
+    secrets::{SecretError, SecretManager},
 };
 
 /// How long a restarted agent waits for what it needs to show the rest of the log.
@@ -76,7 +77,10 @@ impl Run<'_> {
         }
         let pinned: BTreeMap<_, _> =
             wanted.values().filter_map(|name| Some((name.clone(), found(name)?.version.clone()))).collect();
-        let masker = Arc::new(Masker::new(env.values().map(SecretValue::reveal)));
+        let values: BTreeSet<String> = env.values().map(|value| value.reveal().to_owned()).collect();
+        // Large ones take seconds.
+        let masker = spawn_blocking(move || Masker::new(values.iter().map(String::as_str))).await;
+        let masker = Arc::new(masker.unwrap_or_else(|error| resume_unwind(error.into_panic())));
         self.gate.hide_secrets(masker.clone());
         self.record.attempt.secrets = pinned;
         self.secrets = Secrets::Known { env, masker };

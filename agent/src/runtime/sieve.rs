@@ -41,7 +41,9 @@ impl Sieve {
 
     /// Takes more of the JSON; false where what is kept of it is too large, or too deep.
     pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().for_each(|byte| self.take(*byte));
+        for byte in bytes {
+            self.take(*byte);
+        }
         self.kept.len() <= self.max_bytes && self.open.len() <= MAX_DEPTH
     }
 

@@ -234,6 +234,7 @@ impl Storage {
         let exchange = async {
             let (head, body) = self.http.open(request, self.stall()).await?.into_parts();
             let body = read_body(body, MAX_ANSWER_BYTES).await.unwrap_or_default();
+            let body = self.http.shown(head.status, body);
             Ok::<_, HttpError>(Answer { status: head.status, headers: head.headers, body: Ok(body) })
         };
         let answer = tokio::select! {

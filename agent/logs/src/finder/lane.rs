@@ -75,6 +75,30 @@ impl LaneState {
         self.followed.clear();
         (self.is_escaping, self.break_bytes) = (false, 0);
     }
+
+    /// Whether the byte is part of a line break: for a program, on a terminal, or in JSON.
+    fn take_break(&mut self, at: u64, byte: u8) -> bool {
+        if self.is_idle() {
+            return false;
+        }
+        match (byte, std::mem::replace(&mut self.is_escaping, byte == b'\\')) {
+            (b'\\' | b'\n' | b'\r', _) | (b'n', true) => self.break_bytes += 1,
+            // The backslash was one of its own.
+            (_, true) => {
+                self.reset();
+                return false;
+            }
+            (_, false) => return false,
+        }
+        if self.break_bytes > MAX_BREAK_BYTES {
+            self.reset();
+        } else if byte != b'\\' && self.starts.len() < MIN_BEFORE_BREAK {
+            for start in &mut self.starts {
+                *start = at + 1;
+            }
+        }
+        true
+    }
 }
 
 impl Lane {
@@ -179,7 +203,7 @@ impl Lane {
     }
 
     pub(super) fn take(&self, state: &mut LaneState, at: u64, byte: u8, hide: &mut dyn FnMut(u64, u64)) {
-        if self.breaks_lines && self.is_break(state, at, byte) {
+        if self.breaks_lines && state.take_break(at, byte) {
             return;
         }
         if !state.followed.is_empty() {
@@ -201,30 +225,6 @@ impl Lane {
             state.followed.push(Followed { from: node.form, to: node.forms_end, bytes: u32::from(node.depth) });
         }
         (state.end, state.break_bytes) = (at + 1, 0);
-    }
-
-    /// Whether the byte is part of a line break: for a program, on a terminal, or in JSON.
-    fn is_break(&self, state: &mut LaneState, at: u64, byte: u8) -> bool {
-        if state.is_idle() {
-            return false;
-        }
-        match (byte, std::mem::replace(&mut state.is_escaping, byte == b'\\')) {
-            (b'\\', _) | (b'\n' | b'\r', _) | (b'n', true) => state.break_bytes += 1,
-            // The backslash was one of its own.
-            (_, true) => {
-                state.reset();
-                return false;
-            }
-            (_, false) => return false,
-        }
-        if state.break_bytes > MAX_BREAK_BYTES {
-            state.reset();
-        } else if byte != b'\\' && state.starts.len() < MIN_BEFORE_BREAK {
-            for start in &mut state.starts {
-                *start = at + 1;
-            }
-        }
-        true
     }
 
     /// Of a stream of which `taken` bytes have come.

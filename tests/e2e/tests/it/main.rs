@@ -23,6 +23,7 @@ mod log_upload;
 mod metadata;
 mod metadata_block;
 mod on_finish;
+mod others_words;
 mod outputs;
 mod preflight;
 mod processes;

@@ -194,7 +194,7 @@ async fn a_secret_leaves_in_no_field_of_whatever_kind() {
 #[tokio::test]
 async fn large_secrets_hold_up_neither_the_stop_nor_the_vm() {
     let Some(vm) = Vm::of_each_kind().await.pop() else { return };
-    let alike: String = (0..5500).map(|number| format!("alike-{number:05}\n")).collect();
+    let alike = (0..5500).map(|number| format!("alike-{number:05}\n")).collect::<Vec<_>>().concat();
     vm.cloud.add_secret("projects/p/secrets/alike", alike);
     let names = (0..60).map(|number| (format!("K{number}"), json!("projects/p/secrets/alike/versions/1")));
     let secrets: serde_json::Map<String, Value> =
