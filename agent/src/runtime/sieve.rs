@@ -160,9 +160,8 @@ mod tests {
         match value {
             Value::Array(items) => items.into_iter().map(|item| without(item, false)).collect(),
             Value::Object(fields) => {
-                let is_kept = |key: &str| match is_labels {
-                    true => key.starts_with("vmjob."),
-                    false => !DROPPED.contains(&key.as_bytes()),
+                let is_kept = |key: &str| {
+                    if is_labels { key.starts_with("vmjob.") } else { !DROPPED.contains(&key.as_bytes()) }
                 };
                 let fields = fields.into_iter().filter(|(key, _)| is_kept(key));
                 fields.map(|(key, value)| (key.clone(), without(value, key == "Labels"))).collect()
