@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::job::{MetadataServer, is_meant_as_spec, parse_docker_command, parse_spec};
+use crate::{
+    gate::printable,
+    job::{MetadataServer, is_meant_as_spec, parse_docker_command, parse_spec},
+};
 
 /// More than the largest job; what is longer is refused by the reader with its own words.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
@@ -36,7 +39,7 @@ pub fn check(file: Option<&Path>, block_mounts: &[PathBuf]) -> Result<String, St
         );
     }
     for warning in parsed.warnings() {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", printable(warning, ""));
     }
     Ok(format!("{:#}", parsed.job.to_json()))
 }

@@ -18,6 +18,7 @@ use crate::{
     delivery::Progress,
     durable,
     files::Rights,
+    gate::Outgoing,
     metadata::Vm,
     outcome::Outcome,
     runtime::{Daemon, Usage},
@@ -140,7 +141,7 @@ pub struct Record {
     /// How earlier attempts ended, a line each.
     pub earlier_attempts: Vec<String>,
     /// The report to the byte: on disk before the first POST, and sent as it is at every try.
-    pub report: Option<String>,
+    pub report: Option<Outgoing>,
     pub delivery: Progress,
     /// Whether the VM was told to go, as `on_finish` asks: once, so that a VM that is started again stays.
     #[serde(default)]

@@ -12,6 +12,7 @@ pub mod crc;
 pub mod delivery;
 pub mod durable;
 pub mod files;
+pub mod gate;
 pub mod http;
 pub mod install;
 pub mod job;

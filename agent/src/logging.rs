@@ -1,6 +1,7 @@
-//! The agent's own log: on stderr, as text or JSON lines, filtered by `RUST_LOG`.
+//! The agent's own log: on stderr, as text or JSON lines, filtered by `RUST_LOG`. What a line says passes the gate.
 
 use std::{
+    fmt::{self, Write as _},
     io::{self, Write},
     sync::{
         Mutex,
@@ -9,18 +10,125 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use serde_json::{Map, Value};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    Layer,
+    filter::Targets,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::Writer,
+        layer,
+        time::{FormatTime, SystemTime},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
-use crate::{cli::LogFormat, threads};
+use crate::{
+    cli::LogFormat,
+    gate::{Gate, printable},
+    threads,
+};
 
-/// Starts logging what `filter` lets pass.
-pub fn init(format: LogFormat, filter: Targets) {
-    let to_stderr = fmt::layer().with_writer(Mutex::new(Stderr(None))).with_target(false);
-    let layer = match format {
-        LogFormat::Text => to_stderr.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
-        LogFormat::Json => to_stderr.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+/// Starts logging what `filter` lets pass, as it comes through `gate`.
+pub fn init(format: LogFormat, filter: Targets, gate: Gate) {
+    let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
+    let lines = Lines { format, has_colours: is_terminal, gate };
+    let to_stderr = layer().with_writer(Mutex::new(Stderr(None))).event_format(lines);
+    tracing_subscriber::registry().with(to_stderr.with_filter(filter)).init();
+}
+
+/// How an event becomes a line.
+struct Lines {
+    format: LogFormat,
+    has_colours: bool,
+    gate: Gate,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Lines {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let level = *event.metadata().level();
+        let mut fields = Fields { gate: &self.gate, text: String::new(), values: Map::new() };
+        match self.format {
+            LogFormat::Text => {
+                event.record(&mut fields);
+                let (dim, colour, plain) =
+                    if self.has_colours { ("\x1b[2m", colour(level), "\x1b[0m") } else { ("", "", "") };
+                writeln!(line, "{dim}{time}{plain} {colour}{level:>5}{plain}{}", fields.text)
+            }
+            LogFormat::Json => {
+                fields.values.insert("timestamp".into(), time.into());
+                fields.values.insert("level".into(), level.as_str().into());
+                event.record(&mut fields);
+                writeln!(line, "{}", printable(&Value::Object(fields.values).to_string(), ""))
+            }
+        }
+    }
+}
+
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        _ => "\x1b[34m",
+    }
+}
+
+/// What an event says: the message, and behind it the other fields with their names.
+struct Fields<'a> {
+    gate: &'a Gate,
+    text: String,
+    values: Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn add(&mut self, field: &Field, value: &str, quote: &str) {
+        let (name, value) = (field.name(), self.gate.text(value));
+        let shown = printable(&value, "");
+        // Writing to a string cannot fail.
+        let _ = match (name, quote) {
+            ("message", _) => write!(self.text, " {shown}"),
+            (name, "") => write!(self.text, " {name}={shown}"),
+            (name, quote) => write!(self.text, " {name}={quote}{}{quote}", shown.replace('"', "\\\"")),
+        };
+        self.values.insert(name.to_owned(), value.into());
+    }
+
+    fn add_plain(&mut self, field: &Field, value: Value) {
+        // Writing to a string cannot fail.
+        let _ = write!(self.text, " {}={value}", field.name());
+        self.values.insert(field.name().to_owned(), value);
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"), "");
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value, "\"");
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add_plain(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add_plain(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add_plain(field, value.into());
+    }
 }
 
 /// How long a line waits for the reader of stderr, and how many wait after that.

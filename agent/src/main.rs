@@ -7,6 +7,7 @@ use vmjob_agent::{
     check::check,
     checks::doctor,
     cli::{Cli, Command, Config, HELP},
+    gate::{Gate, printable},
     install::{Install, install},
     logging,
     run::{Ended, RunError, run},
@@ -16,19 +17,20 @@ use vmjob_agent::{
 };
 
 fn main() -> ExitCode {
+    let gate = Gate::default();
     let command = Cli::from_env().map(|cli| {
-        logging::init(cli.log_format, cli.log_filter);
+        logging::init(cli.log_format, cli.log_filter, gate.clone());
         for problem in cli.ignored {
             warn!("{problem}");
         }
         cli.command
     });
     match command {
-        Ok(Command::Run(config)) => run_job(&config),
+        Ok(Command::Run(config)) => run_job(&config, &gate),
         Ok(Command::StartupScript(config)) => match install(&Install::NOW) {
             Ok(done) => show(Ok(done), 1),
             // Whoever waits for the job can still be told.
-            Err(error) => run_job(&Config { cannot_run: Some(error.to_string()), ..config }),
+            Err(error) => run_job(&Config { cannot_run: Some(error.to_string()), ..config }, &gate),
         },
         Ok(Command::Install(wanted)) => show(install(&wanted).map_err(|error| error.to_string()), 1),
         Ok(Command::Shim(dir)) => show(shim::run(&dir).map(|()| String::new()).map_err(|error| error.to_string()), 1),
@@ -47,14 +49,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_job(config: &Config) -> ExitCode {
-    match block_on(run(config)).map_err(RunError::from).flatten() {
+fn run_job(config: &Config, gate: &Gate) -> ExitCode {
+    match block_on(run(config, gate)).map_err(RunError::from).flatten() {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Undelivered) => ExitCode::from(75),
-        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(error.to_string()), 69),
+        Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(gate.text(&error.to_string())), 69),
         // The unit starts the agent again after any other status.
         Err(error @ RunError::Hopeless(_)) => show(Err(error.to_string()), 75),
-        Err(error) => show(Err(error.to_string()), 1),
+        Err(error) => show(Err(gate.text(&error.to_string())), 1),
     }
 }
 
@@ -63,11 +65,11 @@ fn show(text: Result<String, String>, failure: u8) -> ExitCode {
     match text {
         Ok(text) => {
             // Whoever reads may have seen enough.
-            let _ = writeln!(std::io::stdout(), "{text}");
+            let _ = writeln!(std::io::stdout(), "{}", printable(&text, "\n"));
             ExitCode::SUCCESS
         }
         Err(problem) => {
-            eprintln!("vmjob-agent: {problem}");
+            eprintln!("vmjob-agent: {}", printable(&problem, "\n"));
             ExitCode::from(failure)
         }
     }

@@ -40,6 +40,7 @@ use crate::{
     clock,
     delivery::{self, End, GuestAttributes},
     files::ThreadCount,
+    gate::Gate,
     http::Http,
     job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
@@ -98,6 +99,7 @@ impl<F: Into<Failure>> From<F> for Cut {
 /// The owner of all state.
 struct Run<'a> {
     config: &'a Config,
+    gate: &'a Gate,
     http: Http,
     metadata: Metadata,
     notices: Notices,
@@ -134,7 +136,7 @@ struct Run<'a> {
 }
 
 /// Runs the job of this VM, or goes on with it.
-pub async fn run(config: &Config) -> Result<Ended, RunError> {
+pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
     Panics::note_from_now_on(&config.state_dir, &config.spare_dir);
     let panics = Panics::load(&config.state_dir, &config.spare_dir);
     if panics.is_hopeless() {
@@ -142,7 +144,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
     }
     let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
     let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());
-    let http = Http::default();
+    let http = Http::new(gate.clone());
     let metadata = Metadata::new(http.clone(), &config.metadata_host);
     let mut notices = Notices::listen(&metadata)?;
     let mut leaving = notices.clone();
@@ -157,6 +159,7 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
         let boot_id = clock::boot_id()?;
         let mut run = Run {
             config,
+            gate,
             guest: Some(GuestAttributes::start(&metadata)),
             service: &service,
             http,

@@ -5,6 +5,7 @@ mod ends;
 mod entries;
 mod entry;
 mod errors;
+mod finder;
 mod grammar;
 mod log_summary;
 mod lost;
@@ -20,6 +21,7 @@ mod width;
 pub use self::{
     entries::{Entries, Progress, first_time},
     entry::{decode as decode_entry, encode},
+    finder::{Begun, Finder, FinderState, Form, visible},
     log_summary::LogSummary,
     lost::{Loss, Lost},
     summary::Summary,

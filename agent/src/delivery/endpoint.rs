@@ -25,6 +25,13 @@ pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String
     if authority.as_str().contains('@') {
         return Err(format!("{what} must not carry a user name or password"));
     }
+    if !is_host(authority.host()) {
+        return Err(format!("{what} names no host: {:?} can be none", authority.host()));
+    }
+    let has_port = authority.as_str().len() > authority.host().len();
+    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(format!("{what} has no port that can be: {authority}"));
+    }
     if *auth == CallbackAuth::None {
         return Ok(uri);
     }
@@ -37,10 +44,33 @@ pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String
              if it may, start the agent with --callback-allow {host}"
         ));
     }
+    if is_google && !is_named && authority.port_u16().is_some_and(|port| port != 443) {
+        return Err(format!(
+            "{what} wants port {} of {host}, where nothing listens: leave it out",
+            authority.as_str().rsplit(':').next().unwrap_or_default()
+        ));
+    }
     if scheme == "http" && !is_loopback(&host) {
         return Err(format!("{what} would send the VM's token in the clear to {host}: use https"));
     }
     Ok(uri)
+}
+
+/// Whether there can be such a host: an address, or a name in the form of RFC 1123, 2.1, with underscores as Docker's networks have them. One with a
+/// dot at its end has no certificate that fits.
+fn is_host(host: &str) -> bool {
+    if host.starts_with('[') {
+        return bare(host).parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let last_is_number = host.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_address = host.parse::<std::net::Ipv4Addr>().is_ok();
+    host.len() <= 253 && host.split('.').all(is_label) && (!last_is_number || is_address)
 }
 
 /// An IPv6 address without the brackets that it has in a URL.
@@ -81,11 +111,35 @@ mod tests {
             ("/v1/x", "https://"),
             ("", "no URL"),
             ("https://exa mple.com", "no URL"),
+            ("https://.googleapis.com/", "names no host"),
+            ("https://x..googleapis.com/", "names no host"),
+            ("https://-x.googleapis.com/", "names no host"),
+            ("https://*.googleapis.com/", "names no host"),
+            ("https://workflowexecutions.googleapis.com./", "names no host"),
+            ("https://workflowexecutions.googleapis.com:8443/", "leave it out"),
+            ("https://workflowexecutions.googleapis.com:/", "no port"),
+            ("https://workflowexecutions.googleapis.com:0/", "no port"),
+            ("https://workflowexecutions.googleapis.com:99999/", "port"),
+            ("https://workflowexecutions.xn--oogleapis-x1g.com/", "stranger"),
+            ("https://workflowexecutions.googleapis.cοm/", "no URL"),
+            ("https://workflowexecutions.googleapis.com%2eevil.com/", "no URL"),
+            ("https://googleapis.com/", "stranger"),
+            ("https://127.0.0.300/", "names no host"),
+            ("https://127.1/", "names no host"),
+            ("https://[::1", "no URL"),
+            ("https://[::g]/", "names no host"),
+            ("https://@workflowexecutions.googleapis.com/", "user name"),
         ];
         for (url, word) in bad {
             let error = check(CALLBACK_URL, url, &CallbackAuth::AccessToken, &named).unwrap_err();
             assert!(error.contains(word), "{url}: {error}");
         }
+        let long = format!("https://{}.googleapis.com/", "x".repeat(64));
+        assert!(
+            check(CALLBACK_URL, &long, &CallbackAuth::None, &[]).is_err(),
+            "whoever is to have no token, a host it must be"
+        );
+        assert!(check(CALLBACK_URL, "https://x.googleapis.com:443/", &CallbackAuth::AccessToken, &[]).is_ok());
         assert!(
             check(CALLBACK_URL, "http://anywhere.example/", &CallbackAuth::None, &[]).is_ok(),
             "no token, no danger"

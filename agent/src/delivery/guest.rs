@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     clock,
+    gate::Outgoing,
     journal::Phase,
     marker::Sent,
     metadata::{Metadata, MetadataError},
@@ -50,8 +51,8 @@ impl GuestAttributes {
         let _ = self.updates.send(("state", phase.name().into()));
     }
 
-    pub fn set_report(&self, report: &str) {
-        let _ = self.updates.send(("report", Bytes::copy_from_slice(report.as_bytes())));
+    pub fn set_report(&self, report: &Outgoing) {
+        let _ = self.updates.send(("report", Bytes::copy_from_slice(report.as_str().as_bytes())));
     }
 
     /// Waits, for at most `patience`, until all is written.

@@ -22,6 +22,7 @@ pub use self::{
     obstacle::Obstacle,
 };
 use crate::{
+    gate::Outgoing,
     http::{Answer, Http, parse_date},
     job::CallbackAuth,
     metadata::{Metadata, Token, TokenError},
@@ -89,7 +90,7 @@ pub struct Delivery<'a> {
 impl Delivery<'_> {
     /// Sends `report` until it is delivered or given up. Before each try `save` is called with the progress, to be put on
     /// disk. May be dropped at any time: from the saved progress another call goes on.
-    pub async fn deliver(&self, report: &str, progress: &mut Progress, mut save: impl FnMut(&Progress)) -> End {
+    pub async fn deliver(&self, report: &Outgoing, progress: &mut Progress, mut save: impl FnMut(&Progress)) -> End {
         if progress.in_flight {
             progress.unanswered = true;
         }
@@ -98,7 +99,7 @@ impl Delivery<'_> {
         let mut delays = Delays::new(Duration::from_secs(1), Duration::from_mins(1));
         loop {
             let small = if progress.shrunk { without_logs(report) } else { None };
-            let body = Bytes::copy_from_slice(small.as_deref().unwrap_or(report).as_bytes());
+            let body = Bytes::copy_from_slice(small.as_ref().unwrap_or(report).as_str().as_bytes());
             progress.tries = progress.tries.saturating_add(1);
             progress.in_flight = true;
             save(progress);

@@ -7,7 +7,7 @@ mod provider;
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Request, Response, StatusCode, Uri,
     body::{Body, Incoming},
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::connect::{Connector, Io, connect_unix};
+use crate::gate::Gate;
 
 /// What a request may fail with before there is an answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +55,30 @@ pub fn parse_date(text: &str) -> Option<Timestamp> {
 #[derive(Clone, Default)]
 pub struct Http {
     connector: Connector,
+    gate: Gate,
 }
 
 impl Http {
+    /// With a gate that knows what an error's text must not repeat.
+    pub fn new(gate: Gate) -> Self {
+        Self { connector: Connector::default(), gate }
+    }
+
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The body of an answer as it may be shown where that is a refusal: one may repeat what it was asked with, the token too. As a whole, before
+    /// anybody cuts it.
+    pub fn shown(&self, status: StatusCode, body: Bytes) -> Bytes {
+        if status.is_success() || body.is_empty() {
+            return body;
+        }
+        let text = String::from_utf8_lossy(&body);
+        let masked = self.gate.mask(&text);
+        if masked == text { body } else { masked.into_owned().into() }
+    }
+
     /// Sends `request` and waits for the answer and its body, for `deadline` in all. Of the body at most
     /// `max_body_bytes` are taken.
     pub async fn send(
@@ -73,9 +95,8 @@ impl Http {
         let response = timeout_at(end, exchange(io, request.map(Full::new))).await;
         let response = response.map_err(|_| late(true))?.map_err(|error| lost(chain(&error)))?;
         let (head, body) = response.into_parts();
-        let body = match timeout_at(end, Limited::new(body, max_body_bytes).collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) => Err(lost(format!("the answer broke off: {}", chain(&*error)))),
+        let body = match timeout_at(end, read_body(body, max_body_bytes)).await {
+            Ok(body) => body.map(|body| self.shown(head.status, body)).map_err(lost),
             Err(_) => Err(late(true)),
         };
         Ok(Answer { status: head.status, headers: head.headers, body })
@@ -156,6 +177,23 @@ where
     let (mut sender, connection) = http1::handshake(io).await?;
     tokio::spawn(connection.with_upgrades());
     sender.send_request(body).await
+}
+
+/// The whole of a body, of `max_bytes` at most, in as much memory: a body that comes a byte at a time takes no more.
+///
+/// # Errors
+/// Why it is not whole.
+pub async fn read_body(mut body: Incoming, max_bytes: usize) -> Result<Bytes, String> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| format!("the answer broke off: {}", chain(&error)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > max_bytes - whole.len() {
+            return Err(format!("the answer is larger than {max_bytes} bytes"));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
 }
 
 /// An error with all its causes: hyper's own text leaves them out.

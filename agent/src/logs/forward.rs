@@ -10,7 +10,7 @@ use std::{
 
 use vmjob_logs::Stream;
 
-use crate::{delivery::REPORT_MARK, shim::char_boundary, threads};
+use crate::{delivery::REPORT_MARK, gate::plain_line, shim::char_boundary, threads};
 
 /// Lines are cut here; readers of 64 KiB lines (journald, script runners) never see more.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -85,7 +85,7 @@ impl Forward {
             let (line, rest) = block.split_at(end + 1);
             self.extend(stream, line);
             let line = std::mem::take(&mut self.open[stream as usize]);
-            self.show(stream, line);
+            self.show(stream, &line);
             block = rest;
         }
         if let Some(end) = memchr::memrchr(b'\n', block) {
@@ -123,7 +123,7 @@ impl Forward {
         !self.is_hiding
     }
 
-    fn show(&mut self, stream: Stream, line: Vec<u8>) {
+    fn show(&mut self, stream: Stream, line: &[u8]) {
         if self.hidden > 0 && self.lines.try_send(note(self.hidden)).is_ok() {
             self.hidden = 0;
             // What the other stream said last may still have to be shown.
@@ -131,17 +131,13 @@ impl Forward {
         }
         #[expect(clippy::cast_precision_loss, reason = "a line is short")]
         let bytes = line.len() as f64;
-        match self.lines.try_send(shown(line)) {
-            Ok(()) => {
-                self.lines_left -= 1.0;
-                self.bytes_left -= bytes;
-            }
-            Err(error) => {
-                let (TrySendError::Full(line) | TrySendError::Disconnected(line)) = error;
-                self.remember(stream, &line);
-                self.hidden += 1;
-                self.is_hiding = true;
-            }
+        if self.lines.try_send(shown(line)).is_ok() {
+            self.lines_left -= 1.0;
+            self.bytes_left -= bytes;
+        } else {
+            self.remember(stream, line);
+            self.hidden += 1;
+            self.is_hiding = true;
         }
     }
 
@@ -173,7 +169,7 @@ impl Forward {
             for line in
                 last.split_inclusive(|byte| *byte == b'\n').chain(Some(&open[..])).filter(|line| !line.is_empty())
             {
-                self.send_until(end, shown(line.to_vec()));
+                self.send_until(end, shown(line));
             }
         }
         drop(self.lines);
@@ -202,18 +198,17 @@ fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// A line as it is written: whole, and never like one of the agent's own.
-fn shown(mut line: Vec<u8>) -> Vec<u8> {
+/// A line as it is written: whole, plain, and never like one of the agent's own.
+fn shown(line: &[u8]) -> Vec<u8> {
     // What comes next tells whether a character would be torn.
-    line.truncate(char_boundary(&line, MAX_LINE_BYTES));
-    if line.last() != Some(&b'\n') {
-        line.push(b'\n');
-    }
-    if line.starts_with(REPORT_MARK.as_bytes()) {
+    let mut plain = plain_line(&line[..char_boundary(line, MAX_LINE_BYTES)]);
+    plain.truncate(plain.floor_char_boundary(MAX_LINE_BYTES));
+    if plain.starts_with(REPORT_MARK) {
         // A reader of the console must not take the job's word for the agent's.
-        line.insert(0, b' ');
+        plain.insert(0, ' ');
     }
-    line
+    plain.push('\n');
+    plain.into_bytes()
 }
 
 fn note(hidden: u64) -> Vec<u8> {
@@ -232,7 +227,7 @@ mod tests {
             for block in text.as_bytes().chunks(block_bytes) {
                 forward.push(Stream::Stdout, block);
             }
-            let line = shown(std::mem::take(&mut forward.open[0]));
+            let line = shown(&std::mem::take(&mut forward.open[0]));
             let line = std::str::from_utf8(&line).unwrap();
             assert!((MAX_LINE_BYTES - 2..=MAX_LINE_BYTES + 1).contains(&line.len()), "{}", line.len());
             assert!(text.starts_with(line.trim_end()) && line.ends_with('\n'));

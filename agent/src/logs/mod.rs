@@ -113,7 +113,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// How far the masking has come.
     pub fn mask_place(&self) -> MaskPlace {
-        self.masks
+        self.masks.clone()
     }
 
     /// What has come of the parts for a bucket.

@@ -1,11 +1,12 @@
 //! The forms in which a secret may turn up in a log: as it is, line by line, base64, URL-encoded, as a JSON string.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use std::fmt::Write;
 
-use super::form::Form;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use vmjob_logs::{Form, visible};
 
 /// A shorter secret would be found all over the log.
-pub(super) const MIN_SECRET_BYTES: usize = 4;
+const MIN_SECRET_BYTES: usize = 4;
 /// A shorter line of a secret with several says little, and would be found all over the log.
 const MIN_LINE_BYTES: usize = 8;
 /// The shortest encoded form: that of the shortest secret.
@@ -18,11 +19,16 @@ const ESCAPED: [fn(char) -> bool; 3] =
 /// What is not encoded besides letters and digits: by RFC 3986, Python's `quote`, JavaScript's `encodeURIComponent`, and in forms.
 const UNENCODED: [&str; 4] = ["-._~", "-._~/", "-_.!~*'()", "*-._+"];
 
+/// Whether a text can be told from others.
+pub(super) fn is_long_enough(text: &str) -> bool {
+    visible(text.as_bytes()).len() >= MIN_SECRET_BYTES
+}
+
 pub(super) fn forms(secret: &str) -> Vec<Form> {
     let (mut forms, mut encoded) = (Vec::new(), Vec::new());
     // Many a secret ends with a newline that somebody's `echo` has left, and is used without.
     for text in [secret, secret.trim()] {
-        if text.len() < MIN_SECRET_BYTES {
+        if !is_long_enough(text) {
             continue;
         }
         forms.push(text.as_bytes().to_vec());
@@ -42,8 +48,15 @@ pub(super) fn forms(secret: &str) -> Vec<Form> {
     forms.extend(
         secret.lines().map(|line| line.trim().as_bytes()).filter(|line| line.len() >= MIN_LINE_BYTES).map(Vec::from),
     );
-    let in_lines = encoded.into_iter().map(|bytes| Form { bytes, in_one_piece: false });
-    in_lines.chain(forms.into_iter().map(|bytes| Form { bytes, in_one_piece: true })).collect()
+    for form in &mut forms {
+        *form = visible(form);
+    }
+    forms.retain(|form| form.len() >= MIN_SECRET_BYTES);
+    let in_lines = encoded.into_iter().map(|bytes| Form { bytes, in_lines: true });
+    let mut all: Vec<Form> = in_lines.chain(forms.into_iter().map(|bytes| Form { bytes, in_lines: false })).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// What stands between the quotes.
@@ -53,16 +66,24 @@ fn json_string(text: &str) -> String {
 }
 
 fn escaped(json: &str, is_escaped: fn(char) -> bool) -> Vec<u8> {
-    let escape = |c: char| match c {
-        '/' if is_escaped(c) => vec!["\\/".to_owned()],
-        c if is_escaped(c) => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
-        c => vec![c.to_string()],
-    };
-    json.chars().flat_map(escape).collect::<String>().into_bytes()
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '/' if is_escaped(c) => text.push_str("\\/"),
+            c if is_escaped(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+            c => text.push(c),
+        }
+    }
+    text.into_bytes()
 }
 
 /// The base64 of `secret`, and what is the same in the base64 of any longer text with it inside: that depends on where in a group of
-/// three bytes it begins. Each also without its first letter, which may be the last of a line.
+/// three bytes it begins.
 fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let whole = BASE64_STANDARD.encode(secret);
     let mut forms = vec![whole.trim_end_matches('=').to_owned()];
@@ -70,7 +91,6 @@ fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
         let text = BASE64_STANDARD.encode([&[0].repeat(before), secret].concat());
         forms.push(text[(before * 8).div_ceil(6)..(before + secret.len()) * 8 / 6].to_owned());
     }
-    forms.extend(forms.iter().map(|form| form.chars().skip(1).collect()).collect::<Vec<String>>());
     with_url_safe(forms)
 }
 

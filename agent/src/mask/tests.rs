@@ -81,7 +81,10 @@ fn a_key_in_base64_is_masked_at_whatever_place_the_lines_are_broken() {
             let end = (before + 1 + KEY.len()) * 8 / 6;
             for (number, line) in lines.iter().enumerate() {
                 let (start, stop) = (number * width, number * width + line.len());
-                assert_eq!(is_shown(line), stop <= at || start >= end, "{before} {width} {line:?} in {shown}");
+                // The one letter is hidden too where another form begins just before it.
+                if stop != at {
+                    assert_eq!(is_shown(line), stop <= at || start >= end, "{before} {width} {line:?} in {shown}");
+                }
             }
         }
     }
@@ -129,7 +132,7 @@ fn what_is_written_down_of_a_cut_secret_is_not_the_secret() {
     assert_eq!(masks.push(1, format!("x{}", &SECRET[..9]).as_bytes()), b"x");
     assert_eq!(masks.push(0, b"other\n"), b"other\n");
     let place = serde_json::to_string(&masks.place()).unwrap();
-    assert!(!place.contains(&SECRET[..4]) && place.contains("\"held_bytes\":9"), "{place}");
+    assert!(!place.contains(&SECRET[..4]) && place.contains("\"held_bytes\":9,\"between\":[]"), "{place}");
 }
 
 #[test]
@@ -137,6 +140,42 @@ fn where_the_secrets_are_not_known_only_lines_are_counted() {
     let mut masks = Masks::new(None, MaskPlace::default());
     assert_eq!(masks.push(0, b"a secret\nand more"), b"\n");
     assert_eq!(masks.finish(0), b"");
+}
+
+/// As `grep --color` shows what it has found, and others colour what they print.
+#[test]
+fn colours_do_not_hide_a_secret() {
+    let masker = Arc::new(Masker::new([SECRET, KEY, "\x1b[1mbold\x1b[0m secret"]));
+    let coloured = |c: char| format!("\x1b[01;31m\x1b[K{c}\x1b[m\x1b[K");
+    let colour = |text: &str| text.chars().map(coloured).collect::<Vec<_>>().concat();
+    for (text, shown) in [
+        (format!("a {} b\n", colour(SECRET)), "a \x1b[01;31m\x1b[K***\x1b[m\x1b[K b\n"),
+        (format!("a {}\x1b[0m{} b\n", &SECRET[..3], &SECRET[3..]), "a *** b\n"),
+        (format!("a {} b\n", colour(&BASE64_STANDARD_NO_PAD.encode(SECRET))), "a \x1b[01;31m\x1b[K***\x1b[m\x1b[K b\n"),
+        ("bold secret \x1b[32mbo\x1b[33mld secret\n".into(), "*** \x1b[32m***\n"),
+        ("\x1b[1mplain\x1b[0m\n".into(), "\x1b[1mplain\x1b[0m\n"),
+    ] {
+        assert_eq!(masker.mask(&text), shown);
+        for size in 1..=text.len() {
+            assert_eq!(in_pieces(&masker, text.as_bytes(), size), shown, "{text:?} in pieces of {size}");
+        }
+    }
+}
+
+/// A key of 64 KiB whose lines begin alike, and another whose lines are one in another; both under many names.
+#[test]
+fn large_secrets_are_masked_in_time_and_room_that_do_not_depend_on_how_they_are_made() {
+    let alike = (0..5500).map(|number| format!("alike-{number:05}\n")).collect::<Vec<_>>().concat();
+    let nested = (8..350).map(|bytes| "x".repeat(bytes)).collect::<Vec<_>>().join("\n");
+    let same = "y".repeat(65_536);
+    let masker = Masker::new([&alike, &nested, &same].into_iter().cycle().take(300).map(String::as_str));
+    for begun in ["alike-0000 ", "xxxxxxx ", "alike-", "x", "y", "eeee"] {
+        let text = begun.repeat(1_000_000 / begun.len()) + "|";
+        let began = std::time::Instant::now();
+        let shown = masker.mask(&text);
+        assert!(began.elapsed().as_secs() < 10, "{begun} took {:?}", began.elapsed());
+        assert_eq!(shown == text, !matches!(begun, "x" | "y"), "{begun}");
+    }
 }
 
 #[test]
@@ -156,13 +195,15 @@ proptest! {
         let masker = Arc::new(Masker::new([secret.as_str()]));
         let encoded = BASE64_STANDARD.encode(format!("{before}{secret}{after}"));
         let (start, end) = ((before.len() * 8).div_ceil(6), (before.len() + secret.len()) * 8 / 6);
+        // Of a line's last letter nothing is known yet.
         let starts = start + usize::from((start + 1) % width == 0);
         let lines = encoded.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned());
         let text = format!("a line{line_break}{}{line_break}another", lines.collect::<Vec<_>>().join(line_break));
         let shown = masker.mask(&text);
         prop_assert_eq!(&shown, &in_pieces(&masker, text.as_bytes(), size));
         let plain = |text: &str| text.replace("***", "").replace("\\n", "").replace(['\r', '\n'], "");
-        prop_assert_eq!(plain(&shown), format!("a line{}{}another", &encoded[..starts], &encoded[end..]));
+        let is_as_wanted = |starts: usize| plain(&shown) == format!("a line{}{}another", &encoded[..starts], &encoded[end..]);
+        prop_assert!(is_as_wanted(starts) || is_as_wanted(start), "{}", shown);
         prop_assert_eq!(shown.matches('\n').count(), text.matches('\n').count());
     }
 
@@ -172,13 +213,14 @@ proptest! {
         secrets in proptest::collection::vec("[ab\n]{4,7}", 1..4), text in "[ab\n]{0,80}", size in 1_usize..9,
     ) {
         let masker = Arc::new(Masker::new(secrets.iter().map(String::as_str)));
+        let forms: Vec<_> = secrets.iter().flat_map(|secret| forms(secret)).collect();
         let mut is_hidden = vec![false; text.len()];
         for at in 0..text.len() {
-            for form in masker.forms.iter().filter(|form| text.as_bytes()[at..].starts_with(&form.bytes)) {
+            for form in forms.iter().filter(|form| text.as_bytes()[at..].starts_with(&form.bytes)) {
                 is_hidden[at..at + form.bytes.len()].fill(true);
             }
             let rest = &text.as_bytes()[at..];
-            if rest.len() >= MIN_CUT_BYTES && masker.forms.iter().any(|form| form.bytes.starts_with(rest)) {
+            if rest.len() >= MIN_CUT_BYTES && forms.iter().any(|form| form.bytes.starts_with(rest)) {
                 is_hidden[at..].fill(true);
             }
         }

@@ -31,7 +31,7 @@ impl Metadata {
         let answer: serde_json::Value = serde_json::from_slice(&value.ok_or(TokenError::NoServiceAccount)?.bytes)
             .map_err(|_| TokenError::Malformed)?;
         match answer["access_token"].as_str() {
-            Some(token) if !token.is_empty() => Ok(Token(token.to_owned())),
+            Some(token) if !token.is_empty() => Ok(self.known_to_the_gate(token)),
             _ => Err(TokenError::Malformed),
         }
     }
@@ -43,9 +43,15 @@ impl Metadata {
         let value = self.request(&path, super::REQUEST_DEADLINE).await?;
         let bytes = value.ok_or(TokenError::NoServiceAccount)?.bytes;
         match str::from_utf8(&bytes).map(str::trim) {
-            Ok(token) if !token.is_empty() => Ok(Token(token.to_owned())),
+            Ok(token) if !token.is_empty() => Ok(self.known_to_the_gate(token)),
             _ => Err(TokenError::Malformed),
         }
+    }
+
+    /// Whoever is sent the token may send it back in an error's text.
+    fn known_to_the_gate(&self, token: &str) -> Token {
+        self.http.gate().hide_token(token);
+        Token(token.to_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Cause, OomKill, Outcome};
 use crate::{
     journal::Attempt,
+    runtime::says_disk_full,
     stop::{Stop, StopReason},
 };
 
@@ -33,7 +34,7 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
     let ended_from_outside = matches!(code, 137 | 143) || attempt.signalled.is_some();
     let (cause, message, fix) = if let Some(stop) = &attempt.stop {
         (stop.reason.cause(), format!("{}; the job ended {how}", stop.reason.sentence()), stop.reason.fix())
-    } else if exit.error.contains("no space left on device") {
+    } else if says_disk_full(&exit.error) {
         (Cause::DiskFull, format!("the disk is full: {}", exit.error), Some(super::failure::FIX_DISK.into()))
     } else if exit.is_unseen && GUESSES.contains(&code) {
         let message = "the Docker daemon crashed, and nobody saw how the job ended";

@@ -112,6 +112,9 @@ impl Failure {
         match self {
             Self::Journal { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Self::Input { source, .. } => source.is_disk_full(),
+            Self::Pull { source, .. } => source.is_disk_full_of_pull(),
+            // The registry has spoken.
+            Self::ImageNotFound { .. } | Self::ImageDenied { .. } => false,
             _ => self.engine_error().is_some_and(EngineError::is_disk_full),
         }
     }

@@ -58,18 +58,29 @@ fn pids_are_the_kernels() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == FIRST_PID_NAMESPACE)
 }
 
+/// The kernel's own message in a record such as `3,1174,5140900,-;…`, and what stands before it. What a process writes to the log has another
+/// facility than the kernel's, which is 0: the kernel sees to that (`devkmsg_write` in `kernel/printk/printk.c`).
+fn kernel_s_own(record: &str) -> Option<(&str, &str)> {
+    let (prefix, message) = record.split_once(';')?;
+    let priority: u32 = prefix.split(',').next()?.parse().ok()?;
+    (priority >> 3 == 0).then_some((prefix, message))
+}
+
 /// Reads a record such as `3,1174,5140900,-;oom-kill:constraint=CONSTRAINT_MEMCG,…,task_memcg=/docker/ID,task=x,pid=7,uid=0`.
 fn read(record: &str, container: &str, since_boot_s: f64) -> Option<OomKill> {
-    let (prefix, message) = record.split_once(';')?;
+    let (prefix, message) = kernel_s_own(record)?;
     let at_us: f64 = prefix.split(',').nth(2)?.parse().ok()?;
     let facts = message.strip_prefix("oom-kill:")?.lines().next()?;
+    // The task's name is whatever the job calls itself, commas and all: what comes after it is read from the end.
+    let (facts, ids) = facts.rsplit_once(",pid=")?;
+    let (facts, task) = facts.split_once(",task=")?;
     let fact = |name: &str| facts.split(',').find_map(|fact| fact.strip_prefix(name)?.strip_prefix('='));
     if at_us / 1e6 < since_boot_s || !fact("task_memcg")?.contains(container) {
         return None;
     }
     Some(OomKill {
-        pid: Some(fact("pid")?.parse().ok()?),
-        task: fact("task")?.to_owned(),
+        pid: Some(ids.split(',').next()?.parse().ok()?),
+        task: task.to_owned(),
         whole_vm: fact("constraint")? != "CONSTRAINT_MEMCG",
         rss_bytes: None,
     })
@@ -78,7 +89,7 @@ fn read(record: &str, container: &str, since_boot_s: f64) -> Option<OomKill> {
 /// Reads the record that follows, such as `3,1175,5140901,-;Memory cgroup out of memory: Killed process 7 (x) total-vm:9kB,
 /// anon-rss:8kB, file-rss:4kB, shmem-rss:0kB, UID:0 …`.
 fn rss_bytes(record: &str, pid: i64) -> Option<u64> {
-    let (_, killed) = record.split_once(&format!("Killed process {pid} ("))?;
+    let (_, killed) = kernel_s_own(record)?.1.split_once(&format!("Killed process {pid} ("))?;
     let (_, facts) = killed.rsplit_once(") total-vm:")?;
     let kib = |fact: &str| fact.split_once("-rss:")?.1.split_once("kB")?.0.parse::<u64>().ok();
     Some(facts.split(", ").filter_map(kib).sum::<u64>() * 1024)
@@ -101,6 +112,21 @@ mod tests {
         assert_eq!(read(&global, "c0ffee", 0.0), Some(OomKill { whole_vm: true, ..kill }));
         assert_eq!(read("6,1,2,-;eth0: link up", "c0ffee", 0.0), None);
         assert_eq!(read("", "c0ffee", 0.0), None);
+    }
+
+    #[test]
+    fn what_a_process_wrote_into_the_kernel_s_log_is_not_the_kernel_s_word() {
+        // As `echo oom-kill:… >/dev/kmsg` comes out, with and without a facility of its own.
+        for priority in [12, 8, 14, 30, 190] {
+            assert_eq!(read(&RECORD.replacen('6', &priority.to_string(), 1), "c0ffee", 0.0), None);
+        }
+        let killed = "12,1175,1,-;Memory cgroup out of memory: Killed process 7 (x) total-vm:9kB, anon-rss:8kB, UID:0";
+        assert_eq!((rss_bytes(killed, 7), rss_bytes(&killed.replacen("12", "3", 1), 7)), (None, Some(8192)));
+        // Nor is the name that it has given itself.
+        for name in ["x,pid=1", "a,task=b", ",pid=7,uid=0"] {
+            let kill = read(&RECORD.replace("task=tail", &format!("task={name}")), "c0ffee", 0.0).unwrap();
+            assert_eq!((kill.pid, kill.task.as_str()), (Some(4711), name));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod cause;
 mod exit;
 mod failure;
+mod fit;
 mod kernel_log;
 mod report;
 
@@ -17,7 +18,7 @@ pub use self::{
     report::{MAX_REPORT_BYTES, Report, Upload, without_logs},
 };
 
-use crate::mask::Masker;
+use crate::gate::Gate;
 
 /// How the job ended, and what is known about why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,11 +37,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Shows none of the job's secrets, whoever has put one in.
-    pub fn mask(&mut self, masker: &Masker) {
-        let texts = [&mut self.message].into_iter().chain(&mut self.fix).chain(&mut self.evidence);
-        for text in texts {
-            *text = masker.mask(text);
+    /// Through the gate, for the journal: by the next attempt its secrets may be others.
+    pub fn pass(&mut self, gate: &Gate) {
+        for text in [&mut self.message].into_iter().chain(&mut self.fix).chain(&mut self.evidence) {
+            *text = gate.mask(text).into_owned();
         }
     }
 

@@ -1,23 +1,41 @@
 //! The report: everything that is known of the job as the JSON that is POSTed. Contract: design 2.3.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Fault, Outcome, State};
-use crate::{journal::Record, logs::LogSummary, metadata::Vm, runtime::Usage};
+use super::{Fault, Outcome, State, fit::fit};
+use crate::{
+    gate::{Gate, Outgoing, Tree},
+    journal::Record,
+    logs::LogSummary,
+    metadata::Vm,
+    runtime::Usage,
+};
 
 /// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
 /// runner puts before it, still passes a reader of 64 KiB lines.
 pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
-/// The largest message, in bytes: an engine's error text has no bound of its own.
-const MAX_TEXT_BYTES: usize = 2048;
-/// One piece of evidence, so that it leaves room for others; and all of them.
-const MAX_FACT_BYTES: usize = 1024;
-const MAX_EVIDENCE_BYTES: usize = 2048;
-/// What became of the outputs, at most.
-const MAX_UPLOADS_BYTES: usize = 8 * 1024;
+/// Of earlier attempts the latest are told.
+const MAX_EARLIER_ATTEMPTS: usize = 8;
+
+/// Words and numbers of the agent's own, and names that were given to job and VM: what a workflow decides by.
+const OWN: [&str; 13] = [
+    "version",
+    "job",
+    "state",
+    "cause",
+    "exit_code",
+    "signal",
+    "fault",
+    "retryable",
+    "times",
+    "durations_s",
+    "usage",
+    "vm",
+    "agent",
+];
+/// What the job has written, numbers and names of fields included.
+const FOREIGN: [&str; 2] = ["result", "progress"];
 
 /// What the report is made of.
 pub struct Report<'a> {
@@ -42,30 +60,24 @@ pub struct Upload {
 }
 
 impl Report<'_> {
-    /// The JSON, at most [`MAX_REPORT_BYTES`]: the log summary gives way, then `result`, never the rest.
-    pub fn to_text(&self) -> String {
-        let mut budget = self.logs.text_bytes();
+    /// The JSON, at most [`MAX_REPORT_BYTES`], as it passes the gate.
+    pub fn pass(&self, gate: &Gate) -> Outgoing {
+        // Before anything is cut off: a part of a secret is not known any more.
+        let logs = self.logs.clone().masked(|text| gate.mask(text).into_owned());
+        let mut budget = logs.text_bytes();
         loop {
-            let text = to_text(&self.document(&self.logs.within(budget), self.result.as_ref(), None));
-            if text.len() <= MAX_REPORT_BYTES {
-                return text;
-            }
-            if budget == 0 {
-                break;
+            let logs = logs.within(budget);
+            let document = self.document(&logs);
+            let report = gate.json(&document, &OWN, &FOREIGN, |tree| fit(tree, budget == 0));
+            if report.as_str().len() <= MAX_REPORT_BYTES || budget == 0 {
+                return report;
             }
             // Escapes make the JSON longer than the text, so the budget is found by trying.
             budget /= 2;
         }
-        let dropped = self.result.is_some().then_some("the result was dropped: it has no room in the report");
-        to_text(&self.document(&self.logs.within(0), None, dropped))
     }
 
-    fn document<'a>(
-        &'a self,
-        logs: &'a LogSummary,
-        result: Option<&'a Value>,
-        dropped: Option<&'a str>,
-    ) -> Document<'a> {
+    fn document<'a>(&'a self, logs: &'a LogSummary) -> Document<'a> {
         let Self { record, outcome, .. } = self;
         let attempt = &record.attempt;
         let cause = outcome.cause;
@@ -81,8 +93,8 @@ impl Report<'_> {
             cause: cause.name(),
             exit_code: outcome.exit_code,
             signal: outcome.signal,
-            message: cut(&outcome.message, MAX_TEXT_BYTES),
-            evidence: evidence(outcome, record, dropped),
+            message: &outcome.message,
+            evidence: evidence(outcome, record),
             fix: outcome.fix.as_deref(),
             fault: cause.fault(),
             retryable: cause.retryable(),
@@ -96,8 +108,9 @@ impl Report<'_> {
             durations_s: Durations { pull: attempt.pull_s, run: attempt.run_s },
             usage: attempt.usage,
             logs,
-            result,
+            result: self.result.as_ref(),
             uploads: uploads(self.uploads),
+            uploads_omitted: 0,
             vm: &record.vm,
             agent: Agent { version: env!("CARGO_PKG_VERSION") },
         }
@@ -113,8 +126,8 @@ struct Document<'a> {
     cause: &'static str,
     exit_code: Option<i64>,
     signal: Option<i64>,
-    message: Cow<'a, str>,
-    evidence: Vec<Cow<'a, str>>,
+    message: &'a str,
+    evidence: Vec<&'a str>,
     fix: Option<&'a str>,
     fault: Option<Fault>,
     retryable: bool,
@@ -125,6 +138,7 @@ struct Document<'a> {
     logs: &'a LogSummary,
     result: Option<&'a Value>,
     uploads: Vec<&'a Upload>,
+    uploads_omitted: u64,
     vm: &'a Vm,
     agent: Agent,
 }
@@ -164,60 +178,40 @@ struct Agent {
     version: &'static str,
 }
 
-/// What was dropped, earlier attempts, then this one's facts, then what the preflight warned of: those that have room, cut where they are long.
-fn evidence<'a>(outcome: &'a Outcome, record: &'a Record, dropped: Option<&'a str>) -> Vec<Cow<'a, str>> {
-    let mut left = MAX_EVIDENCE_BYTES;
-    let facts = record.earlier_attempts.iter().chain(&outcome.evidence).chain(&record.preflight.warnings);
-    let facts = dropped.into_iter().chain(facts.map(String::as_str)).map(|fact| cut(fact, MAX_FACT_BYTES));
-    let mut fits = |fact: &Cow<str>| {
-        let fits = fact.len() <= left;
-        left -= if fits { fact.len() } else { 0 };
-        fits
-    };
-    facts.filter(|fact| fits(fact)).collect()
+/// The latest of the earlier attempts, then this one's facts, then what the preflight warned of.
+fn evidence<'a>(outcome: &'a Outcome, record: &'a Record) -> Vec<&'a str> {
+    let earlier = &record.earlier_attempts;
+    let earlier = &earlier[earlier.len().saturating_sub(MAX_EARLIER_ATTEMPTS)..];
+    earlier.iter().chain(&outcome.evidence).chain(&record.preflight.warnings).map(String::as_str).collect()
 }
 
-/// As many as have a place in the report, those that failed before the others.
+/// Those that failed before the others, which give way first.
 fn uploads(all: &[Upload]) -> Vec<&Upload> {
-    let mut left = MAX_UPLOADS_BYTES;
-    let mut fits = |upload: &&Upload| {
-        let bytes = to_text(upload).len();
-        left = left.saturating_sub(bytes);
-        left > 0
-    };
     let (failed, whole): (Vec<_>, Vec<_>) = all.iter().partition(|upload| upload.error.is_some());
-    failed.into_iter().chain(whole).take_while(|upload| fits(upload)).collect()
+    failed.into_iter().chain(whole).collect()
 }
 
 /// A report once more with the log texts dropped, for an endpoint that finds it too large or cannot read it. `None` if there
 /// is nothing to drop.
-pub fn without_logs(report: &str) -> Option<String> {
-    let mut value: Value = serde_json::from_str(report).ok()?;
-    let logs = value.get_mut("logs")?.as_object_mut()?;
-    for text in ["head", "tail"] {
-        logs.insert(text.into(), "".into());
-    }
-    logs.insert("errors".into(), json!([]));
-    let text = to_text(&value);
-    (text.len() < report.len()).then_some(text)
-}
-
-fn to_text(value: &impl Serialize) -> String {
-    // Only a map key that is no string, or a `Serialize` that fails by itself, could make this fail: there is neither.
-    serde_json::to_string(value).expect("JSON values with string keys always serialize")
-}
-
-/// `text`, cut at a character boundary within `most` bytes.
-fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
-        return text.into();
-    }
-    let end = text.floor_char_boundary(most - '…'.len_utf8());
-    format!("{}…", &text[..end]).into()
+pub fn without_logs(report: &Outgoing) -> Option<Outgoing> {
+    let small = report.without(|tree| {
+        let Some(logs) = tree.field("logs") else { return };
+        for text in ["head", "tail"] {
+            if let Some(text) = logs.field(text) {
+                *text = Tree::Text(String::new());
+            }
+        }
+        if let Some(errors) = logs.field("errors").and_then(Tree::items) {
+            errors.clear();
+        }
+    });
+    (small.as_str().len() < report.as_str().len()).then_some(small)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         checks::Preflighted,
@@ -265,7 +259,9 @@ mod tests {
     #[test]
     fn the_fields_stand_as_in_the_contract() {
         let (record, outcome, logs) = (record(), outcome("the job exited with 3"), summary_of(b"hi\n"));
-        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }
+            .pass(&Gate::default());
+        let text = text.as_str();
         let names = [
             "version",
             "job",
@@ -285,12 +281,13 @@ mod tests {
             "logs",
             "result",
             "uploads",
+            "uploads_omitted",
             "vm",
             "agent",
         ];
         let places: Vec<usize> = names.iter().map(|name| text.find(&format!("\"{name}\":")).expect(name)).collect();
         assert!(places.is_sorted());
-        let report: Value = serde_json::from_str(&text).unwrap();
+        let report: Value = serde_json::from_str(text).unwrap();
         assert_eq!(report.as_object().unwrap().len(), names.len());
         assert_eq!(
             (&report["state"], &report["cause"], &report["fault"]),
@@ -310,54 +307,78 @@ mod tests {
             (0..1000).map(|number| upload(number, (number == 999).then(|| "broken".to_owned()))).collect();
         for (log, message, result) in [
             (vec![1_u8; 60_000].as_slice(), "m".repeat(100_000), None),
-            ("\u{1F600}\n".repeat(20_000).as_bytes(), "é".repeat(10_000), Some(json!("\u{1}".repeat(16_000)))),
+            ("\u{1F600}\n".repeat(20_000).as_bytes(), "é".repeat(10_000), Some(json!("\u{1}".repeat(4000)))),
             (b"".as_slice(), String::new(), Some(json!("x".repeat(16_000)))),
         ] {
             let (record, outcome, logs) = (record(), outcome(&message), summary_of(log));
-            let text = Report { record: &record, outcome: &outcome, logs: &logs, result, uploads: &uploads }.to_text();
-            assert!(text.len() <= MAX_REPORT_BYTES, "{}", text.len());
-            let report: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(report["exit_code"], 3);
+            let wanted = result.clone();
+            let report = Report { record: &record, outcome: &outcome, logs: &logs, result, uploads: &uploads };
+            let text = report.pass(&Gate::default());
+            assert!(text.as_str().len() <= MAX_REPORT_BYTES, "{}", text.as_str().len());
+            let report: Value = serde_json::from_str(text.as_str()).unwrap();
+            assert_eq!((&report["exit_code"], &report["result"]), (&json!(3), &json!(wanted)));
             assert_eq!(report["uploads"][0]["error"], "broken", "failures come first");
-            assert!(report["uploads"].as_array().unwrap().len() > 10);
-            assert!(
-                report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap().len()).sum::<usize>()
-                    <= 2048
+            assert_eq!(
+                report["uploads"].as_array().unwrap().len() as u64 + report["uploads_omitted"].as_u64().unwrap(),
+                1000
             );
+            assert!(report["uploads"].as_array().unwrap().len() >= 10);
+            assert_eq!(report["evidence"].as_array().unwrap().len(), 32);
         }
     }
 
     #[test]
     fn one_long_fact_does_not_cost_the_others() {
-        let (record, logs) = (record(), summary_of(b""));
+        let (mut record, logs) = (record(), summary_of(b""));
+        record.earlier_attempts = (1..30).map(|number| format!("attempt {number}: …")).collect();
         let long = |c: char| c.to_string().repeat(3000);
         let evidence = vec!["first".to_owned(), long('ä'), long('b'), "last".to_owned()];
-        let outcome = Outcome { evidence, ..outcome("m") };
-        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
-        let report: Value = serde_json::from_str(&text).unwrap();
+        let outcome = Outcome { evidence, fix: Some(long('f')), ..outcome("m") };
+        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] };
+        let report: Value = serde_json::from_str(text.pass(&Gate::default()).as_str()).unwrap();
         let facts: Vec<&str> =
             report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap()).collect();
-        let [earlier, "first", cut, "last"] = facts[..] else { panic!("{facts:?}") };
-        assert!(earlier.starts_with("attempt 1") && cut.starts_with('ä') && cut.ends_with('…') && cut.len() > 1000);
+        let ["first", cut, other, "last"] = facts[8..] else { panic!("{facts:?}") };
+        assert!(facts[0].starts_with("attempt 22") && facts[7].starts_with("attempt 29"), "{facts:?}");
+        for (fact, begins) in [(cut, 'ä'), (other, 'b'), (report["fix"].as_str().unwrap(), 'f')] {
+            assert!(fact.starts_with(begins) && fact.ends_with('…') && (1000..=1024).contains(&fact.len()));
+        }
     }
 
     #[test]
-    fn a_result_without_room_is_told_of() {
-        let (record, outcome, logs) = (record(), outcome("m"), summary_of(b"last\n"));
-        let result = Some(json!("\u{1}".repeat(16_000)));
-        let text = Report { record: &record, outcome: &outcome, logs: &logs, result, uploads: &[] }.to_text();
-        let report: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(report["result"], Value::Null);
-        assert!(report["evidence"][0].as_str().unwrap().contains("the result was dropped"));
+    fn nothing_of_the_job_s_words_leaves_with_a_secret_in_it() {
+        let gate = Gate::default();
+        gate.hide_secrets(std::sync::Arc::new(crate::mask::Masker::new(["s3cr3t", "4711"])));
+        let mut record = record();
+        record.earlier_attempts = vec!["attempt 1: s3cr3t".into()];
+        record.preflight.warnings = vec!["s3cr3t".into()];
+        record.attempt.image = Some("r/s3cr3t".into());
+        let uploads = [Upload {
+            from: "/out/s3cr3t.ckpt".into(),
+            to: "gs://b/s3cr3t".into(),
+            files: 0,
+            bytes: 4711,
+            error: Some("failed to read /out/s3cr3t.ckpt".into()),
+        }];
+        let outcome =
+            Outcome { evidence: vec!["x s3cr3t".into()], fix: Some("s3cr3t".into()), ..outcome("s3cr3t 4711") };
+        let logs = summary_of(b"one\nError: s3cr3t\ns3cr3t\n");
+        let result = Some(json!({"s3cr3t": [4711, {"a": "s3cr3t"}]}));
+        let report = Report { record: &record, outcome: &outcome, logs: &logs, result, uploads: &uploads }.pass(&gate);
+        assert!(!report.as_str().contains("s3cr3t"), "{}", report.as_str());
+        let report: Value = serde_json::from_str(report.as_str()).unwrap();
+        assert_eq!(report["result"], json!({"***": ["***", {"a": "***"}]}));
+        assert_eq!((&report["message"], &report["uploads"][0]["bytes"]), (&json!("*** ***"), &json!(4711)));
     }
 
     #[test]
     fn without_its_logs_a_report_says_the_same() {
         let (record, outcome, logs) = (record(), outcome("m"), summary_of(b"error: a\nlast"));
-        let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
+        let report = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] };
+        let text = report.pass(&Gate::default());
         let small = without_logs(&text).unwrap();
         let (mut large, small_value): (Value, Value) =
-            (serde_json::from_str(&text).unwrap(), serde_json::from_str(&small).unwrap());
+            (serde_json::from_str(text.as_str()).unwrap(), serde_json::from_str(small.as_str()).unwrap());
         for text in ["head", "tail"] {
             large["logs"][text] = "".into();
         }

@@ -15,6 +15,7 @@ use crate::{
     cli::Config,
     delivery::{self, Delivery, End, REPORT_MARK, default_give_up_after},
     files::Entry,
+    gate::{Outgoing, printable},
     job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
@@ -43,9 +44,7 @@ const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 impl Run<'_> {
     /// Ends the attempt: begins the next one where the job wants that, else writes down how it ended.
     pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
-        if let Secrets::Known { masker, .. } = &self.secrets {
-            outcome.mask(masker);
-        }
+        outcome.pass(self.gate);
         let job = self.job().ok();
         if let Some(job) = &job
             && self.wants_retry(job, &outcome)
@@ -66,11 +65,13 @@ impl Run<'_> {
         if let Some(job) = &job
             && self.record.attempt.started_at.is_some()
         {
+            // First, as files may be called by a secret.
+            self.fetch_secrets_again(job).await;
             uploads = self.put_outputs(job, &mut outcome).await;
+            self.withhold_names(&mut uploads, &mut outcome);
             if matches!(outcome.cause, Cause::OutputFailed { .. }) && self.wants_retry(job, &outcome) {
                 return self.next_attempt(job, &outcome).await;
             }
-            self.fetch_secrets_again(job).await;
             if self.logs.is_none() {
                 self.read_rest_of_logs(job, &mut outcome).await;
             }
@@ -89,7 +90,7 @@ impl Run<'_> {
         warn!("{}", outcome.message);
         let (logs, uploads) = (LogSummary::default(), Vec::new());
         let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result: None, uploads: &uploads };
-        self.record.report = Some(report.to_text());
+        self.record.report = Some(report.pass(self.gate));
         self.record.attempt.outcome = None;
         self.record.phase = Phase::Exited;
         self.save_if_possible();
@@ -141,9 +142,9 @@ impl Run<'_> {
                 logs.lost()
             ));
         }
-        let (logs, result) = self.without_secrets(&mut outcome, logs, result);
+        let (logs, result) = self.unless_withheld(&mut outcome, logs, result);
         info!(cause = ?outcome.cause, "{}", outcome.message);
-        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result, uploads }.to_text();
+        let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result, uploads }.pass(self.gate);
         if let Some(guest) = &self.guest {
             guest.set_report(&report);
         }
@@ -174,7 +175,8 @@ impl Run<'_> {
         if let Err(error) = self.journal.clear_logs() {
             warn!("failed to forget attempt {number}: {error}");
         }
-        self.record.earlier_attempts.push(format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message));
+        let how = format!("attempt {number}: {}: {}", outcome.cause.name(), outcome.message);
+        self.record.earlier_attempts.push(self.gate.mask(&how).into_owned());
         let image_rights = self.record.attempt.image_rights.take();
         let boot_id = self.boot_id.clone();
         self.record.attempt = Attempt { number: number + 1, boot_id, image_rights, ..Attempt::default() };
@@ -213,7 +215,7 @@ impl Run<'_> {
         }
         let result: Value =
             serde_json::from_slice(&text).map_err(|error| format!("the result is no JSON and was dropped: {error}"))?;
-        let written = result.to_string().len();
+        let written = printable(&result.to_string(), "").len();
         if written > MAX_WRITTEN_RESULT_BYTES {
             return Err(format!("the result takes {written} bytes with its numbers written out, and was dropped"));
         }
@@ -262,7 +264,10 @@ impl Run<'_> {
             }
         };
         self.record.delivery = progress;
-        end
+        end.map(|end| match end {
+            End::GaveUp(why) => End::GaveUp(self.gate.text(&why)),
+            end => end,
+        })
     }
 
     pub(super) fn show_state(&self) {
@@ -399,8 +404,8 @@ impl Run<'_> {
 
 /// The report as one line on stdout, for the serial console and journald. By a thread, as both may stand still, and then the report is to go
 /// out nevertheless.
-async fn announce(report: &str) {
-    let line = format!("{REPORT_MARK}{report}\n");
+async fn announce(report: &Outgoing) {
+    let line = format!("{REPORT_MARK}{}\n", report.as_str());
     let (done, written) = oneshot::channel();
     threads::spawn(move || {
         let mut stdout = std::io::stdout().lock();

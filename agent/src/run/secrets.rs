@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use super::Run;
@@ -17,9 +18,9 @@ use crate::{
     journal::Phase,
     logs::LogSummary,
     mask::{MaskPlace, Masker, Masks},
-    outcome::{Failure, Outcome},
+    outcome::{Failure, Outcome, Upload},
     runtime::SecretEnv,
-    secrets::{SecretError, SecretManager, SecretValue},
+    secrets::{SecretError, SecretManager},
 };
 
 /// How long a restarted agent waits for what it needs to show the rest of the log.
@@ -68,6 +69,7 @@ impl Run<'_> {
         let secrets = manager.access(names, patience).await?;
         info!("fetched {count} of the job's secrets");
         let found = |name: &String| secrets.get(&version_of(name));
+        check_size(secrets.iter().map(|(name, secret)| (name.as_str(), secret.value.reveal())))?;
         let values = wanted.iter().filter_map(|(variable, name)| Some((variable.clone(), found(name)?.value.clone())));
         let env: SecretEnv = values.collect();
         for (variable, _) in env.iter().filter(|(_, value)| !Masker::can_mask(value.reveal())) {
@@ -75,7 +77,11 @@ impl Run<'_> {
         }
         let pinned: BTreeMap<_, _> =
             wanted.values().filter_map(|name| Some((name.clone(), found(name)?.version.clone()))).collect();
-        let masker = Arc::new(Masker::new(env.values().map(SecretValue::reveal)));
+        let values: BTreeSet<String> = env.values().map(|value| value.reveal().to_owned()).collect();
+        // Large ones take seconds.
+        let masker = spawn_blocking(move || Masker::new(values.iter().map(String::as_str))).await;
+        let masker = Arc::new(masker.unwrap_or_else(|error| resume_unwind(error.into_panic())));
+        self.gate.hide_secrets(masker.clone());
         self.record.attempt.secrets = pinned;
         self.secrets = Secrets::Known { env, masker };
         Ok(())
@@ -105,7 +111,7 @@ impl Run<'_> {
             Ok(()) => self.record.attempt.withheld = None,
             Err(error) => {
                 warn!("{error}; nothing more of the job's log is shown, as its secrets cannot be masked");
-                self.record.attempt.withheld = Some(error.to_string());
+                self.record.attempt.withheld = Some(self.gate.text(&error.to_string()));
                 self.save_if_possible();
                 self.secrets = Secrets::Lost(error);
             }
@@ -131,31 +137,50 @@ impl Run<'_> {
         }
     }
 
-    /// The end of a job, with none of its secrets in what is said of it, wherever that comes from.
-    pub(super) fn without_secrets(
+    /// Where the secrets could not be masked, of outputs that are not all there no more is told than that: the job has named their files.
+    pub(super) fn withhold_names(&self, uploads: &mut [Upload], outcome: &mut Outcome) {
+        if self.record.attempt.withheld.is_none() {
+            return;
+        }
+        let withheld = "withheld: the job's secrets in it could not be masked";
+        let known = self.record.attempt.outcome.as_ref();
+        outcome.evidence = known.map_or_else(Vec::new, |known| known.evidence.clone());
+        if let Some(known) = known.filter(|known| known.message != outcome.message) {
+            outcome.evidence.push(known.message.clone());
+            outcome.message = format!("an output is not in its bucket; why is {withheld}");
+        }
+        uploads.iter_mut().filter_map(|upload| upload.error.as_mut()).for_each(|error| *error = withheld.into());
+    }
+
+    /// What may be told of a job that has ended: none of its own words where its secrets in them could not be masked.
+    pub(super) fn unless_withheld(
         &self,
         outcome: &mut Outcome,
         logs: LogSummary,
         result: Option<serde_json::Value>,
     ) -> (LogSummary, Option<serde_json::Value>) {
-        if let Some(why) = &self.record.attempt.withheld {
-            let what = "the log's text and the result are withheld: the agent was restarted, and could not mask the secrets in them";
-            outcome.evidence.push(format!("{what}: {why}"));
-            return (logs.withheld(), None);
-        }
-        let Secrets::Known { masker, .. } = &self.secrets else { return (logs, result) };
-        outcome.mask(masker);
-        let mask = |text: &str| masker.mask(text);
-        (logs.masked(mask), result.map(|result| masked(result, &mask)))
+        let Some(why) = &self.record.attempt.withheld else { return (logs, result) };
+        let what = "the log's text and the result are withheld: the agent was restarted, and could not mask the secrets in them";
+        outcome.evidence.push(format!("{what}: {why}"));
+        (logs.withheld(), None)
     }
 }
 
-fn masked(value: serde_json::Value, mask: &impl Fn(&str) -> String) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => mask(&text).into(),
-        Value::Array(items) => items.into_iter().map(|item| masked(item, mask)).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(key, value)| (mask(&key), masked(value, mask))).collect(),
-        other => other,
+/// Whether as much can be masked, each value counted once.
+fn check_size<'a>(secrets: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), SecretError> {
+    let (mut values, mut bytes) = (BTreeSet::new(), 0);
+    for (name, value) in secrets {
+        bytes += if values.insert(value) { value.len() } else { 0 };
+        if bytes > Masker::MAX_BYTES {
+            return Err(SecretError {
+                name: name.to_owned(),
+                problem: format!("the job's secrets are larger than {} KiB together", Masker::MAX_BYTES / 1024),
+                fix: Some(
+                    "keep in Secret Manager what is secret, such as a key, and the rest in a bucket (`inputs`)".into(),
+                ),
+                retryable: false,
+            });
+        }
     }
+    Ok(())
 }

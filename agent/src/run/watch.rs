@@ -83,11 +83,15 @@ impl Run<'_> {
                 self.note_times(found.as_deref());
                 let attempt = &mut self.record.attempt;
                 let started_s = attempt.started_since_boot_s.unwrap_or_default();
-                let kills = if exit.oom_killed || exit.code == 137 {
+                let mut kills = if exit.oom_killed || exit.code == 137 {
                     oom_kills(attempt.container.as_deref().unwrap_or_default(), started_s)
                 } else {
                     Vec::new()
                 };
+                for kill in &mut kills {
+                    // By itself, as it is cut: in a sentence the beginning of a secret is not known.
+                    kill.task = self.gate.text(&kill.task);
+                }
                 if !kills.is_empty() {
                     attempt.usage.oom_kills = attempt.usage.oom_kills.max(Some(kills.len() as u64));
                     let held = kills.iter().filter_map(|kill| kill.rss_bytes).max();

@@ -18,7 +18,7 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, header::HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -34,6 +34,7 @@ use super::{
     },
     metadata_block::Blocked,
     read_ahead::read_ahead,
+    sieve::Sieve,
 };
 use crate::{
     clock,
@@ -42,7 +43,7 @@ use crate::{
     retry::Delays,
 };
 
-/// An answer that is looked at as a whole: a container with thousands of labels and mounts is a few hundred KB.
+/// What is kept of an answer: a container with thousands of mounts is a few hundred KB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// An ordinary call: the engine only has to look something up. One that is overloaded takes a minute.
 const CALL_DEADLINE: Duration = Duration::from_secs(75);
@@ -309,21 +310,28 @@ impl DockerEngine {
     }
 
     /// What the engine answers, at the negotiated version of the API.
-    async fn ask(&self, call: &'static str, path: &str) -> Result<Bytes, EngineError> {
+    async fn ask(&self, call: &'static str, path: &str) -> Result<Vec<u8>, EngineError> {
         let version = self.docker.client_version();
         let path = format!("/v{}.{}{path}", version.major_version, version.minor_version);
         let exchange = async {
-            let request = Request::get(path).body(Full::<Bytes>::default())?;
-            let answer = send_unix(&self.socket, request).await?;
-            let status = answer.status();
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((
-                status,
-                Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes(),
-            ))
+            let request = Request::get(path).body(Full::<Bytes>::default());
+            let request = request.map_err(|error| EngineError::Failed(error.to_string()))?;
+            let unreachable = |error: &dyn std::error::Error| EngineError::Unreachable(chain(error));
+            let answer = send_unix(&self.socket, request).await.map_err(|error| unreachable(&error))?;
+            let (head, mut body) = answer.into_parts();
+            let mut sieve = Sieve::new(MAX_ANSWER_BYTES);
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| unreachable(&error))?;
+                if frame.data_ref().is_some_and(|data| !sieve.push(data)) {
+                    // Asked again it would be as large.
+                    let problem = format!("the engine's answer to `{call}` is larger than {MAX_ANSWER_BYTES} bytes");
+                    return Err(EngineError::Failed(problem));
+                }
+            }
+            Ok((head.status, sieve.finish()))
         };
-        let answer =
-            timeout(CALL_DEADLINE, exchange).await.map_err(|_| EngineError::Late { call, deadline: CALL_DEADLINE })?;
-        let (status, body) = answer.map_err(|error| EngineError::Unreachable(chain(&*error)))?;
+        let late = |_| EngineError::Late { call, deadline: CALL_DEADLINE };
+        let (status, body) = timeout(CALL_DEADLINE, exchange).await.map_err(late)??;
         if status.is_success() {
             return Ok(body);
         }

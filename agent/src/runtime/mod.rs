@@ -14,6 +14,7 @@ mod metadata_block;
 mod process;
 mod pull;
 mod read_ahead;
+mod sieve;
 mod usage;
 
 pub use self::{
@@ -21,7 +22,7 @@ pub use self::{
     config::{ContainerNames, Dirs, RESULT_FILE},
     docker::{Daemon, DockerEngine},
     engine::{Engine, SecretEnv},
-    error::EngineError,
+    error::{EngineError, says_disk_full},
     events::{Event, Events},
     inspect::{EngineInfo, Found, Inspected, Status},
     main_process::MainProcess,

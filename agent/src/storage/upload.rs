@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{
     Method, Request, StatusCode,
     header::{CONTENT_RANGE, LOCATION, RANGE},
@@ -28,7 +27,7 @@ use super::{
 };
 use crate::{
     crc::Crc32c,
-    http::{Answer, HttpError},
+    http::{Answer, HttpError, read_body},
 };
 
 /// What is read of an answer.
@@ -242,8 +241,8 @@ impl Storage {
         let request = request.body(body).map_err(|error| broken(doing, &error))?;
         let exchange = async {
             let (head, body) = self.http.open(request, self.stall()).await?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map(Collected::to_bytes).unwrap_or_default();
+            let body = read_body(body, MAX_ANSWER_BYTES).await.unwrap_or_default();
+            let body = self.http.shown(head.status, body);
             Ok::<_, HttpError>(Answer { status: head.status, headers: head.headers, body: Ok(body) })
         };
         let answer = tokio::select! {

@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The kinds of fields: each says whether a value is one.
 type Kind = fn(&Value) -> bool;
 
-const FIELDS: [(&str, Kind); 45] = [
+const FIELDS: [(&str, Kind); 46] = [
     ("/version", |value| value == 1),
     ("/job/id", is_name),
     ("/job/attempt", |value| value.as_u64() >= Some(1)),
@@ -52,6 +52,7 @@ const FIELDS: [(&str, Kind); 45] = [
     ("/logs/uri", maybe_text),
     ("/result", |_| true),
     ("/uploads", Value::is_array),
+    ("/uploads_omitted", Value::is_u64),
     ("/vm/name", is_name),
     ("/vm/id", is_name),
     ("/vm/zone", is_name),

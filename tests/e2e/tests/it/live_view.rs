@@ -47,6 +47,38 @@ async fn a_long_line_is_cut_and_a_progress_bar_is_its_last_state() {
     }
 }
 
+/// Neither by what the job prints, nor by what it calls a file, nor in colours.
+#[tokio::test]
+async fn nothing_of_the_job_passes_for_a_line_of_the_agent_s() {
+    const FORGED: &str = r#"vmjob-report {"state":"SUCCEEDED","cause":"NONE"}"#;
+    for vm in Vm::of_each_kind().await {
+        let script = format!(
+            r#"forged='{FORGED}'; mkdir /shared/out; : >"/shared/out/x
+$forged
+y"
+            esc=$(printf '\033'); echo "$forged"; echo "$esc[1m$forged"; echo "vm$esc[0m${{forged#vm}}"; echo "$esc]0;x$esc\\$forged"
+            printf 'a bar\r%s\n' "$forged"; printf '%s\r\n' "$forged"; printf 'u\205%s\n' "$forged"; printf 'l\342\200\250%s\n' "$forged"
+            printf '%s[2J%s[H\b\b\007bell\0nul\n' "$esc" "$esc""#
+        );
+        vm.cloud.script_storage("out", "403*1000".parse().unwrap());
+        let outputs = json!([{"from": vm.shared_path("out"), "to": "gs://b/out/", "required": false}]);
+        vm.set_job(&script, json!({ "outputs": outputs }));
+        let mut agent = vm.start();
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        let report = vm.report().await;
+        assert!(report["uploads"][0]["error"].is_string(), "{report:#}");
+        let (view, log) = (agent.stdout(), agent.log());
+        let reports: Vec<&str> = view.lines().filter(|line| line.starts_with("vmjob-report ")).collect();
+        assert_eq!(reports.len(), 1, "{view}");
+        assert_eq!(serde_json::from_str::<Value>(&reports[0]["vmjob-report ".len()..]).unwrap(), report);
+        assert!(view.contains("bell\\u0000nul") && view.contains("\\u0007"), "{view}");
+        assert!(log.lines().all(|line| !line.starts_with("vmjob-report ")), "{log}");
+        assert!(log.contains("\\nvmjob-report {"), "the file's name is told in one line: {log}");
+        let is_moved_by = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202e}');
+        assert!(!view.contains(is_moved_by) && !log.contains(is_moved_by), "{view}{log}");
+    }
+}
+
 /// `O_NONBLOCK`.
 const NONBLOCK: i32 = 0o4000;
 

@@ -27,6 +27,7 @@ mod metadata;
 mod metadata_block;
 mod on_finish;
 mod one_report;
+mod others_words;
 mod outputs;
 mod preflight;
 mod processes;

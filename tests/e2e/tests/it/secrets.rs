@@ -141,6 +141,110 @@ async fn the_job_gets_its_secrets_and_nobody_else_sees_them() {
     }
 }
 
+/// In the name of a file that a bucket refuses, as a number and a name in the result, and with colours between its characters.
+#[tokio::test]
+async fn a_secret_leaves_in_no_field_of_whatever_kind() {
+    const TOKEN: &str = "t0k3n-0f-s0me-length";
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute("enable-guest-attributes", "TRUE");
+        vm.cloud.add_secret("projects/p/secrets/token", TOKEN);
+        vm.cloud.add_secret("projects/p/secrets/pin", "4711085");
+        vm.cloud.script_storage("refused", "403*1000".parse().unwrap());
+        let script = r#"
+            mkdir /shared/refused; : >"/shared/refused/$TOKEN.ckpt";
+            esc=$(printf '\033'); coloured=$(printf %s "$TOKEN" | sed "s/./$esc[01;31m$esc[K&$esc[m$esc[K/g")
+            echo "coloured: $coloured"; echo "coloured: $coloured" >&2; printf "$TOKEN\n" | sed 's/./&@/g' | tr @ '\0'
+            echo "{\"pin\": $PIN, \"$TOKEN\": [{\"$PIN\": -$PIN.5}, \"$TOKEN\"]}" >"$JOB_RESULT_FILE"; exit 3
+        "#;
+        let secrets =
+            json!({"TOKEN": "projects/p/secrets/token/versions/1", "PIN": "projects/p/secrets/pin/versions/1"});
+        let outputs = json!([{"from": vm.shared_path("refused"), "to": "gs://b/refused/", "required": true}]);
+        let changes =
+            json!({ work(&vm): {"secret_env": secrets}, "outputs": outputs, "logs": {"upload": "gs://b/logs/"}});
+        vm.set_job(script, changes);
+        let report = vm.finish(start(&vm)).await;
+        let result = json!({"pin": "***", "***": [{"***": "-***.5"}, "***"]});
+        expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 3, "result": result}));
+        let refused = report["uploads"].as_array().unwrap().iter().find(|upload| upload["to"] == "gs://b/refused/");
+        assert!(refused.unwrap()["error"].as_str().unwrap().contains("/***.ckpt"), "{report:#}");
+        assert!(report["logs"]["head"].as_str().unwrap().contains("coloured: ***"), "{report:#}");
+
+        let log =
+            vm.cloud.objects("b").into_iter().find(|name| name.ends_with("stdout.log")).expect("the log is there");
+        let log = vm.cloud.object("b", &log).unwrap();
+        let mut places = vec![("the report".to_owned(), report.to_string().into_bytes())];
+        places.extend(vm.cloud.guest_attributes());
+        places.push(("the uploaded log".to_owned(), log.content.to_vec()));
+        let is_the_job_s = |path: &PathBuf| {
+            path.components().any(|part| part.as_os_str() == "shared")
+                || path.to_string_lossy().contains("job-json.log")
+        };
+        let files = files(vm.dir()).into_iter().filter(|path| !is_the_job_s(path));
+        places.extend(files.map(|path| (path.display().to_string(), fs::read(&path).unwrap_or_default())));
+        for (place, bytes) in places {
+            // Without whatever may stand between.
+            let letters: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_control()).collect();
+            let text = String::from_utf8_lossy(&letters).replace("[01;31m", "").replace("[K", "").replace("[m", "");
+            assert!(!text.contains("0k3n-0f-s0m") && !text.contains("4711085"), "{place}: {text}");
+        }
+    }
+}
+
+/// Of thousands of lines that begin alike, and the same under many names.
+#[tokio::test]
+async fn large_secrets_hold_up_neither_the_stop_nor_the_vm() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    let alike = (0..5500).map(|number| format!("alike-{number:05}\n")).collect::<Vec<_>>().concat();
+    vm.cloud.add_secret("projects/p/secrets/alike", alike);
+    let names = (0..60).map(|number| (format!("K{number}"), json!("projects/p/secrets/alike/versions/1")));
+    let secrets: serde_json::Map<String, Value> =
+        std::iter::once(("K".to_owned(), json!("projects/p/secrets/alike/versions/1")))
+            .chain(names.take(if vm.kind() == Kind::Process { 10 } else { 0 }))
+            .collect();
+    let script = "echo x >>/shared/starts; yes 'alike-0000 alike-0000 alike-0000' | head -c 20000000; sleep 100";
+    vm.set_job(script, json!({ work(&vm): {"secret_env": secrets}, "grace": "1s" }));
+    let agent = vm.start();
+    vm.until_running().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let began = std::time::Instant::now();
+    agent.signal(rustix::process::Signal::TERM);
+    let report = vm.finish(agent).await;
+    assert!(began.elapsed() < Duration::from_secs(30), "the report took {:?}", began.elapsed());
+    expect(&report, &json!({"cause": "VM_SHUTDOWN", "logs": {"head": "~alike-0000 alike-0000"}}));
+}
+
+#[tokio::test]
+async fn more_secrets_than_can_be_masked_are_refused() {
+    let Some(vm) = Vm::of_each_kind().await.pop() else { return };
+    let mut secrets = serde_json::Map::new();
+    for number in 0..9 {
+        let name = format!("projects/p/secrets/large-{number}");
+        vm.cloud.add_secret(&name, format!("{number}").repeat(60_000));
+        secrets.insert(format!("K{number}"), json!(format!("{name}/versions/1")));
+    }
+    let report = vm.run_job("echo x >>/shared/starts", json!({ work(&vm): {"secret_env": secrets} })).await;
+    expect(&report, &json!({"cause": "SECRET_FAILED", "retryable": false, "message": "~larger than 512 KiB together"}));
+    assert_eq!(vm.starts(), 0);
+}
+
+/// Where the token is sent an error may send it back.
+#[tokio::test]
+async fn a_token_that_comes_back_in_an_answer_is_not_shown() {
+    let vm = Vm::without_docker(fakecloud::Config::default()).await;
+    vm.cloud.set_attribute("job-spec", "{}");
+    vm.cloud.script_callback("503+retry-after=3".parse().unwrap());
+    let mut agent = start(&vm);
+    let token = until("the first try", async || vm.tokens().pop()).await;
+    let echo = format!("503+body=refused: Bearer {token},404+body=Bearer {token}");
+    vm.cloud.script_callback(echo.parse().unwrap());
+    assert_eq!(agent.wait().await, 75, "{}", agent.log());
+    assert!(agent.log().contains("refused: Bearer ***"), "{}", agent.log());
+    for path in files(vm.dir()) {
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+        assert!(!text.contains(&token), "{}: {text}", path.display());
+    }
+}
+
 /// Killed while the job runs, and the newest version is another by then.
 #[tokio::test]
 async fn a_restarted_agent_masks_what_the_job_was_given() {
