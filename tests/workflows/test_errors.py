@@ -98,6 +98,15 @@ FINAL: dict[str, tuple[Answer, str]] = {
     "no such network": (not_found(f"{P}/global/networks/n"), "global/networks/n' was not found"),
     "no billing": (error(403, "forbidden", "This API method requires billing to be enabled."), "billing enabled"),
     "an image that is named as a stock-out": (not_found(f"{P}/global/images/stockout-rateLimitExceeded"), "images/stockout"),
+    "an image that is called a prototype": (
+        error(
+            400,
+            "invalid",
+            "Invalid value for field 'resource.disks[0].initializeParams.sourceImage': 'global/images/prototype-diskType'."
+            " The referenced image resource cannot be found.",
+        ),
+        "images/prototype",
+    ),
     "an image of live migration": (not_found(f"{P}/global/images/live-migration"), "images/live-migration"),
     "a network that is named as a type": (not_found(f"{P}/global/networks/machineTypes"), "networks/machineTypes"),
     "an account that is named as a reason": (
@@ -185,6 +194,21 @@ def test_the_image_and_the_job_are_asked_for_again(world: NewWorld, answer: Answ
     w.cloud.objects["gs://b/job.json"] = {"container": {"image": "busybox"}}
     w.cloud.storage_answers = [answer] * 8
     assert w.run(job="gs://b/job.json")["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "refusal", [("quotaExceeded", "Quota 'CPUS' exceeded.  Limit: 2.0 in region us-a1."), ("insufficientCapacity", "no")], ids=str
+)
+def test_a_vm_whose_insert_was_not_answered_is_deleted_though_the_next_one_is_refused(
+    world: NewWorld, refusal: tuple[str, str]
+) -> None:
+    """The first VM itself may be what uses up the quota."""
+    w = world({"outcome": None})
+    w.cloud.compute.answers = {"get_operation": [RATE_LIMIT], "insert": [None, *[error(403, *refusal)] * 9]}
+    w.run(zones=ZONES[:1])
+    assert len(w.bodies()) == 1
+    assert w.error["tags"][0] == "NoCapacity"
+    w.assert_no_vm_is_left()
 
 
 # Elsewhere.

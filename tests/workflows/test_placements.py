@@ -220,7 +220,7 @@ def test_what_no_repetition_mends_ends_the_waiting(world: NewWorld) -> None:
 
 def test_vms_that_come_to_nothing_are_tried_again_for_as_long_as_capacity_is_waited_for(world: NewWorld) -> None:
     w = world()
-    w.cloud.compute.failures = {ZONES[0]: [("INTERNAL_ERROR", "Internal error.")] * 20}
+    w.cloud.compute.failures = {ZONES[0]: [("INTERNAL_ERROR", "Internal error.")] * 6}
     assert w.run(zones=ZONES[:1], wait_for_capacity="2h")["state"] == "SUCCEEDED"
 
 
