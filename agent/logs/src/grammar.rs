@@ -108,7 +108,7 @@ pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<
 impl Line<'_> {
     /// What one sign in this line weighs.
     fn weigh(&self, found: &Found) -> Option<u8> {
-        let marks = found.sign.bytes().take_while(|byte| b"\n [(:)".contains(byte)).count();
+        let marks = found.sign.bytes().take_while(|byte| b"\n [(:)\"".contains(byte)).count();
         let (at, end) = (found.at + marks, found.at + found.sign.len());
         let weight = found.group.weight;
         let is_about_fix = found.group.place != Place::Anywhere && contains(&self.low[..found.at], b"fix");
@@ -167,9 +167,9 @@ impl Line<'_> {
             Place::Error => self.error(at, end - 1, weight),
             Place::Fatal => self.fatal(at, end, weight),
             Place::Exception => self.exception(found.at, weight),
-            Place::Failed => self.failed(found.at, end),
+            Place::Failed => self.failed(at, end),
             Place::Found => self.found(found.at),
-            Place::Line => self.place_in_code(found.at, end),
+            Place::Line => self.place_in_code(found.at, end - 1),
         }
     }
 

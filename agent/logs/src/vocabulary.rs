@@ -91,7 +91,7 @@ pub(crate) static GROUPS: [Group; 24] = [
         "error=", "error/", "error,", "error.", "error!", "error\n", "error\t", "error>", " errors",
         "\nerrors", "level=error", "\"level\":50", "severe:", "[error",
     ]),
-    group(2, Place::Failed, &["failed", "failure", "failing"]),
+    group(2, Place::Failed, &[" failed", "\nfailed", "\"failed", "[failed", ":failed", "failure", "failing"]),
     group(2, Place::Anywhere, &[
         "npm ERR!", "npm error", ".  Stop.", "BUILD FAIL", "not syncing", "Xid (PCI", "FAILED TO ",
         "HAS CHANGED!", "ERR_PNPM", "No module named", "[rejected]", "UNREACHABLE!", "Unhandled exception",
@@ -116,7 +116,7 @@ pub(crate) static GROUPS: [Group; 24] = [
         "numerical result out of range", "division by zero", "divide by zero", "deadlock",
         "deadline exceeded", "nil pointer", "null pointer", "end of file", "access denied", "unauthorized",
         "forbidden", "too many requests", "service unavailable", "gateway timeout", "internal server error",
-        "certificate", "not enough ", "is nan", "undefined symbol", "no listener", "unknown error",
+        "certificate", "not enough ", " is nan", "undefined symbol", "no listener", "unknown error",
         "unexpectedly", "empty list", "host key verification",
     ]),
     // Words that say no at an edge of a clause.
@@ -128,20 +128,20 @@ pub(crate) static GROUPS: [Group; 24] = [
     ]),
     // And at its end.
     group(1, Place::End, &[
-        "denied", "refused", "rejected", "expired", "killed", "terminated", "cancelled", "canceled",
+        " denied", "refused", "rejected", "expired", " killed", "\nkilled", "terminated", "cancelled", "canceled",
         "crashed", "corrupt", "corrupted", "truncated", "malformed", "mismatch", "mismatched", "unavailable",
         "unsatisfiable", "incompatible", "exhausted", "exceeded", "overflow", "underflow", "disconnected",
         "too large", "too small", "too long", "too old", "too low", "too high", "too open", "too short",
         "conflict", "inconsistent", "inconsistency", "violation", "not permitted", "not allowed",
         "exclusively locked", "incorrect", "incomplete", "inaccessible", "unreadable", "unhealthy",
         "unusable", "uninitialized", "unspecified", "nonexistent", "non-existent", "prohibited", "disallowed",
-        "revoked", "damaged", "broken", "misconfigured", "panicked", "halted", "stalled", "gone away",
+        "revoked", "damaged", " broken", "misconfigured", "panicked", " halted", "stalled", "gone away",
         "required", "impossible", "not running", "not ready", "not responding", "not connected",
         "not mounted", "not exist", "not match", "not valid", "limit reached", "over quota", "does not work",
         "invalid", "is locked", "is empty", "contract violation",
     ]),
     group(1, Place::Start, &[
-        "cannot ", "can not ", "can't ", "can’t ", "could not ", "couldn't ", "couldn’t ", "unable to ",
+        "cannot ", "can not ", "\ncan't ", ": can't ", "can’t ", "could not ", "couldn't ", "couldn’t ", "unable to ",
         "did not ", "didn't ", "too many ", "too few ", "attempt to ", "giving up", "gave up", "no space",
         "no public key", "no secret key", "no config", "no mount point", "no tests ran", "nothing provides",
         "not in gzip", "died at ", "exiting", "quitting", "stopping ", "stopped: ", "non-exhaustive",
@@ -152,10 +152,10 @@ pub(crate) static GROUPS: [Group; 24] = [
         "please provide", "please make sure",
     ]),
     group(1, Place::Adjective, &[
-        "invalid ", "illegal ", "unknown ", "ambiguous ", "duplicate ", "malformed ", "wrong ", "required ",
+        "invalid ", "illegal ", "unknown ", "ambiguous ", "duplicate ", "malformed ", "wrong number", "wrong type", "wrong size", "required ",
         "maximum ", "conflict ", "conflicting ", "no matching ", "no module", "no package", "no usable",
         "no capable", "no suitable", "no supported", "no available", "no default", "no valid ", "no input",
-        "no output", "no solution", "no key", "no license", "no urls ", "no files ", "no method", "no rule ",
+        "no output", "no solution",  "no license", "no urls ", "no files ", "no method", "no rule ",
         "no required", "unsupported ", "unresolved ", "relocation ", "problem with", "problems with",
     ]),
     group(1, Place::Predicate, &[
@@ -175,14 +175,14 @@ pub(crate) static GROUPS: [Group; 24] = [
     ]),
     group(1, Place::Number, &[
         " on signal ", " by signal ", "with signal ", "exit status", "exit code", "exitcode", "exited with",
-        "exits with", "return code", "returned code", "error code", "status code", "errno=", "errno ",
+        "exits with", "return code", "returned code", "error code", "status code", "errno=", 
         "exit value", "returned 1",
     ]),
     group(1, Place::Found, &[" found"]),
-    group(1, Place::Line, &[" line ", ":line "]),
+    group(1, Place::Line, &[" line 1", " line 2", " line 3", " line 4", " line 5", " line 6", " line 7", " line 8", " line 9"]),
     group(2, Place::Anywhere, &["SQLSTATE"]),
     group(2, Place::Anywhere, &[
-        "--- FAIL", "\nfail: ", "\ncurl: (", "\nFAIL\t", "\nFAIL: ", "\nFAIL ", "\nORA-0", "\nORA-1",
+        "--- FAIL", "\nfail: ", "\ncurl: (", "\nFAIL\t", "\nFAIL: ", "\nORA-0", "\nORA-1",
         "\nORA-2", "skipping incompatible", "job has been aborted", "back-off restarting",
     ]),
 ];
