@@ -51,6 +51,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(75);
 const PING_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is asked again for what it failed to look up.
 const LOOKS_AGAIN: usize = 4;
+/// A removal that is under way already, and between two looks at it.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(15);
+const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 /// Creating and starting prepare file systems and networks, on slow disks at boot.
 const START_DEADLINE: Duration = Duration::from_mins(5);
 
@@ -185,10 +188,22 @@ impl DockerEngine {
     pub async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match within("remove", START_DEADLINE, self.docker.remove_container(container, Some(options))).await {
-            // 409: its removal is under way.
-            Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(()),
+            // Its removal is under way, asked for by a call whose answer was not waited for.
+            Err(EngineError::Refused { status: 409, .. }) => self.until_removed(container).await,
             result => result,
         }
+    }
+
+    async fn until_removed(&self, container: &str) -> Result<(), EngineError> {
+        let end = Instant::now() + REMOVAL_DEADLINE;
+        while let Found::Container(_) = self.inspect(container).await? {
+            if Instant::now() >= end {
+                return Err(EngineError::Late { call: "remove", deadline: REMOVAL_DEADLINE });
+            }
+            sleep(REMOVAL_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Removes a container that does not run; an error if it does.
