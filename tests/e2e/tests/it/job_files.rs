@@ -208,7 +208,7 @@ async fn a_second_attempt_s_inputs_have_no_more_rights_than_the_first_had() {
         for name in ["x", "p/x"] {
             vm.cloud.put_object("b", name, "x");
         }
-        let script = "echo x >>/shared/starts; rm -rf /shared/dir; ln -s root-s /shared/dir; exit 75";
+        let script = "echo x >>/shared/starts; mv /shared/dir /shared/old; ln -s root-s /shared/dir; exit 75";
         let changes = json!({"container": {"user": user}, "retry": {"max_attempts": 2, "on": ["EXIT_CODE:75"]},
                              "inputs": [{"from": "gs://b/p/", "to": "/shared/dir"}]});
         let report = vm.run_job(script, changes).await;
