@@ -99,7 +99,6 @@ fn a_summary_shows_what_a_terminal_would_show_in_the_end() {
                 "{shown}"
             ),
             "inserted and deleted" => assert_eq!(shown, "one\nq  w\nthree\n"),
-            "apt" => assert_eq!(shown.replace('\r', ""), wanted, "{what}"),
             _ => assert_eq!(shown.replace('\r', ""), wanted, "{what}"),
         }
         for size in [7, 64] {
