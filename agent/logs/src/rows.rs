@@ -87,7 +87,7 @@ impl Row {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Rows {
-    rows: Vec<Row>,
+    all: Vec<Row>,
     /// Where the cursor is.
     row: usize,
     column: usize,
@@ -106,23 +106,23 @@ pub(crate) struct Rows {
 impl Rows {
     /// The cursor is at the end of this line.
     pub(crate) fn begin(row: Row) -> Self {
-        Self { column: columns(&row.text, 0), rows: vec![row], ..Self::default() }
+        Self { column: columns(&row.text, 0), all: vec![row], ..Self::default() }
     }
 
     /// All rows, without those at the end that show nothing.
     pub(crate) fn into_rows(mut self) -> Vec<Row> {
         self.complete();
-        while self.rows.pop_if(|row| row.is_nothing()).is_some() {}
-        self.rows
+        while self.all.pop_if(|row| row.is_nothing()).is_some() {}
+        self.all
     }
 
     pub(crate) fn rows_mut(&mut self) -> &mut [Row] {
-        &mut self.rows
+        &mut self.all
     }
 
     /// Whether the rows are an ordinary log's, and nothing of the last is written yet.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet >= ROWS && self.row + 1 == self.rows.len() && self.column == 0 && self.rows[self.row].text.is_empty()
+        self.quiet >= ROWS && self.row + 1 == self.all.len() && self.column == 0 && self.all[self.row].text.is_empty()
     }
 
     /// How many rows above the first a move goes to.
@@ -132,22 +132,22 @@ impl Rows {
             Move::Escape(b'M') => 1,
             _ => 0,
         };
-        if self.is_page { 0 } else { up.saturating_sub(self.row).min(ROWS - self.rows.len().min(ROWS)) }
+        if self.is_page { 0 } else { up.saturating_sub(self.row).min(ROWS - self.all.len().min(ROWS)) }
     }
 
     /// Puts back rows that were there before the first.
     pub(crate) fn put_back(&mut self, rows: Vec<Row>) {
         (self.row, self.saved.0) = (self.row + rows.len(), self.saved.0 + rows.len());
-        self.rows.splice(..0, rows);
+        self.all.splice(..0, rows);
     }
 
     /// Writes text of the line `number` at the cursor; `at`: how much of the log was shown by then. Returns how much of it there is
     /// room for.
     pub(crate) fn write(&mut self, text: &[u8], number: u64, at: u64) -> usize {
         let length =
-            text.len().min((MAX_LINE_BYTES + 1).saturating_sub(self.rows[self.row].text.len() + self.partial.len()));
+            text.len().min((MAX_LINE_BYTES + 1).saturating_sub(self.all[self.row].text.len() + self.partial.len()));
         let text = &text[..length];
-        let row = &mut self.rows[self.row];
+        let row = &mut self.all[self.row];
         row.at = at;
         if row.text.is_empty() {
             row.number = number;
@@ -170,7 +170,7 @@ impl Rows {
             Err(_) => text.into_iter().filter(|byte| !byte.is_ascii_control() || *byte == b'\t').collect(),
         };
         for (index, part) in text.split(|byte| *byte == b'\t').enumerate() {
-            let row = &mut self.rows[self.row];
+            let row = &mut self.all[self.row];
             if index > 0 {
                 let next = (self.column / TAB + 1) * TAB;
                 if self.column >= columns(&row.text, 0) {
@@ -187,14 +187,14 @@ impl Rows {
 
     /// Whether the row is too long to be kept.
     pub(crate) fn is_long(&self) -> bool {
-        self.rows[self.row].text.len() > MAX_LINE_BYTES
+        self.all[self.row].text.len() > MAX_LINE_BYTES
     }
 
     /// What looks like the beginning of a character is none.
     fn complete(&mut self) {
         let partial = std::mem::take(&mut self.partial);
         if !partial.is_empty() {
-            self.rows[self.row].write(self.column, &partial);
+            self.all[self.row].write(self.column, &partial);
             self.column += columns(&partial, self.column);
         }
     }
@@ -202,26 +202,26 @@ impl Rows {
     /// Ends the line. A row that scrolls off is returned.
     pub(crate) fn feed(&mut self, end: &str) -> Option<Row> {
         self.complete();
-        end.clone_into(&mut self.rows[self.row].end);
-        self.quiet = if self.row + 1 == self.rows.len() { self.quiet + 1 } else { 0 };
+        end.clone_into(&mut self.all[self.row].end);
+        self.quiet = if self.row + 1 == self.all.len() { self.quiet + 1 } else { 0 };
         self.column = 0;
         self.index()
     }
 
     fn index(&mut self) -> Option<Row> {
         if self.bottom == Some(self.row) {
-            self.rows.insert(self.row + 1, Row::default());
-            return Some(self.rows.remove(0));
+            self.all.insert(self.row + 1, Row::default());
+            return Some(self.all.remove(0));
         }
         self.row += 1;
-        if self.row < self.rows.len() {
+        if self.row < self.all.len() {
             return None;
         }
-        self.rows.push(Row::default());
-        (self.rows.len() > ROWS).then(|| {
+        self.all.push(Row::default());
+        (self.all.len() > ROWS).then(|| {
             self.row -= 1;
             self.saved.0 = self.saved.0.saturating_sub(1);
-            self.rows.remove(0)
+            self.all.remove(0)
         })
     }
 
@@ -244,7 +244,7 @@ impl Rows {
             }
             Move::Control(last, numbers) => gone = self.control(last, numbers),
         }
-        self.rows[self.row].is_moved = true;
+        self.all[self.row].is_moved = true;
         gone
     }
 
@@ -274,33 +274,33 @@ impl Rows {
             }
             b'J' => return self.erase_display(n),
             b'K' => match n {
-                0 => self.rows[row].erase(column, usize::MAX),
-                1 => self.rows[row].erase(0, column + 1),
-                _ => self.rows[row].erase(0, usize::MAX),
+                0 => self.all[row].erase(column, usize::MAX),
+                1 => self.all[row].erase(0, column + 1),
+                _ => self.all[row].erase(0, usize::MAX),
             },
-            b'X' => self.rows[row].erase(column, column + count),
+            b'X' => self.all[row].erase(column, column + count),
             b'P' => {
-                let (start, end) = (self.rows[row].cut(column), self.rows[row].cut(column + count));
-                self.rows[row].text.drain(start..end);
+                let (start, end) = (self.all[row].cut(column), self.all[row].cut(column + count));
+                self.all[row].text.drain(start..end);
             }
             b'@' => {
-                let start = self.rows[row].cut(column);
-                let room = MAX_LINE_BYTES.saturating_sub(self.rows[row].text.len());
+                let start = self.all[row].cut(column);
+                let room = MAX_LINE_BYTES.saturating_sub(self.all[row].text.len());
                 let spaces = std::iter::repeat_n(b' ', count.min(MAX_COLUMN).min(room));
-                self.rows[row].text.splice(start..start, spaces);
+                self.all[row].text.splice(start..start, spaces);
             }
             b'L' => {
-                let count = count.min(ROWS - self.rows.len().min(ROWS));
-                self.rows.splice(row..row, std::iter::repeat_n(Row::default(), count));
+                let count = count.min(ROWS - self.all.len().min(ROWS));
+                self.all.splice(row..row, std::iter::repeat_n(Row::default(), count));
             }
             b'M' => {
-                self.rows.drain(row..self.rows.len().min(row + count));
-                self.rows.resize_with(self.rows.len().max(row + 1), Row::default);
+                self.all.drain(row..self.all.len().min(row + count));
+                self.all.resize_with(self.all.len().max(row + 1), Row::default);
             }
             // Scrolls.
             b'S' => {
-                let gone: Vec<Row> = self.rows.drain(..count.min(self.rows.len())).collect();
-                self.rows.resize_with(row + 1, Row::default);
+                let gone: Vec<Row> = self.all.drain(..count.min(self.all.len())).collect();
+                self.all.resize_with(row + 1, Row::default);
                 return gone;
             }
             _ => {}
@@ -311,26 +311,26 @@ impl Rows {
     /// Rows that are not there yet are made.
     fn go_to(&mut self, row: usize, column: usize) {
         self.row = row.min(ROWS - 1);
-        if self.rows.len() <= self.row {
-            self.rows.resize_with(self.row + 1, Row::default);
+        if self.all.len() <= self.row {
+            self.all.resize_with(self.row + 1, Row::default);
         }
-        let length = columns(&self.rows[self.row].text, 0);
+        let length = columns(&self.all[self.row].text, 0);
         self.column = column.min(length.max(MAX_COLUMN));
     }
 
     fn erase_display(&mut self, what: u16) -> Vec<Row> {
         match what {
             0 => {
-                self.rows[self.row].erase(self.column, usize::MAX);
-                if self.row + 1 < self.rows.len() {
-                    self.rows.truncate(self.row + 1);
-                    self.rows[self.row].end.clear();
+                self.all[self.row].erase(self.column, usize::MAX);
+                if self.row + 1 < self.all.len() {
+                    self.all.truncate(self.row + 1);
+                    self.all[self.row].end.clear();
                 }
                 Vec::new()
             }
             1 => {
-                self.rows[..self.row].iter_mut().for_each(|row| row.erase(0, usize::MAX));
-                self.rows[self.row].erase(0, self.column + 1);
+                self.all[..self.row].iter_mut().for_each(|row| row.erase(0, usize::MAX));
+                self.all[self.row].erase(0, self.column + 1);
                 Vec::new()
             }
             _ => self.clear(),
@@ -342,7 +342,7 @@ impl Rows {
         let (row, column) = (self.row, self.column);
         let gone = self.begin_page();
         if gone.is_empty() {
-            self.rows.clear();
+            self.all.clear();
             self.go_to(row, column);
         }
         gone
@@ -354,7 +354,7 @@ impl Rows {
             return Vec::new();
         }
         (self.row, self.column, self.saved) = (0, 0, (0, 0));
-        let mut gone = std::mem::replace(&mut self.rows, vec![Row::default()]);
+        let mut gone = std::mem::replace(&mut self.all, vec![Row::default()]);
         while gone.pop_if(|row| row.is_nothing()).is_some() {}
         gone
     }

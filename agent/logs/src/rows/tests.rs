@@ -32,7 +32,7 @@ fn a_summary_shows_what_a_terminal_would_show_in_the_end() {
     let apt = "begin\n\n\x1b7\x1b[0;9r\x1b8\x1b[1A".to_owned()
         + &repeat(20, |n| format!("\x1b7\x1b[10;0f\x1b[42mProgress: [{n}%]\x1b[49m\x1b8Unpacking {n}\r\n"))
         + "\x1b7\x1b[0;10r\x1b8\x1b[1A\x1b[J";
-    let apt_shown = "begin\n\n".to_owned() + &repeat(20, |n| format!("Unpacking {n}\n"));
+    let apt_shown = "begin\n\n".to_owned() + &repeat(19, |n| format!("Unpacking {n}\n"));
     let cases: Vec<(&str, String, &str)> = vec![
         ("tqdm", repeat(50, |n| format!("\r{n}%|{:#<n$}|", "")) + "\n", ""),
         ("nested tqdm", "job\n".to_owned() + &"\n\rinner: 5/10\x1b[A".repeat(2000), "job\n\ninner: 5/10"),
@@ -87,7 +87,7 @@ fn a_summary_shows_what_a_terminal_would_show_in_the_end() {
             "job\nevery 2 s\n\nload 98\n",
         ),
         ("clear", "job\n\x1b[2J\x1b[Hone\n\x1b[H\x1b[Jtwo\n".to_owned(), "job\ntwo\n"),
-        // Nine rows scroll above a tenth.
+        // Nine rows scroll above a tenth; as a terminal does, its end erases the line above the cursor.
         ("apt", apt, &apt_shown),
     ];
     for (what, log, wanted) in cases {
@@ -99,7 +99,6 @@ fn a_summary_shows_what_a_terminal_would_show_in_the_end() {
                 "{shown}"
             ),
             "inserted and deleted" => assert_eq!(shown, "one\nq  w\nthree\n"),
-            "apt" => assert_eq!(shown.replace('\r', ""), wanted, "{what}"),
             _ => assert_eq!(shown.replace('\r', ""), wanted, "{what}"),
         }
         for size in [7, 64] {

@@ -43,7 +43,7 @@ async fn nothing_is_counted_twice_and_what_is_lost_is_told() {
             "cut, zeros behind",
             |log| {
                 cut(log);
-                append(log, &[0; 4096])
+                append(log, &[0; 4096]);
             },
             None,
         ),
