@@ -9,6 +9,8 @@ mod gpus;
 mod inputs;
 mod log_parts;
 mod log_upload;
+mod noted;
+mod others;
 mod output;
 mod outputs;
 mod preflight;
@@ -38,7 +40,8 @@ use crate::{
     outcome::{Failure, Outcome},
     runtime::{DockerEngine, Engine, EngineError, Processes},
     service::ServiceManager,
-    stop::{Notices, Stop, StopReason},
+    stop::{Notices, Stop},
+    waits::Waits,
 };
 
 /// Between two calls to an engine that is away.
@@ -90,6 +93,9 @@ struct Run<'a> {
     /// Why the job cannot be run, where that was clear on reading it.
     unreadable: Option<Failure>,
     engine: Option<Engine>,
+    /// Keeps the container of a job that has ended from running again.
+    guard: Option<others::Guard>,
+    waits: Waits,
     /// How often this process saw the engine go away.
     engine_losses: u32,
     logs: Option<Logs>,
@@ -135,6 +141,8 @@ pub async fn run(config: &Config) -> Result<Ended, RunError> {
             record,
             unreadable,
             engine: None,
+            guard: None,
+            waits: Waits::default(),
             engine_losses: 0,
             logs: None,
             secrets: Secrets::default(),
@@ -308,6 +316,7 @@ impl Run<'_> {
         }
         let (host, patience) = (&self.config.docker_host, self.config.engine_patience);
         let began = Instant::now();
+        let _waiting = self.waits.begin(format!("the Docker daemon at {host}"));
         let engine = self.connect(patience).await.map_err(|source| Failure::EngineUnavailable {
             host: host.clone(),
             waited_s: began.elapsed().as_secs(),
@@ -321,7 +330,7 @@ impl Run<'_> {
     async fn connect(&self, patience: Duration) -> Result<Engine, EngineError> {
         match self.job() {
             Ok(Job { work: Work::Process(_), .. }) => Ok(Engine::Processes(Processes::below(self.journal.dir()))),
-            _ => Ok(Engine::Docker(DockerEngine::connect(&self.config.docker_host, patience).await?)),
+            _ => Ok(Engine::Docker(DockerEngine::connect(&self.config.docker_host, patience, &self.waits).await?)),
         }
     }
 
@@ -346,6 +355,7 @@ impl Run<'_> {
     /// Apart from the above, which is compiled for each kind of call.
     async fn lose_engine(&mut self, error: &EngineError) {
         warn!("{error}; trying again");
+        self.waits.failed(error);
         self.engine = None;
         sleep(ENGINE_PAUSE).await;
     }
@@ -358,29 +368,31 @@ impl Run<'_> {
         work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
     ) -> Result<T, Cut> {
         let mut notices = self.notices.clone();
+        let waits = self.waits.clone();
         let stop = async {
-            let reason = notices.stop().await;
+            let stop = notices.stop().await;
+            let waiting = waits.told();
             // Even a sleep of nothing would let work that is done at once pass.
             if !grace.is_zero() {
                 sleep(grace).await;
             }
-            reason
+            (stop, waiting)
         };
-        let reason = tokio::select! {
+        let (stop, waiting) = tokio::select! {
             biased;
-            reason = stop => reason,
+            stop = stop => stop,
             result = work(self) => return result.map_err(Cut::from),
         };
-        self.note_stop(reason)?;
+        if let Some(waiting) = waiting {
+            self.note(&format!("nothing of the job had run when the stop came: the agent was {waiting}"));
+        }
+        self.note_stop(stop)?;
         Err(Cut::Stopped)
     }
 
     /// Writes the stop down before anything is done about it: a restarted agent has to know whose signal ended the job.
-    fn note_stop(&mut self, reason: StopReason) -> Result<(), Failure> {
-        if self.record.attempt.stop.is_none() {
-            let since_boot_s = clock::since_boot().unwrap_or_default().as_secs_f64();
-            self.record.attempt.stop = Some(Stop { reason, at: clock::now(), since_boot_s });
-        }
+    fn note_stop(&mut self, stop: Stop) -> Result<(), Failure> {
+        self.record.attempt.stop.get_or_insert(stop);
         self.save()
     }
 

@@ -61,6 +61,8 @@ pub enum Failure {
     Start(EngineError),
     #[error("container {container} is gone, and nobody knows how it ended")]
     ContainerLost { container: String },
+    #[error("the job's container was started again, and how the job's own run ended is not known")]
+    StartedAgain { engine_lost: bool },
     #[error("the Docker daemon went down as it was asked to start the job; whether that ran is not known")]
     StartUnseen,
     #[error("the VM was rebooted while the job ran; how the job ended is not known")]
@@ -92,10 +94,10 @@ impl Failure {
             Self::Pull { .. } | Self::PullCutShort { .. } => Cause::ImagePullFailed,
             Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
             Self::Create(_) => Cause::CreateFailed,
-            Self::StartUnseen => Cause::EngineRestarted,
+            Self::StartUnseen | Self::StartedAgain { engine_lost: true } => Cause::EngineRestarted,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
             Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
-            Self::ContainerLost { .. } => Cause::ContainerLost,
+            Self::ContainerLost { .. } | Self::StartedAgain { engine_lost: false } => Cause::ContainerLost,
             Self::Rebooted { .. } => Cause::VmRebooted,
             Self::Input { source, .. } => Cause::InputFailed { retryable: source.is_transient() },
             Self::Engine { .. } | Self::Journal { .. } | Self::Agent(_) => Cause::AgentError,

@@ -13,7 +13,7 @@ use crate::{
     job::{Container, Job, Pull, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Inspected, Status, pull},
+    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Image, Inspected, Status, pull},
     stop::Stop,
 };
 
@@ -67,13 +67,24 @@ impl Run<'_> {
         let name = self.container_name();
         self.unless_stopped(STOP_PATIENCE, async |run| {
             let found = run.look(&name).await?;
-            let ours = found.filter(|found| run.is_ours(found));
+            let mut ours = found.filter(|found| run.is_ours(found));
+            if ours.is_none() {
+                ours = run.look_for_renamed().await?;
+            }
             if let Some(found) = &ours {
                 run.take_over(found).await?;
             }
             Ok::<bool, Failure>(ours.is_some())
         })
         .await
+    }
+
+    /// The container of this attempt under another name than it was given.
+    async fn look_for_renamed(&mut self) -> Result<Option<Box<Inspected>>, Failure> {
+        let failure = |source| Failure::Engine { doing: "look for the container", source };
+        let (record, number) = (self.record.clone(), self.record.attempt.number.to_string());
+        let own = self.call(async |engine| engine.own(&record).await, failure).await?;
+        Ok(own.into_iter().find(|found| found.label(ContainerNames::ATTEMPT) == Some(&number)).map(Box::new))
     }
 
     async fn create(&mut self, job: &Job) -> Result<(), Failure> {
@@ -85,9 +96,16 @@ impl Run<'_> {
         loop {
             let engine = self.engine().await?;
             let error = match engine.create(&name, &self.record, job, &secrets, &dirs).await {
-                Ok(id) => {
-                    info!(name, image = job.image(), "created the container");
-                    self.record.attempt.container = Some(id);
+                Ok(created) => {
+                    match job.image() {
+                        Some(image) => info!(name, image, "created the container"),
+                        None => info!(name, "prepared the process"),
+                    }
+                    for warning in &created.warnings {
+                        warn!("the engine warns: {}", warning.escape_debug());
+                        self.note(&format!("the engine warned at the create: {warning}"));
+                    }
+                    self.record.attempt.container = Some(created.id);
                     self.record.phase = Phase::Created;
                     return self.save();
                 }
@@ -102,7 +120,7 @@ impl Run<'_> {
                 Some(found) if self.is_ours(&found) => return self.take_over(&found).await,
                 // The remains of an earlier job with this id.
                 Some(found) if found.label(ContainerNames::CLAIM).is_some() && found.status != Status::Running => {
-                    self.call(async |engine| engine.remove(&name).await, Failure::Create).await?;
+                    self.call(async |engine| engine.remove(&found.id).await, Failure::Create).await?;
                 }
                 // The name is taken by a create that is still under way: perhaps that of an agent that died.
                 None if Instant::now() < end => sleep(LOOK_INTERVAL).await,
@@ -121,13 +139,13 @@ impl Run<'_> {
     }
 
     async fn take_over(&mut self, found: &Inspected) -> Result<(), Failure> {
-        info!("found the container of this attempt; carrying on with it");
-        let digest = match self.record.attempt.image.clone() {
+        info!(id = found.id, "found what was made for this attempt; carrying on with it");
+        let image = match self.record.attempt.image.clone() {
             Some(image) => self.call(async |engine| engine.image(&image).await, Failure::Create).await?,
             None => None,
         };
+        self.note_image(image);
         let attempt = &mut self.record.attempt;
-        attempt.image_digest = digest.flatten();
         attempt.container = Some(found.id.clone());
         if let Some(boot_id) = found.label(ContainerNames::BOOT_ID) {
             boot_id.clone_into(&mut attempt.boot_id);
@@ -160,15 +178,28 @@ impl Run<'_> {
             self.record.attempt.pull_started_at = Some(clock::now());
             let began = Instant::now();
             if let Engine::Docker(docker) = self.engine().await? {
-                let pulled = pull(&docker, &self.metadata, image, self.config.pull_patience).await;
+                let waiting = self.waits.begin(format!("the image {image} to be pulled"));
+                let pulled = pull(&docker, &self.metadata, image, self.config.pull_patience, &self.waits).await;
+                drop(waiting);
                 self.record.attempt.pull_s = Some(seconds(began.elapsed()));
                 pulled?;
             }
             info!(image, "pulled the image in {:.1} s", began.elapsed().as_secs_f32());
             present = self.call(async |engine| engine.image(image).await, failed).await?;
         }
-        self.record.attempt.image_digest = present.flatten();
+        self.note_image(present);
         Ok(())
+    }
+
+    fn note_image(&mut self, image: Option<Image>) {
+        let Image { digest, other_platform } = image.unwrap_or_default();
+        self.record.attempt.image_digest = digest;
+        if let Some(platform) = &other_platform {
+            let fact = format!("the image is built for {platform}, which is not the VM's platform");
+            warn!("{fact}");
+            self.note(&fact);
+        }
+        self.record.attempt.other_platform = other_platform;
     }
 
     /// The directory that the job sees as the place of `JOB_RESULT_FILE`. Whoever the job runs as may write there.
@@ -308,6 +339,7 @@ impl Run<'_> {
         }
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
+        attempt.actors.note_start(found);
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());
         if let Some(started) = started_since_boot(found) {

@@ -11,7 +11,7 @@ use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
     journal::{Attempt, Phase},
     logs::LogSummary,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Fault, Outcome, Report, Upload},
-    runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
+    outcome::{Cause, Fault, Outcome, Report, State, Upload},
+    runtime::{EngineError, RESULT_FILE},
     storage::{Entry, Tree},
     threads,
 };
@@ -45,6 +45,7 @@ const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 impl Run<'_> {
     /// Ends the attempt: begins the next one where the job wants that, else writes down how it ended.
     pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
+        self.tell_noted(&mut outcome);
         if let Secrets::Known { masker, .. } = &self.secrets {
             outcome.mask(masker);
         }
@@ -63,6 +64,7 @@ impl Run<'_> {
     /// The attempt has ended, and how is on disk: uploads what it has left, and writes the report.
     pub(super) async fn conclude(&mut self) {
         let Some(mut outcome) = self.record.attempt.outcome.clone() else { return };
+        self.guard_container();
         let job = self.job().ok();
         let mut uploads = Vec::new();
         if let Some(job) = &job
@@ -82,6 +84,8 @@ impl Run<'_> {
     }
 
     fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
+        self.note_guarded();
+        self.tell_noted(&mut outcome);
         if matches!(outcome.cause.fault(), Some(Fault::Job | Fault::Spec)) {
             outcome
                 .evidence
@@ -102,7 +106,12 @@ impl Run<'_> {
                 .push("part of the log could not be read: the counts are less than what the job wrote".into());
         }
         let (logs, result) = self.without_secrets(&mut outcome, logs, result);
-        info!(cause = ?outcome.cause, "{}", outcome.message);
+        let (cause, message) = (outcome.cause.name(), &outcome.message);
+        match outcome.cause.state() {
+            State::Succeeded => info!(cause, "{message}"),
+            State::Cancelled => warn!(cause, "{message}"),
+            State::Failed => error!(cause, "{message}"),
+        }
         let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result, uploads }.to_text();
         if let Some(guest) = &self.guest {
             guest.set_report(&report);
@@ -272,6 +281,7 @@ impl Run<'_> {
 
     /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.
     async fn remove_containers(&mut self) {
+        self.guard = None;
         let removed = timeout(CLEAN_UP_PATIENCE, async {
             if self.carried_on && self.record.attempt.container.is_none() && self.record.attempt.image.is_some() {
                 // An agent that died may have asked for a container that is not there yet.
@@ -299,14 +309,9 @@ impl Run<'_> {
             Some(engine) => engine.clone(),
             None => self.connect(patience).await?,
         };
-        for attempt in 1..=self.record.attempt.number {
-            let name = ContainerNames::of(&self.record, attempt).name;
-            // One of the same name may be somebody else's.
-            if let Found::Container(found) = engine.inspect(&name).await?
-                && found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
-            {
-                engine.remove(&found.id).await?;
-            }
+        // By id: others may have renamed them, or given their names to something else.
+        for found in engine.own(&self.record).await? {
+            engine.remove(&found.id).await?;
         }
         Ok(())
     }

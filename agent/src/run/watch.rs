@@ -19,7 +19,7 @@ use crate::{
     journal::Attempt,
     outcome::{Cause, Exit, Failure, Outcome, classify, oom_kills},
     runtime::{Engine, EngineError, Event, Found, Inspected, Meter, Status},
-    stop::StopReason,
+    stop::{Stop, StopReason},
 };
 
 /// How often the place in the log is written down, with what the job has used, and how soon first: without a place nobody knows
@@ -38,6 +38,8 @@ enum Learnt {
     Gone,
     /// It was told to stop, and killed, and did not end in time.
     Undying,
+    /// It was started again, and nobody saw how the job's own run ended.
+    StartedAgain,
 }
 
 /// What a wait came to.
@@ -45,6 +47,8 @@ enum Waited {
     Code(i64),
     Gone,
     Undying,
+    /// The container runs, but it is not the job's own run.
+    Other,
 }
 
 impl Run<'_> {
@@ -60,10 +64,15 @@ impl Run<'_> {
             learnt = self.wait_for_exit(&job) => learnt?,
             () = notices.last_moment() => Learnt::Undying,
         };
+        self.guard_container();
         self.drain_logs(&job).await;
 
         let outcome = match learnt {
             Learnt::Exit(exit, found) => {
+                info!(exit_code = exit.code, "the job has ended");
+                if let Some(found) = &found {
+                    self.note_settings(found);
+                }
                 self.note_times(found.as_deref());
                 let attempt = &mut self.record.attempt;
                 let started_s = attempt.started_since_boot_s.unwrap_or_default();
@@ -86,10 +95,14 @@ impl Run<'_> {
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
             }),
+            Learnt::StartedAgain => {
+                let failure = self.restarted_unseen();
+                self.stopped_or(|_| failure)
+            }
             Learnt::Undying => {
                 if self.record.attempt.stop.is_none() {
-                    let reason = notices.stop().await;
-                    self.note_stop_anyway(reason);
+                    let stop = notices.stop().await;
+                    self.note_stop_anyway(stop);
                 }
                 let mut outcome = self.stopped_or(|_| Failure::Agent("the job does not end".into()));
                 outcome.evidence.push("the job had not ended when there was no more time to wait for it".into());
@@ -142,9 +155,13 @@ impl Run<'_> {
                 Err(error) => (Waited::Gone, Err(error)),
             };
             match found {
+                Ok(found) if self.runs_again(&found) => {
+                    let seen = if let Waited::Code(code) = waited { Some(code) } else { None };
+                    let exit = self.end_other_run(&engine, &id, &found, seen).await;
+                    return Ok(exit.map_or(Learnt::StartedAgain, |exit| Learnt::Exit(exit, None)));
+                }
                 Ok(Found::Container(found)) if found.status == Status::Exited => {
                     let exit = self.true_exit(&engine, &id, &found).await;
-                    info!(exit_code = exit.code, "the job has ended");
                     return Ok(Learnt::Exit(exit, Some(found)));
                 }
                 Ok(Found::Container(found)) if found.status == Status::Lost => return Ok(Learnt::Gone),
@@ -170,6 +187,9 @@ impl Run<'_> {
     /// Waits for the exit and does everything else that is to be done meanwhile.
     async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, id).await?;
+        if (self.carried_on || self.engine_losses > 0) && self.runs_again(&engine.inspect(id).await?) {
+            return Ok(Waited::Other);
+        }
         let is_witness = !self.record.attempt.engine_lost;
         self.open_logs(engine, job, id).await;
         let mut notices = self.notices.clone();
@@ -217,7 +237,7 @@ impl Run<'_> {
                         // A process's control group is still there.
                         self.sample(meter.as_ref());
                         if is_witness {
-                            self.record.attempt.exit_seen = Some(code);
+                            self.record.attempt.exit_seen.get_or_insert(code);
                         }
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         Ok(Waited::Code(code))
@@ -230,7 +250,7 @@ impl Run<'_> {
                     self.note_event(&event);
                     if let Event::Die(code) = event {
                         if is_witness {
-                            self.record.attempt.exit_seen = Some(code);
+                            self.record.attempt.exit_seen.get_or_insert(code);
                         }
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         return Ok(Waited::Code(code));
@@ -243,9 +263,9 @@ impl Run<'_> {
                     self.logs(job).hand_over();
                     std::future::pending::<()>().await;
                 }
-                reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
+                stop = notices.stop(), if !stops && !is_over => self.note_stop_anyway(stop),
                 () = sleep_until_some(wake_at) => if !stops {
-                    self.note_stop_anyway(StopReason::Timeout);
+                    self.note_stop_anyway(Stop::now(StopReason::Timeout));
                 },
                 () = samples.next(), if meter.is_some() => self.sample(meter.as_ref()),
                 _ = checkpoints.tick(), if unsaved_logs || meter.is_some() => {
@@ -257,7 +277,11 @@ impl Run<'_> {
                 _ = engine_checks.tick(), if engine_check.is_none() => engine_check = Some(Box::pin(engine.inspect(id))),
                 found = some(&mut engine_check) => {
                     engine_check = None;
-                    if let Some(waited) = end_of(&found?) {
+                    let found = found?;
+                    if self.runs_again(&found) {
+                        return Ok(Waited::Other);
+                    }
+                    if let Some(waited) = end_of(&found) {
                         return Ok(waited);
                     }
                 }
@@ -279,7 +303,8 @@ impl Run<'_> {
     }
 
     pub(super) fn note_event(&mut self, event: &Event) {
-        info!(?event, "the engine reports");
+        info!("the engine reports: {event}");
+        self.note_actor(event);
         if let Event::Kill(signal) = event
             && self.record.attempt.stop.is_none()
         {
@@ -287,8 +312,8 @@ impl Run<'_> {
         }
     }
 
-    fn note_stop_anyway(&mut self, reason: StopReason) {
-        if let Err(failure) = self.note_stop(reason) {
+    fn note_stop_anyway(&mut self, stop: Stop) {
+        if let Err(failure) = self.note_stop(stop) {
             warn!("{failure}; carrying on without");
         }
     }

@@ -23,12 +23,12 @@ use hyper::{Request, Response, body::Incoming, header::HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     EngineError,
     events::NO_DEADLINE,
-    inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, NetworkAnswer},
+    inspect::{ContainerAnswer, EngineInfo, ErrorAnswer, Found, Image, ImageAnswer, Inspected, Listed, NetworkAnswer},
     metadata_block::Blocked,
     read_ahead::read_ahead,
 };
@@ -37,6 +37,7 @@ use crate::{
     http::{UnixError, chain, send_unix},
     logs::OutputStream,
     retry::Delays,
+    waits::Waits,
 };
 
 /// An answer that is looked at as a whole: a container with thousands of labels and mounts is a few hundred KB.
@@ -53,6 +54,12 @@ const START_DEADLINE: Duration = Duration::from_mins(5);
 pub struct DockerEngine {
     pub(super) docker: Docker,
     socket: PathBuf,
+}
+
+/// A container that was made.
+pub struct Created {
+    pub id: String,
+    pub warnings: Vec<String>,
 }
 
 /// The process that the engine is.
@@ -74,7 +81,7 @@ impl Daemon {
 impl DockerEngine {
     /// Connects to the engine at `host` (`unix://PATH`) and negotiates the version; goes on trying for `patience`, for at
     /// boot Docker may not be up yet.
-    pub async fn connect(host: &str, patience: Duration) -> Result<Self, EngineError> {
+    pub async fn connect(host: &str, patience: Duration, waits: &Waits) -> Result<Self, EngineError> {
         let Some(socket) = host.strip_prefix("unix://").map(Path::new) else {
             return Err(EngineError::Failed("only unix://PATH can be in DOCKER_HOST".into()));
         };
@@ -84,10 +91,12 @@ impl DockerEngine {
             match Self::connect_once(socket, CALL_DEADLINE.min(left.max(Duration::from_secs(1)))).await {
                 Ok(engine) => return Ok(engine),
                 Err(error) if Instant::now() + delay >= end => return Err(error),
-                Err(error) if tried == 3 => {
-                    info!("waiting for the Docker daemon at {host} for up to {} s: {error}", patience.as_secs());
+                Err(error) => {
+                    waits.failed(&error);
+                    if tried == 3 {
+                        info!("waiting for the Docker daemon at {host} for up to {} s: {error}", patience.as_secs());
+                    }
                 }
-                Err(_) => {}
             }
             sleep(delay).await;
         }
@@ -110,19 +119,31 @@ impl DockerEngine {
         Ok(Self { docker, socket: socket.to_owned() })
     }
 
-    pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<String, EngineError> {
+    /// Its id, and what the engine warns of.
+    pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<Created, EngineError> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let slow = self.docker.clone().with_timeout(START_DEADLINE);
         let created = within("create", START_DEADLINE, slow.create_container(Some(options), config)).await?;
-        for warning in created.warnings {
-            warn!("the engine says: {warning}");
-        }
-        Ok(created.id)
+        Ok(Created { id: created.id, warnings: created.warnings })
     }
 
     pub async fn start(&self, container: &str) -> Result<(), EngineError> {
         let slow = self.docker.clone().with_timeout(START_DEADLINE);
         within("start", START_DEADLINE, slow.start_container(container, None)).await
+    }
+
+    /// The containers whose label has this value, running or not.
+    pub async fn labelled(&self, label: &str, value: &str) -> Result<Vec<Inspected>, EngineError> {
+        let filters = serde_json::json!({ "label": [format!("{label}={value}")] }).to_string();
+        let filters: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let listed: Vec<Listed> = self.get("list", &format!("/containers/json?all=true&filters={filters}")).await?;
+        let mut found = Vec::new();
+        for Listed { id } in listed {
+            if let Found::Container(container) = self.inspect(&id).await? {
+                found.push(*container);
+            }
+        }
+        Ok(found)
     }
 
     /// What the engine knows of the container with this name or id.
@@ -156,13 +177,30 @@ impl DockerEngine {
     /// Sends a signal; false if the container does not run.
     pub async fn kill(&self, container: &str, signal: &str) -> Result<bool, EngineError> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        match within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options))).await {
+        let killed = within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options.clone()))).await;
+        let killed = match killed {
+            // Podman does not signal what is paused.
+            Err(EngineError::Refused { status, .. }) if status != 404 && self.unpause(container).await => {
+                within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options))).await
+            }
+            killed => killed,
+        };
+        match killed {
             Ok(()) => Ok(true),
             Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(false),
             // Older engines, and Podman, answer 500 here.
             Err(error) if error.message_has(&["is not running", "can only kill running containers"]) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lets a paused container go on; false if it is not paused.
+    async fn unpause(&self, container: &str) -> bool {
+        let found = self.inspect(container).await;
+        if !matches!(found, Ok(Found::Container(found)) if found.container.is_paused) {
+            return false;
+        }
+        within("unpause", CALL_DEADLINE, self.docker.unpause_container(container)).await.is_ok()
     }
 
     /// Removes the container and its anonymous volumes; one that is gone already is fine.
@@ -208,10 +246,10 @@ impl DockerEngine {
         !self.info().await.is_ok_and(|info| info.is_podman())
     }
 
-    /// Whether the image is there, and the digest by which its registry knows it.
-    pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
+    /// The image, if it is there.
+    pub async fn image(&self, image: &str) -> Result<Option<Image>, EngineError> {
         match self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await {
-            Ok(found) => Ok(Some(found.digest(image))),
+            Ok(found) => Ok(Some(found.found(image))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

@@ -6,9 +6,9 @@ use futures_util::stream;
 
 use super::{
     EngineError, Events,
-    config::{Dirs, container_config, process_spec},
-    docker::{Daemon, DockerEngine},
-    inspect::Found,
+    config::{ContainerNames, Dirs, container_config, process_spec},
+    docker::{Created, Daemon, DockerEngine},
+    inspect::{Found, Image, Inspected},
     metadata_block::Blocked,
     process::Processes,
 };
@@ -30,7 +30,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Makes the job's container, or what stands for it, and does not start it: its id.
+    /// Makes the job's container, or what stands for it, and does not start it.
     pub async fn create(
         &self,
         name: &str,
@@ -38,13 +38,14 @@ impl Engine {
         job: &Job,
         secrets: &SecretEnv,
         dirs: &Dirs,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => {
                 docker.create(name, container_config(record, job, container, secrets, dirs)).await
             }
             (Self::Processes(processes), Work::Process(process)) => {
-                processes.create(&process_spec(name, record, job, process, &dirs.result))
+                let id = processes.create(&process_spec(name, record, job, process, &dirs.result))?;
+                Ok(Created { id, warnings: Vec::new() })
             }
             _ => Err(EngineError::Failed("the job is of another kind than what is to run it".into())),
         }
@@ -63,6 +64,40 @@ impl Engine {
         match self {
             Self::Docker(docker) => docker.inspect(id).await,
             Self::Processes(processes) => processes.inspect(id).await,
+        }
+    }
+
+    /// All that was made for the record's job, whatever it is called by now.
+    pub async fn own(&self, record: &Record) -> Result<Vec<Inspected>, EngineError> {
+        let names: Vec<String> =
+            (1..=record.attempt.number).map(|attempt| ContainerNames::of(record, attempt).name).collect();
+        let mut found = match self {
+            Self::Docker(docker) => docker.labelled(ContainerNames::CLAIM, &record.claim).await?,
+            Self::Processes(processes) => {
+                let mut found = Vec::new();
+                for name in &names {
+                    if let Found::Container(process) = processes.inspect(name).await? {
+                        found.push(*process);
+                    }
+                }
+                found
+            }
+        };
+        found.retain(|found| {
+            let name = found.container.settings.as_ref().map_or(&found.id, |settings| &settings.name);
+            // A container of an image that somebody committed from ours has our labels too.
+            let is_of_our_image = record.attempt.image.as_ref().is_none_or(|image| *image == found.container.image);
+            found.label(ContainerNames::CLAIM) == Some(&record.claim)
+                && (record.attempt.container.as_ref() == Some(&found.id) || names.contains(name) || is_of_our_image)
+        });
+        Ok(found)
+    }
+
+    /// The exit code of the first end of it that is remembered, if any is.
+    pub async fn first_exit(&self, id: &str) -> Option<i64> {
+        match self {
+            Self::Docker(docker) => docker.first_exit(id).await,
+            Self::Processes(_) => None,
         }
     }
 
@@ -109,7 +144,7 @@ impl Engine {
     /// Whether what runs it now has seen it end.
     pub async fn saw_end(&self, id: &str) -> bool {
         match self {
-            Self::Docker(docker) => docker.saw_end(id).await,
+            Self::Docker(docker) => docker.first_exit(id).await.is_some(),
             Self::Processes(_) => true,
         }
     }
@@ -147,8 +182,8 @@ impl Engine {
         }
     }
 
-    /// Whether the image is there, and the digest by which its registry knows it.
-    pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
+    /// The image, if it is there.
+    pub async fn image(&self, image: &str) -> Result<Option<Image>, EngineError> {
         match self {
             Self::Docker(docker) => docker.image(image).await,
             Self::Processes(_) => Ok(None),

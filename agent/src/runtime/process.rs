@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     EngineError, SecretEnv,
-    inspect::{Found, Inspected, Status},
+    inspect::{ContainerFacts, Found, Inspected, Status},
 };
 use crate::{
     clock,
@@ -131,6 +131,7 @@ impl Processes {
             log_path: Some(files.log()),
             stop_signal: "SIGTERM".into(),
             labels: spec.labels.into_iter().collect(),
+            container: ContainerFacts::default(),
         })))
     }
 

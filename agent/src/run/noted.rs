@@ -1,0 +1,28 @@
+//! Facts that are to be told of an attempt however it ends: kept in the record as they come up, and put into the evidence.
+
+use super::{Run, Secrets};
+use crate::outcome::Outcome;
+
+/// Of an attempt.
+const MAX_FACTS: usize = 16;
+const MAX_FACT_BYTES: usize = 500;
+
+impl Run<'_> {
+    /// Keeps a fact, which may have come from outside, once. It gets to the disk with the next save.
+    pub(super) fn note(&mut self, fact: &str) {
+        let mut fact: String = fact.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if let Secrets::Known { masker, .. } = &self.secrets {
+            fact = masker.mask(&fact);
+        }
+        fact.truncate(fact.floor_char_boundary(MAX_FACT_BYTES));
+        let noted = &mut self.record.attempt.noted;
+        if noted.len() < MAX_FACTS && !noted.contains(&fact) {
+            noted.push(fact);
+        }
+    }
+
+    /// Puts the facts so far into the evidence.
+    pub(super) fn tell_noted(&mut self, outcome: &mut Outcome) {
+        outcome.evidence.append(&mut self.record.attempt.noted);
+    }
+}
