@@ -18,7 +18,7 @@ use crate::{
     durable,
     metadata::Vm,
     outcome::Outcome,
-    runtime::{Actors, Daemon, Usage},
+    runtime::{Actors, Daemon, Init, Usage},
     stop::Stop,
 };
 
@@ -94,8 +94,8 @@ pub struct Attempt {
     pub missing_sources: Vec<String>,
     /// What the image was built for, where that is another platform than the VM's.
     pub other_platform: Option<String>,
-    /// Where the main process is an init of the engine's or the image's: the process that it runs.
-    pub init_child: Option<i64>,
+    /// The main process, where that is an init of the engine's or the image's.
+    pub init: Option<Init>,
     /// Whether the engine said that somebody sent the job a signal.
     pub signalled: Option<String>,
     pub pull_started_at: Option<String>,

@@ -9,6 +9,7 @@ mod gpus;
 mod inputs;
 mod log_parts;
 mod log_upload;
+mod mounts;
 mod noted;
 mod others;
 mod output;
@@ -290,12 +291,16 @@ impl Run<'_> {
             };
             let outcome = match (step, &self.record.attempt.stop) {
                 (Ok(()), _) => continue,
-                (Err(Cut::Failure(failure)), _) => Outcome::from(&failure),
+                (Err(Cut::Failure(failure)), _) => failure.outcome(self.is_process()),
                 (Err(Cut::Stopped), Some(reason)) => Outcome::from(reason),
                 (Err(Cut::Stopped), None) => Outcome::from(&Failure::Agent("stopped for no reason".into())),
             };
             self.end_attempt(outcome).await;
         }
+    }
+
+    fn is_process(&self) -> bool {
+        matches!(self.job(), Ok(Job { work: Work::Process(_), .. }))
     }
 
     /// The job, checked.

@@ -4,10 +4,10 @@ use std::{path::Path, time::Duration};
 
 use super::{Finding, disk::free_bytes};
 use crate::{
-    waits::Waits,
     job::Gpus,
     outcome::FIX_GPU_TOOLKIT,
     runtime::{DockerEngine, EngineError, EngineInfo, gpus},
+    waits::Waits,
 };
 
 /// An image and its layers, unpacked, are rarely smaller.

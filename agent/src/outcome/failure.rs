@@ -124,6 +124,30 @@ impl Failure {
         }
     }
 
+    /// As it is said of a job that is a process: it has no container, and no engine.
+    fn of_process(&self) -> Option<String> {
+        match self {
+            Self::Create(source) => Some(format!("failed to prepare the process: {source}")),
+            Self::Start(source) => Some(format!("failed to start the process: {source}")),
+            Self::ContainerLost { .. } => {
+                Some("the job's process and its shim are gone, and how the job ended is not known".into())
+            }
+            Self::Engine { doing, source } => {
+                Some(format!("failed to {}: {source}", doing.replace("the container", "the process")))
+            }
+            _ => None,
+        }
+    }
+
+    /// The outcome, in the words for a process or a container.
+    pub fn outcome(&self, is_process: bool) -> Outcome {
+        let outcome = Outcome::from(self);
+        match self.of_process().filter(|_| is_process) {
+            Some(message) => Outcome { message, ..outcome },
+            None => outcome,
+        }
+    }
+
     fn evidence(&self) -> Vec<String> {
         match self {
             Self::Rebooted { started, now } => {
@@ -159,6 +183,26 @@ impl Failure {
             _ => return None,
         };
         Some(fix.into())
+    }
+}
+
+impl Outcome {
+    /// Says what to do where the kernel did not know the program that was to be run: by the failure, or the end of the job's log.
+    pub fn explain_exec_format(&mut self, log_tail: &str, other_platform: Option<&str>) {
+        let says_so = |text: &str| text.to_ascii_lowercase().contains("exec format error");
+        let last = || log_tail.lines().rev().take(3).any(says_so);
+        let is_it = match self.cause {
+            Cause::StartFailed | Cause::CreateFailed => says_so(&self.message),
+            Cause::ExitCode => last(),
+            _ => false,
+        };
+        if is_it && self.fix.is_none() {
+            let script = "; where it is a script, give it a first line such as #!/bin/sh";
+            self.fix = Some(match other_platform {
+                Some(_) => FIX_PLATFORM.into(),
+                None => FIX_PLATFORM.replace("the image", "the program and its image") + script,
+            });
+        }
     }
 }
 

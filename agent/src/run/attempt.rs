@@ -10,10 +10,10 @@ use tracing::{info, warn};
 use super::{Cut, Run, claim};
 use crate::{
     clock,
-    job::{Container, Job, Pull, Work},
+    job::{Container, Job, Parsed, Pull, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Image, Inspected, Status, pull},
+    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Image, Init, Inspected, Status, pull},
     stop::Stop,
 };
 
@@ -36,8 +36,15 @@ impl Run<'_> {
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
-        for warning in claim::parse(&self.record.source)?.warnings() {
-            warn!("{warning}");
+        let Parsed { ignored, doubts, .. } = claim::parse(&self.record.source)?;
+        // Once, and not by each agent and attempt.
+        if !self.carried_on && self.record.attempt.number == 1 {
+            for ignored in ignored {
+                info!("{ignored}");
+            }
+            for doubt in doubts {
+                warn!("{doubt}");
+            }
         }
         let mut job = self.job()?;
         let url = self.check_block(&job).and_then(|()| self.endpoint(&job.callback.auth).map_err(Failure::Callback))?;
@@ -50,7 +57,11 @@ impl Run<'_> {
         if self.record.attempt.stop.is_some() {
             return Err(Cut::Stopped);
         }
-        self.unless_stopped(Duration::ZERO, async |run| run.heed_preflight(preflight).await).await?;
+        self.unless_stopped(Duration::ZERO, async |run| {
+            let _waiting = run.waits.begin("the look at whether the report can get out");
+            run.heed_preflight(preflight).await
+        })
+        .await?;
         self.unless_stopped(Duration::ZERO, async |run| run.fetch_secrets(&job).await).await?;
         if let Work::Container(container) = &mut job.work {
             self.unless_stopped(Duration::ZERO, async |run| run.get_image(container).await).await?;
@@ -92,6 +103,8 @@ impl Run<'_> {
         let dirs = Dirs { result: self.make_result_dir()?, files: self.files_dir(self.record.attempt.number) };
         let secrets = self.secret_env(job)?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
+        self.note_missing_sources(job);
+        let _waiting = self.waits.begin("the engine to create the container");
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
             let engine = self.engine().await?;
@@ -257,7 +270,7 @@ impl Run<'_> {
                     self.record.attempt.stop = None;
                 }
                 self.choose_log_source(job, &found).await?;
-                Ok(self.note_start(&found)?)
+                Ok(self.note_start(&found).await?)
             }
             None => Err(Cut::Stopped),
         }
@@ -282,6 +295,7 @@ impl Run<'_> {
 
     async fn start_container(&mut self, job: &Job) -> Result<(), Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
+        let _waiting = self.waits.begin("the engine to start the container");
         let mut tries_left = 3;
         let mut knows_log = false;
         loop {
@@ -295,7 +309,7 @@ impl Run<'_> {
             let attempt = &self.record.attempt;
             let may_have_run = attempt.boot_id != self.boot_id && attempt.started_since_boot_s.is_some();
             if found.status != Status::Created || may_have_run {
-                return self.note_start(&found);
+                return self.note_start(&found).await;
             }
             let daemon = self.engine().await?.daemon();
             if self.record.attempt.daemon.is_some() && self.record.attempt.daemon != daemon {
@@ -333,10 +347,14 @@ impl Run<'_> {
     }
 
     /// The job has been started. From here on a disk that is full only makes the agent forgetful.
-    fn note_start(&mut self, found: &Inspected) -> Result<(), Failure> {
+    async fn note_start(&mut self, found: &Inspected) -> Result<(), Failure> {
         if self.record.attempt.boot_id != self.boot_id {
             return Err(self.rebooted());
         }
+        if let (Some(pid), Ok(Job { work: Work::Container(container), .. })) = (found.pid, self.job()) {
+            self.record.attempt.init = Init::of(pid, container.init).await;
+        }
+        self.tell_made_sources();
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
         attempt.actors.note_start(found);

@@ -105,6 +105,7 @@ impl Run<'_> {
                 .evidence
                 .push("part of the log could not be read: the counts are less than what the job wrote".into());
         }
+        outcome.explain_exec_format(logs.end_text(), self.record.attempt.other_platform.as_deref());
         let (logs, result) = self.without_secrets(&mut outcome, logs, result);
         let (cause, message) = (outcome.cause.name(), &outcome.message);
         match outcome.cause.state() {

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::info;
 
-use super::Run;
+use super::{Run, noted::named};
 use crate::{
     job::{Input, Job, Place, Root},
     outcome::Failure,
@@ -44,7 +44,8 @@ impl Run<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        let (storage, mut files, mut bytes) = (self.storage(), 0, 0);
+        let _waiting = self.waits.begin(format!("the inputs {}", named(job.inputs.iter().map(|input| &*input.from))));
+        let (storage, mut files, mut bytes) = (self.storage().with_waits(&self.waits), 0, 0);
         let mut pool = Pool::new();
         let failed = async |input: &Input, source: StorageError| {
             let bucket = Location::parse(&input.from).bucket;

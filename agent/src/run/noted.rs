@@ -7,6 +7,16 @@ use crate::outcome::Outcome;
 const MAX_FACTS: usize = 16;
 const MAX_FACT_BYTES: usize = 500;
 
+/// How many of a list are named.
+const MAX_NAMES: usize = 3;
+
+/// The first few names, and how many there are besides.
+pub(super) fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(MAX_NAMES);
+    let first = names.take(MAX_NAMES).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
+}
+
 impl Run<'_> {
     /// Keeps a fact, which may have come from outside, once. It gets to the disk with the next save.
     pub(super) fn note(&mut self, fact: &str) {

@@ -116,7 +116,7 @@ impl Run<'_> {
     /// The outcome of the stop, if there was one, or else of the failure.
     fn stopped_or(&self, failure: impl FnOnce(&Attempt) -> Failure) -> Outcome {
         let attempt = &self.record.attempt;
-        attempt.stop.as_ref().map_or_else(|| Outcome::from(&failure(attempt)), Outcome::from)
+        attempt.stop.as_ref().map_or_else(|| failure(attempt).outcome(self.is_process()), Outcome::from)
     }
 
     fn note_times(&mut self, found: Option<&Inspected>) {
@@ -303,6 +303,9 @@ impl Run<'_> {
     }
 
     pub(super) fn note_event(&mut self, event: &Event) {
+        if self.record.attempt.actors.is_health_check(event) {
+            return;
+        }
         info!("the engine reports: {event}");
         self.note_actor(event);
         if let Event::Kill(signal) = event

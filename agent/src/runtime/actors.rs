@@ -33,6 +33,8 @@ pub struct Actors {
     /// When its own run began, as the engine noted it: a later time is another run.
     started_at: Option<String>,
     settings: Option<Settings>,
+    /// What the engine runs in it by itself, as `docker exec` does.
+    health_command: Option<String>,
     /// Seconds since boot at which it was paused, while it is.
     paused_at_s: Option<f64>,
     paused_s: f64,
@@ -46,6 +48,15 @@ impl Actors {
     pub fn note_start(&mut self, found: &Inspected) {
         self.started_at = found.started_at.map(|at| at.to_string());
         self.settings = found.container.settings.clone();
+        self.health_command = found.container.health_command.clone();
+    }
+
+    /// Whether the engine does this by itself, every few seconds.
+    pub fn is_health_check(&self, event: &Event) -> bool {
+        match (event, &self.health_command) {
+            (Event::Exec(command), Some(check)) => command.ends_with(check.as_str()),
+            _ => false,
+        }
     }
 
     /// Whether `found` runs, or ran last, another time than the job's own run, whose main process was `own_pid`.

@@ -55,7 +55,7 @@ impl Engine {
     pub async fn start(&self, id: &str, secrets: &SecretEnv) -> Result<(), EngineError> {
         match self {
             Self::Docker(docker) => docker.start(id).await,
-            Self::Processes(processes) => processes.start(id, secrets).await,
+            Self::Processes(processes) => processes.start(id, secrets).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -63,7 +63,7 @@ impl Engine {
     pub async fn inspect(&self, id: &str) -> Result<Found, EngineError> {
         match self {
             Self::Docker(docker) => docker.inspect(id).await,
-            Self::Processes(processes) => processes.inspect(id).await,
+            Self::Processes(processes) => processes.inspect(id).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -105,7 +105,7 @@ impl Engine {
     pub async fn wait(&self, id: &str) -> Result<i64, EngineError> {
         match self {
             Self::Docker(docker) => docker.wait(id).await,
-            Self::Processes(processes) => processes.wait(id).await,
+            Self::Processes(processes) => processes.wait(id).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -113,7 +113,7 @@ impl Engine {
     pub async fn kill(&self, id: &str, signal: &str) -> Result<bool, EngineError> {
         match self {
             Self::Docker(docker) => docker.kill(id, signal).await,
-            Self::Processes(processes) => processes.kill(id, signal).await,
+            Self::Processes(processes) => processes.kill(id, signal).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -121,7 +121,7 @@ impl Engine {
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         match self {
             Self::Docker(docker) => docker.remove(id).await,
-            Self::Processes(processes) => processes.remove(id).await,
+            Self::Processes(processes) => processes.remove(id).await.map_err(EngineError::of_shim),
         }
     }
 

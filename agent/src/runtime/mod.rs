@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod events;
 pub mod gpus;
+mod init;
 mod inspect;
 mod metadata_block;
 mod process;
@@ -23,6 +24,7 @@ pub use self::{
     error::EngineError,
     events::{Event, Events},
     inspect::{ContainerFacts, EngineInfo, Found, Image, Inspected, Status},
+    init::Init,
     metadata_block::Blocked,
     process::Processes,
     pull::{pull, registry_wants_token},

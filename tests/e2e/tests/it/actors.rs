@@ -1,7 +1,5 @@
 //! Somebody else acts on the job's container, by hand or by a program: the report is about the job's own run, and says what was done.
 
-use std::time::Duration;
-
 use e2e::{Fate, Gate, UNTIL_LET_GO, Vm, docker, expect, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};

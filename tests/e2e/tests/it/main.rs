@@ -35,4 +35,5 @@ mod same_as_docker;
 mod secrets;
 mod service;
 mod stops;
+mod told;
 mod usage;
