@@ -69,6 +69,8 @@ impl Run<'_> {
 
         let outcome = match learnt {
             Learnt::Exit(exit, found) => {
+                // After its last lines.
+                self.logs(&job).end_view();
                 info!(exit_code = exit.code, "the job has ended");
                 if let Some(found) = &found {
                     self.note_settings(found);

@@ -148,7 +148,21 @@ async fn the_log_has_the_names_of_the_manual_and_the_right_levels_and_order() {
     }
     assert!(!logs.contains("WARN"), "{logs}");
 
-    for (script, level) in [("true", "INFO"), ("kill -9 $$", "ERROR")] {
+    // In one file, as journald and the console have it.
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("for i in $(seq 50); do echo line $i; done; printf 'the last words'", json!({}));
+        let agent = vm.command();
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(agent.as_std().get_program()).args(agent.as_std().get_args());
+        let variables = agent.as_std().get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut agent = vm.spawn({ command.envs(variables); command });
+        assert_eq!(agent.wait().await, 0);
+        let view = agent.stdout();
+        let (words, end) = (view.find("the last words").unwrap(), view.find("the job has ended").unwrap());
+        assert!(words < end, "{view}");
+    }
+
+    for (script, level) in [("true", "INFO"), ("exit 137", "ERROR")] {
         let Some(vm) = Vm::with_docker().await else { return };
         vm.run_job(script, json!({})).await;
         assert!(vm.logs().contains(&format!("{level} the job ")), "{}", vm.logs());
