@@ -13,9 +13,10 @@ use crate::{journal::Record, logs::LogSummary, metadata::Vm, runtime::Usage};
 pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
 /// The largest message, in bytes: an engine's error text has no bound of its own.
 const MAX_TEXT_BYTES: usize = 2048;
-/// One piece of evidence, so that it leaves room for others; and all of them.
+/// One piece of evidence, so that it leaves room for others; and all of them, as JSON.
 const MAX_FACT_BYTES: usize = 1024;
-const MAX_EVIDENCE_BYTES: usize = 2048;
+const MAX_FACTS: usize = 32;
+const MAX_EVIDENCE_BYTES: usize = 8 * 1024;
 /// What became of the outputs, at most.
 const MAX_UPLOADS_BYTES: usize = 8 * 1024;
 
@@ -170,11 +171,12 @@ fn evidence<'a>(outcome: &'a Outcome, record: &'a Record, dropped: Option<&'a st
     let facts = record.earlier_attempts.iter().chain(&outcome.evidence).chain(&record.preflight.warnings);
     let facts = dropped.into_iter().chain(facts.map(String::as_str)).map(|fact| cut(fact, MAX_FACT_BYTES));
     let mut fits = |fact: &Cow<str>| {
-        let fits = fact.len() <= left;
-        left -= if fits { fact.len() } else { 0 };
+        let bytes = to_text(fact).len();
+        let fits = bytes <= left;
+        left -= if fits { bytes } else { 0 };
         fits
     };
-    facts.filter(|fact| fits(fact)).collect()
+    facts.filter(|fact| fits(fact)).take(MAX_FACTS).collect()
 }
 
 /// As many as have a place in the report, those that failed before the others.
@@ -319,10 +321,7 @@ mod tests {
             assert_eq!(report["exit_code"], 3);
             assert_eq!(report["uploads"][0]["error"], "broken", "failures come first");
             assert!(report["uploads"].as_array().unwrap().len() > 10);
-            assert!(
-                report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap().len()).sum::<usize>()
-                    <= 2048
-            );
+            assert_eq!(report["evidence"].as_array().unwrap().len(), MAX_FACTS);
         }
     }
 
@@ -330,14 +329,16 @@ mod tests {
     fn one_long_fact_does_not_cost_the_others() {
         let (record, logs) = (record(), summary_of(b""));
         let long = |c: char| c.to_string().repeat(3000);
-        let evidence = vec!["first".to_owned(), long('ä'), long('b'), "last".to_owned()];
+        let many = (0..20).map(|_| long('ä'));
+        let evidence = std::iter::once("first".to_owned()).chain(many).chain(["last".to_owned()]).collect();
         let outcome = Outcome { evidence, ..outcome("m") };
         let text = Report { record: &record, outcome: &outcome, logs: &logs, result: None, uploads: &[] }.to_text();
         let report: Value = serde_json::from_str(&text).unwrap();
         let facts: Vec<&str> =
             report["evidence"].as_array().unwrap().iter().map(|fact| fact.as_str().unwrap()).collect();
-        let [earlier, "first", cut, "last"] = facts[..] else { panic!("{facts:?}") };
+        let [earlier, "first", cut, .., "last"] = facts[..] else { panic!("{facts:?}") };
         assert!(earlier.starts_with("attempt 1") && cut.starts_with('ä') && cut.ends_with('…') && cut.len() > 1000);
+        assert!((8..=11).contains(&facts.len()), "{}", facts.len());
     }
 
     #[test]

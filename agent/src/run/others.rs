@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinHandle,
@@ -45,28 +46,39 @@ impl Run<'_> {
         matches!(found, Found::Container(found) if found.container.is_restarting || self.is_another_run(found))
     }
 
-    /// Ends a run that is not the job's. The exit of the job's own, if anybody saw it: `seen` by this process just now.
-    pub(super) async fn end_other_run(&mut self, engine: &Engine, id: &str, found: &Found, seen: Option<i64>) -> Option<Exit> {
-        let Found::Container(found) = found else { return None };
-        // The engine's books still have the job's own end.
-        let own = (!self.is_another_run(found)).then(|| found.exit.clone());
-        let code = match (self.record.attempt.exit_seen.or(seen), &own) {
-            (Some(code), _) => Some(code),
-            (None, Some(own)) => Some(own.code),
-            (None, None) => engine.first_exit(id).await,
+    /// Ends a run that is not the job's. What is known of the job's own, if anybody saw its end: `seen` by this process just now.
+    pub(super) async fn end_other_run(
+        &mut self,
+        engine: &Engine,
+        id: &str,
+        found: Found,
+        seen: Option<i64>,
+    ) -> Option<Box<Inspected>> {
+        let Found::Container(mut found) = found else { return None };
+        // Else the engine's books still have the job's own end.
+        let is_another = self.is_another_run(&found);
+        let (code, at) = match self.record.attempt.exit_seen.or(seen) {
+            Some(code) => (Some(code), Some(Timestamp::now())),
+            None if !is_another => (Some(found.exit.code), found.finished_at),
+            None => engine.first_exit(id).await.map_or((None, None), |(code, at)| (Some(code), at)),
         };
         let who = found.container.settings.as_ref().map(|settings| settings.who_restarts()).unwrap_or_default();
         let how = code.map_or_else(|| "had ended".to_owned(), |code| format!("had ended with exit code {code}"));
-        let fact = format!("{who} after the job {how}: that run is not the job's, and was stopped");
+        let fact = format!("{who} after the job {how}: that run is not the job's, and was stopped; what it wrote is in the log");
         warn!("{fact}");
         self.note(&fact);
-        self.note_settings(found);
         self.record.attempt.exit_seen = code;
         self.save_if_possible();
         if let Err(error) = keep_down(engine, id).await {
             warn!("failed to stop the container: {error}");
         }
-        code.map(|code| Exit { code, ..own.unwrap_or_default() })
+        let code = code?;
+        if is_another {
+            found.exit = Exit { code, ..Exit::default() };
+            found.started_at = self.record.attempt.started_at.as_deref().and_then(clock::parse);
+            found.finished_at = at;
+        }
+        Some(found)
     }
 
     /// Why there is no exit to report of a container that was started again.

@@ -159,8 +159,8 @@ impl Run<'_> {
             match found {
                 Ok(found) if self.runs_again(&found) => {
                     let seen = if let Waited::Code(code) = waited { Some(code) } else { None };
-                    let exit = self.end_other_run(&engine, &id, &found, seen).await;
-                    return Ok(exit.map_or(Learnt::StartedAgain, |exit| Learnt::Exit(exit, None)));
+                    let own = self.end_other_run(&engine, &id, found, seen).await;
+                    return Ok(own.map_or(Learnt::StartedAgain, |own| Learnt::Exit(own.exit.clone(), Some(own))));
                 }
                 Ok(Found::Container(found)) if found.status == Status::Exited => {
                     let exit = self.true_exit(&engine, &id, &found).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::stream;
+use jiff::Timestamp;
 
 use super::{
     EngineError, Events,
@@ -93,8 +94,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// The exit code of the first end of it that is remembered, if any is.
-    pub async fn first_exit(&self, id: &str) -> Option<i64> {
+    /// The exit code of the first end of it that is remembered, and its time, if any is.
+    pub async fn first_exit(&self, id: &str) -> Option<(i64, Option<Timestamp>)> {
         match self {
             Self::Docker(docker) => docker.first_exit(id).await,
             Self::Processes(_) => None,

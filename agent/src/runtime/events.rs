@@ -66,16 +66,18 @@ impl DockerEngine {
 }
 
 impl DockerEngine {
-    /// The exit code of the first end of the container that this daemon itself has seen, and not forgotten: it remembers its last
+    /// The exit code of the first end of the container, and its time, that this daemon itself has seen, and not forgotten: it remembers its last
     /// 256 events.
-    pub(super) async fn first_exit(&self, container: &str) -> Option<i64> {
+    pub(super) async fn first_exit(&self, container: &str) -> Option<(i64, Option<Timestamp>)> {
         let filters = HashMap::from([("container", vec![container]), ("event", vec!["die"])]);
         // To the end of this second.
         let (since, until) = ("1", (Timestamp::now().as_second() + 1).to_string());
         let options = EventsOptionsBuilder::new().filters(&filters).since(since).until(&until).build();
         let first = timeout(REMEMBER_DEADLINE, Box::pin(self.docker.events(Some(options))).next()).await;
-        match read(first.ok()??.ok()?)? {
-            Event::Die(code) => Some(code),
+        let message = first.ok()??.ok()?;
+        let at = message.time_nano.and_then(|at| Timestamp::from_nanosecond(at.into()).ok());
+        match read(message)? {
+            Event::Die(code) => Some((code, at)),
             _ => None,
         }
     }
