@@ -6,6 +6,7 @@ mod blocking;
 mod engine_away;
 mod finish;
 mod gpus;
+mod image;
 mod inputs;
 mod log_parts;
 mod log_upload;
@@ -18,6 +19,7 @@ mod preflight;
 mod run_time;
 mod secrets;
 mod stopping;
+mod unless_stopped;
 mod watch;
 
 use std::time::Duration;
@@ -363,36 +365,6 @@ impl Run<'_> {
         self.waits.failed(error);
         self.engine = None;
         sleep(ENGINE_PAUSE).await;
-    }
-
-    /// Does `work` unless there is a reason to stop, which is written down then. `work` has `grace` left to end, and is dropped
-    /// where it stands.
-    async fn unless_stopped<T, F: Into<Failure>>(
-        &mut self,
-        grace: Duration,
-        work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
-    ) -> Result<T, Cut> {
-        let mut notices = self.notices.clone();
-        let waits = self.waits.clone();
-        let stop = async {
-            let stop = notices.stop().await;
-            let waiting = waits.told();
-            // Even a sleep of nothing would let work that is done at once pass.
-            if !grace.is_zero() {
-                sleep(grace).await;
-            }
-            (stop, waiting)
-        };
-        let (stop, waiting) = tokio::select! {
-            biased;
-            stop = stop => stop,
-            result = work(self) => return result.map_err(Cut::from),
-        };
-        if let Some(waiting) = waiting {
-            self.note(&format!("nothing of the job had run when the stop came: the agent was {waiting}"));
-        }
-        self.note_stop(stop)?;
-        Err(Cut::Stopped)
     }
 
     /// Writes the stop down before anything is done about it: a restarted agent has to know whose signal ended the job.

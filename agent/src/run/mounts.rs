@@ -16,7 +16,8 @@ impl Run<'_> {
         };
         let missing = container.mounts.iter().filter_map(|mount| match &mount.kind {
             MountKind::Bind { source, create: true } => {
-                let is_for_outputs = job.outputs.iter().any(|output| Path::new(&output.from).starts_with(&mount.target));
+                let is_for_outputs =
+                    job.outputs.iter().any(|output| Path::new(&output.from).starts_with(&mount.target));
                 Some(source).filter(|_| !is_for_outputs).filter(is_missing)
             }
             _ => None,

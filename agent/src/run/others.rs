@@ -64,7 +64,9 @@ impl Run<'_> {
         };
         let who = found.container.settings.as_ref().map(|settings| settings.who_restarts()).unwrap_or_default();
         let how = code.map_or_else(|| "had ended".to_owned(), |code| format!("had ended with exit code {code}"));
-        let fact = format!("{who} after the job {how}: that run is not the job's, and was stopped; what it wrote is in the log");
+        let fact = format!(
+            "{who} after the job {how}: that run is not the job's, and was stopped; what it wrote is in the log"
+        );
         warn!("{fact}");
         self.note(&fact);
         self.record.attempt.exit_seen = code;
@@ -127,8 +129,7 @@ impl Run<'_> {
                 match engine.inspect(&id).await {
                     Ok(Found::Container(found)) if found.status == Status::Running => {
                         let who = found.container.settings.as_ref().map(|settings| settings.who_restarts());
-                        let fact =
-                            format!("{} after the job had ended, and it was stopped", who.unwrap_or_default());
+                        let fact = format!("{} after the job had ended, and it was stopped", who.unwrap_or_default());
                         warn!("{fact}");
                         let _ = sender.send(fact);
                         if let Err(error) = keep_down(&engine, &id).await {
@@ -145,8 +146,11 @@ impl Run<'_> {
 
     /// Notes what the guard has seen so far.
     pub(super) fn note_guarded(&mut self) {
-        let facts: Vec<String> =
-            self.guard.as_mut().map(|guard| std::iter::from_fn(|| guard.facts.try_recv().ok()).collect()).unwrap_or_default();
+        let facts: Vec<String> = self
+            .guard
+            .as_mut()
+            .map(|guard| std::iter::from_fn(|| guard.facts.try_recv().ok()).collect())
+            .unwrap_or_default();
         for fact in facts {
             self.note(&fact);
         }

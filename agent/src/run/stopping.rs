@@ -63,7 +63,8 @@ impl Stopping {
         let now = Instant::now();
         // The tick: the grace is never shorter than it was to be.
         // A stop that was asked for while the job was being started gives it its grace from there on.
-        let began_s = attempt.started_since_boot_s.map_or(stop.since_boot_s, |started_s| started_s.max(stop.since_boot_s));
+        let began_s =
+            attempt.started_since_boot_s.map_or(stop.since_boot_s, |started_s| started_s.max(stop.since_boot_s));
         let began_ago = clock::since_boot().unwrap_or_default().as_secs_f64() - began_s - clock::TICK.as_secs_f64();
         let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
         // The VM's end may have come closer since the stop began.

@@ -101,7 +101,10 @@ impl Actors {
         }
         if self.execs > 0 {
             let commands = self.commands.join("`, `");
-            facts.push(format!("others started {} programs in the container (docker exec): `{commands}`", self.execs));
+            let execs = self.execs;
+            facts.push(format!(
+                "programs were started in the container from outside (docker exec), {execs} in all: `{commands}`"
+            ));
         }
         if let (Some(before), Some(now)) = (&self.settings, now) {
             facts.extend(before.changes(now));
@@ -173,7 +176,7 @@ mod tests {
         let facts = actors.facts(Some(&now), 8.5);
         let wanted = [
             "paused by hand for 4.5 s",
-            "others started 3 programs in the container (docker exec): `sh`, `é",
+            "from outside (docker exec), 3 in all: `sh`, `é",
             "name was changed by hand from a to b (docker rename)",
             "memory limit was changed by hand from none to 64 bytes",
             "CPU limit was changed by hand from none to 1500m",

@@ -44,7 +44,7 @@ pub async fn pull(
     let mut has_expired = false;
     for tried in 1.. {
         let mut progress = Progress::default();
-        let pulled = try_pull(engine, metadata, image, patience, end, &mut progress).await;
+        let pulled = try_pull(engine, metadata, image, patience, end, tried == 1, &mut progress).await;
         let Some(failure) = pulled.err() else { break };
         let now = Instant::now();
         let mut delay = delays.next().unwrap_or_default();
@@ -77,6 +77,7 @@ async fn try_pull(
     image: &str,
     patience: Duration,
     end: Instant,
+    is_first: bool,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let cut_short = |problem: String| Failure::PullCutShort { image: image.to_owned(), problem };
@@ -90,7 +91,9 @@ async fn try_pull(
             }),
             // The registry may still serve a public image.
             Err(error @ TokenError::NoServiceAccount) => {
-                warn!("pulling {image} without credentials: {error}");
+                if is_first {
+                    warn!("pulling {image} without credentials: {error}");
+                }
                 None
             }
             // Without the token that it wants the registry would only say no.

@@ -22,17 +22,33 @@ async fn act(vm: &Vm, lines: &[&str]) {
 
 /// What is done while the job runs, before it may end.
 const ACTS: [(&[&str], &str, &str); 11] = [
-    (&["update --restart unless-stopped NAME"], "EXIT_CODE", "~restart policy \"unless-stopped\" (docker update), and the engine started it again after the job had ended with exit code 3"),
+    (
+        &["update --restart unless-stopped NAME"],
+        "EXIT_CODE",
+        "~restart policy \"unless-stopped\" (docker update), and the engine started it again after the job had ended with exit code 3",
+    ),
     (&["update --restart on-failure:5 NAME"], "EXIT_CODE", "~restart policy \"on-failure\""),
-    (&["restart --time 0 NAME"], "SIGNAL", "~by hand (docker restart or docker start) after the job had ended with exit code 137"),
-    (&["update --restart always NAME", "restart --time 0 NAME"], "SIGNAL", "~after the job had ended with exit code 137"),
+    (
+        &["restart --time 0 NAME"],
+        "SIGNAL",
+        "~by hand (docker restart or docker start) after the job had ended with exit code 137",
+    ),
+    (
+        &["update --restart always NAME", "restart --time 0 NAME"],
+        "SIGNAL",
+        "~after the job had ended with exit code 137",
+    ),
     (&["rename NAME NAME-old"], "EXIT_CODE", "~-old (docker rename)"),
     (&["pause NAME", "unpause NAME"], "EXIT_CODE", "~paused by hand"),
     (&["update --memory 64m --memory-swap 64m --cpus 0.5 NAME"], "EXIT_CODE", "~from none to 67108864 bytes"),
     (&["network disconnect bridge NAME"], "EXIT_CODE", "~networks was changed by hand from bridge to none"),
     (&["stop --time 0 NAME"], "SIGNAL", "~signal 9 was sent"),
     (&["kill NAME"], "SIGNAL", "~signal 9 was sent"),
-    (&["exec NAME true", "exec NAME sh -c true"], "EXIT_CODE", "~others started 2 programs in the container (docker exec): `true`, `sh -c true`"),
+    (
+        &["exec NAME true", "exec NAME sh -c true"],
+        "EXIT_CODE",
+        "~from outside (docker exec), 2 in all: `true`, `sh -c true`",
+    ),
 ];
 
 async fn after(lines: &[&str], cause: &str, fact: &str, agent_is_there: bool) {
@@ -48,7 +64,8 @@ async fn after(lines: &[&str], cause: &str, fact: &str, agent_is_there: bool) {
     if !agent_is_there {
         let id = vm.journal()["attempt"]["container"].as_str().unwrap().to_owned();
         let state = async || docker::docker(&["inspect", "-f", "{{.State.Status}}", &id]).await;
-        until("the end of the job", async || (state().await != "running" || vm.shared("again") != "").then_some(())).await;
+        until("the end of the job", async || (state().await != "running" || vm.shared("again") != "").then_some(()))
+            .await;
         agent = vm.start();
     }
     let report = vm.finish(agent).await;
@@ -144,6 +161,30 @@ async fn another_container_of_its_name_is_neither_the_job_nor_removed() {
     // A forced removal kills first.
     assert!(report["cause"] == "CONTAINER_LOST" || report["exit_code"] == 137, "{report:#}");
     assert_eq!(left, [vm.container(1)]);
+}
+
+/// Which the engine runs as `docker exec` runs a command.
+#[tokio::test]
+async fn the_health_checks_of_an_image_are_nobody_s_doing() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let image = format!("vmjob/healthy:{}", vm.id());
+    let name = format!("healthy-{}", vm.id());
+    let change = "HEALTHCHECK --interval=1s CMD echo checked >> /shared/checks";
+    docker::docker(&["create", "--name", &name, docker::IMAGE, "true"]).await;
+    docker::docker(&["commit", "--change", change, &name, &image]).await;
+    docker::remove(&name).await;
+    vm.set_job(&job(), json!({"container": {"image": image}}));
+    let agent = vm.start();
+    vm.until_shared("checks").await;
+    act(&vm, &["exec NAME sh -c true"]).await;
+    vm.let_go();
+    let report = vm.finish(agent).await;
+    docker::docker(&["rmi", &image]).await;
+    expect(
+        &report,
+        &json!({"cause": "EXIT_CODE", "evidence": ["~from outside (docker exec), 1 in all: `sh -c true`"]}),
+    );
+    assert!(!vm.logs().contains("checked"), "{}", vm.logs());
 }
 
 #[tokio::test]

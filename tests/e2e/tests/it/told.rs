@@ -24,12 +24,32 @@ async fn a_stop_has_its_true_time_and_tells_what_was_waited_for() {
     let input = json!({"inputs": [{"from": "gs://b/no-answer", "to": "/shared/x"}]});
     let secret = json!({"container": {"secret_env": {"K": "projects/p/secrets/s/versions/1"}}});
     let cases = [
-        ("the engine", json!({}), vec!["--docker-host", "unix:///no/such.sock"], "~waiting for the Docker daemon at unix:///no/such.sock, for "),
-        ("the engine", json!({}), vec!["--docker-host", "unix:///no/such.sock"], "~; so far: failed to reach the engine"),
+        (
+            "the engine",
+            json!({}),
+            vec!["--docker-host", "unix:///no/such.sock"],
+            "~waiting for the Docker daemon at unix:///no/such.sock, for ",
+        ),
+        (
+            "the engine",
+            json!({}),
+            vec!["--docker-host", "unix:///no/such.sock"],
+            "~; so far: failed to reach the engine",
+        ),
         ("a registry that is away", away, vec![], "~so far: failed to pull image 127.0.0.1:"),
         ("a registry that says nothing", mute, vec![], "~waiting for the image 127.0.0.1:"),
-        ("an input", input, vec!["--storage-endpoint", "http://127.0.0.1:1"], "~waiting for the inputs gs://b/no-answer, for "),
-        ("a secret", secret, vec!["--secretmanager-endpoint", "http://127.0.0.1:1"], "~waiting for the secrets projects/p/secrets/s/versions/1, for "),
+        (
+            "an input",
+            input,
+            vec!["--storage-endpoint", "http://127.0.0.1:1"],
+            "~waiting for the inputs gs://b/no-answer, for ",
+        ),
+        (
+            "a secret",
+            secret,
+            vec!["--secretmanager-endpoint", "http://127.0.0.1:1"],
+            "~waiting for the secrets projects/p/secrets/s/versions/1, for ",
+        ),
     ];
     let stopped = cases.map(async |(what, changes, args, fact)| {
         let Some(vm) = Vm::with_docker().await else { return };
@@ -62,7 +82,8 @@ async fn what_the_engine_makes_of_a_missing_directory_is_told() {
     );
     vm.cloud.set_attribute("docker-command", command);
     let report = vm.run().await;
-    let fact = format!("there was nothing at {} on the VM; the engine made an empty directory there", missing.display());
+    let fact =
+        format!("there was nothing at {} on the VM; the engine made an empty directory there", missing.display());
     expect(&report, &json!({"cause": "NONE", "logs": {"tail": "0\n"}, "evidence": [fact]}));
     assert!(vm.logs().contains(&format!("WARN {fact}")), "{}", vm.logs());
     assert!(!report["evidence"].to_string().contains("/shared"), "{report:#}");
@@ -93,10 +114,26 @@ async fn an_image_for_another_machine_is_told_and_mended() {
     std::fs::write(&program, b"\x7fELF\x02\x01\x01garbage").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let cases = [
-        (image.as_str(), json!(["/shared/program"]), json!({"exit_code": 1, "cause": "EXIT_CODE", "fix": "~build the image for the VM's platform, linux/", "evidence": ["~built for linux/s390x", "~the engine warned at the create: The requested image's platform (linux/s390x)"]})),
-        (image.as_str(), json!(["false"]), json!({"cause": "EXIT_CODE", "fix": null, "evidence": ["~built for linux/s390x"]})),
-        (image.as_str(), json!(["true"]), json!({"cause": "NONE", "fix": null, "evidence": ["~built for linux/s390x"]})),
-        (docker::IMAGE, json!(["/shared/program"]), json!({"cause": "EXIT_CODE", "fix": "~a first line such as #!/bin/sh"})),
+        (
+            image.as_str(),
+            json!(["/shared/program"]),
+            json!({"exit_code": 1, "cause": "EXIT_CODE", "fix": "~build the image for the VM's platform, linux/", "evidence": ["~built for linux/s390x", "~the engine warned at the create: The requested image's platform (linux/s390x)"]}),
+        ),
+        (
+            image.as_str(),
+            json!(["false"]),
+            json!({"cause": "EXIT_CODE", "fix": null, "evidence": ["~built for linux/s390x"]}),
+        ),
+        (
+            image.as_str(),
+            json!(["true"]),
+            json!({"cause": "NONE", "fix": null, "evidence": ["~built for linux/s390x"]}),
+        ),
+        (
+            docker::IMAGE,
+            json!(["/shared/program"]),
+            json!({"cause": "EXIT_CODE", "fix": "~a first line such as #!/bin/sh"}),
+        ),
         (docker::IMAGE, json!(["false"]), json!({"cause": "EXIT_CODE", "fix": null})),
     ];
     for (image, args, expected) in cases {
@@ -153,9 +190,15 @@ async fn the_log_has_the_names_of_the_manual_and_the_right_levels_and_order() {
         vm.set_job("for i in $(seq 50); do echo line $i; done; printf 'the last words'", json!({}));
         let agent = vm.command();
         let mut command = tokio::process::Command::new("sh");
-        command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(agent.as_std().get_program()).args(agent.as_std().get_args());
+        command
+            .args(["-c", "exec \"$@\" 2>&1", "sh"])
+            .arg(agent.as_std().get_program())
+            .args(agent.as_std().get_args());
         let variables = agent.as_std().get_envs().filter_map(|(name, value)| Some((name, value?)));
-        let mut agent = vm.spawn({ command.envs(variables); command });
+        let mut agent = vm.spawn({
+            command.envs(variables);
+            command
+        });
         assert_eq!(agent.wait().await, 0);
         let view = agent.stdout();
         let (words, end) = (view.find("the last words").unwrap(), view.find("the job has ended").unwrap());
