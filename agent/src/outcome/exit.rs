@@ -97,8 +97,8 @@ fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
         let OomKill { pid, task, whole_vm, rss_bytes } = kill;
         let pid = pid.map(|pid| format!("process {pid} ")).unwrap_or_default();
         let held = rss_bytes.map(|bytes| format!(", which held {bytes} bytes")).unwrap_or_default();
-        let whose = if *whole_vm { "the whole VM" } else { whole };
-        facts.push(format!("the kernel killed {pid}({task}){held}: {whose} was out of memory"));
+        let place = if *whole_vm { "the whole VM" } else { whole };
+        facts.push(format!("the kernel killed {pid}({task}){held}: {place} was out of memory"));
     }
     if !exit.error.is_empty() {
         facts.push(format!("{witness} says: {}", exit.error));

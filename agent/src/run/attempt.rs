@@ -110,9 +110,10 @@ impl Run<'_> {
             let engine = self.engine().await?;
             let error = match engine.create(&name, &self.record, job, &secrets, &dirs).await {
                 Ok(created) => {
-                    match job.image() {
-                        Some(image) => info!(name, image, "created the container"),
-                        None => info!(name, "prepared the process"),
+                    if let Some(image) = job.image() {
+                        info!(name, image, "created the container");
+                    } else {
+                        info!(name, "prepared the process");
                     }
                     for warning in &created.warnings {
                         warn!("the engine warns: {}", warning.escape_debug());

@@ -15,7 +15,7 @@ use super::Run;
 use crate::{
     clock,
     outcome::{Exit, Failure},
-    runtime::{Engine, EngineError, Event, Found, Inspected, Status},
+    runtime::{Engine, EngineError, Event, Found, Inspected, Settings, Status},
 };
 
 /// How long a run that is not the job's may take to be gone, once it was killed.
@@ -46,6 +46,25 @@ impl Run<'_> {
         matches!(found, Found::Container(found) if found.container.is_restarting || self.is_another_run(found))
     }
 
+    /// The first exit is the job's own. The engine was there for it, unless it is not a witness.
+    pub(super) fn note_exit(&mut self, is_witness: bool, code: i64) {
+        if is_witness {
+            self.record.attempt.exit_seen.get_or_insert(code);
+        }
+    }
+
+    /// Looks what became of the container while nobody watched: whether what runs in it is not the job's own run.
+    pub(super) async fn found_another_run(&mut self, engine: &Engine, id: &str) -> Result<bool, EngineError> {
+        if !self.carried_on && self.engine_losses == 0 {
+            return Ok(false);
+        }
+        let found = engine.inspect(id).await?;
+        if matches!(&found, Found::Container(found) if found.container.is_paused) {
+            self.note_actor(&Event::Pause);
+        }
+        Ok(self.runs_again(&found))
+    }
+
     /// Ends a run that is not the job's. What is known of the job's own, if anybody saw its end: `seen` by this process just now.
     pub(super) async fn end_other_run(
         &mut self,
@@ -62,7 +81,7 @@ impl Run<'_> {
             None if !is_another => (Some(found.exit.code), found.finished_at),
             None => engine.first_exit(id).await.map_or((None, None), |(code, at)| (Some(code), at)),
         };
-        let who = found.container.settings.as_ref().map(|settings| settings.who_restarts()).unwrap_or_default();
+        let who = found.container.settings.as_ref().map(Settings::who_restarts).unwrap_or_default();
         let how = code.map_or_else(|| "had ended".to_owned(), |code| format!("had ended with exit code {code}"));
         let fact = format!(
             "{who} after the job {how}: that run is not the job's, and was stopped; what it wrote is in the log"
@@ -128,7 +147,7 @@ impl Run<'_> {
                 }
                 match engine.inspect(&id).await {
                     Ok(Found::Container(found)) if found.status == Status::Running => {
-                        let who = found.container.settings.as_ref().map(|settings| settings.who_restarts());
+                        let who = found.container.settings.as_ref().map(Settings::who_restarts);
                         let fact = format!("{} after the job had ended, and it was stopped", who.unwrap_or_default());
                         warn!("{fact}");
                         let _ = sender.send(fact);

@@ -60,6 +60,10 @@ impl Stopping {
                 return Ok(Next::WasOver);
             }
         }
+        // Docker lets it go on by itself, Podman does not.
+        if attempt.actors.is_paused() && self.killed_at.is_none() {
+            engine.unpause(id).await?;
+        }
         let now = Instant::now();
         // The tick: the grace is never shorter than it was to be.
         // A stop that was asked for while the job was being started gives it its grace from there on.

@@ -189,7 +189,7 @@ impl Run<'_> {
     /// Waits for the exit and does everything else that is to be done meanwhile.
     async fn wait_with(&mut self, engine: &Engine, job: &Job, id: &str) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, id).await?;
-        if (self.carried_on || self.engine_losses > 0) && self.runs_again(&engine.inspect(id).await?) {
+        if self.found_another_run(engine, id).await? {
             return Ok(Waited::Other);
         }
         let is_witness = !self.record.attempt.engine_lost;
@@ -238,9 +238,7 @@ impl Run<'_> {
                     Ok(code) => {
                         // A process's control group is still there.
                         self.sample(meter.as_ref());
-                        if is_witness {
-                            self.record.attempt.exit_seen.get_or_insert(code);
-                        }
+                        self.note_exit(is_witness, code);
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         Ok(Waited::Code(code))
                     }
@@ -251,9 +249,7 @@ impl Run<'_> {
                     let event = event?;
                     self.note_event(&event);
                     if let Event::Die(code) = event {
-                        if is_witness {
-                            self.record.attempt.exit_seen.get_or_insert(code);
-                        }
+                        self.note_exit(is_witness, code);
                         self.look_for_the_engine_s_end(engine, id, &mut events).await;
                         return Ok(Waited::Code(code));
                     }
@@ -280,10 +276,8 @@ impl Run<'_> {
                 found = some(&mut engine_check) => {
                     engine_check = None;
                     let found = found?;
-                    if self.runs_again(&found) {
-                        return Ok(Waited::Other);
-                    }
-                    if let Some(waited) = end_of(&found) {
+                    let is_other = self.runs_again(&found);
+                    if let Some(waited) = is_other.then_some(Waited::Other).or_else(|| end_of(&found)) {
                         return Ok(waited);
                     }
                 }

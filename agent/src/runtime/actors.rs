@@ -47,8 +47,8 @@ impl Actors {
     /// Notes the job's own run.
     pub fn note_start(&mut self, found: &Inspected) {
         self.started_at = found.started_at.map(|at| at.to_string());
-        self.settings = found.container.settings.clone();
-        self.health_command = found.container.health_command.clone();
+        self.settings.clone_from(&found.container.settings);
+        self.health_command.clone_from(&found.container.health_command);
     }
 
     /// Whether the engine does this by itself, every few seconds.
@@ -86,6 +86,10 @@ impl Actors {
         }
     }
 
+    pub fn is_paused(&self) -> bool {
+        self.paused_at_s.is_some()
+    }
+
     fn end_pause(&mut self, now_s: f64) {
         if let Some(at_s) = self.paused_at_s.take() {
             self.paused_s += (now_s - at_s).max(0.0);
@@ -117,7 +121,7 @@ impl Settings {
     /// A sentence for each setting that is another now.
     fn changes(&self, now: &Self) -> Vec<String> {
         let mut changes = Vec::new();
-        let mut changed = |what: &str, before: String, after: String, by: &str| {
+        let mut differs = |what: &str, before: String, after: String, by: &str| {
             if before != after {
                 changes.push(format!("{what} was changed by hand from {before} to {after} ({by})"));
             }
@@ -128,14 +132,14 @@ impl Settings {
         let memory = |settings: &Self| limit(settings.memory_bytes, " bytes");
         let or_none = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
         let networks = |settings: &Self| or_none(&settings.networks.iter().cloned().collect::<Vec<_>>().join(", "));
-        changed("the container's name", self.name.clone(), now.name.clone(), "docker rename");
-        changed("the memory limit", memory(self), memory(now), "docker update");
-        changed("the CPU limit", cpus(self), cpus(now), "docker update");
-        changed("the set of CPUs", or_none(&self.cpuset), or_none(&now.cpuset), "docker update");
-        changed("the process limit", pids(self), pids(now), "docker update");
+        differs("the container's name", self.name.clone(), now.name.clone(), "docker rename");
+        differs("the memory limit", memory(self), memory(now), "docker update");
+        differs("the CPU limit", cpus(self), cpus(now), "docker update");
+        differs("the set of CPUs", or_none(&self.cpuset), or_none(&now.cpuset), "docker update");
+        differs("the process limit", pids(self), pids(now), "docker update");
         let (before, after) = (self.restart_policy.clone(), now.restart_policy.clone());
-        changed("the container's restart policy", before, after, "docker update");
-        changed("the container's networks", networks(self), networks(now), "docker network connect or disconnect");
+        differs("the container's restart policy", before, after, "docker update");
+        differs("the container's networks", networks(self), networks(now), "docker network connect or disconnect");
         changes
     }
 

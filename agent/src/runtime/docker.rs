@@ -36,6 +36,7 @@ use crate::{
     clock,
     http::{UnixError, chain, send_unix},
     logs::OutputStream,
+    metadata::percent_encode,
     retry::Delays,
     waits::Waits,
 };
@@ -135,7 +136,7 @@ impl DockerEngine {
     /// The containers whose label has this value, running or not.
     pub async fn labelled(&self, label: &str, value: &str) -> Result<Vec<Inspected>, EngineError> {
         let filters = serde_json::json!({ "label": [format!("{label}={value}")] }).to_string();
-        let filters: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let filters = percent_encode(&filters);
         let listed: Vec<Listed> = self.get("list", &format!("/containers/json?all=true&filters={filters}")).await?;
         let mut found = Vec::new();
         for Listed { id } in listed {
@@ -177,15 +178,7 @@ impl DockerEngine {
     /// Sends a signal; false if the container does not run.
     pub async fn kill(&self, container: &str, signal: &str) -> Result<bool, EngineError> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        let killed = within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options.clone()))).await;
-        let killed = match killed {
-            // Podman does not signal what is paused.
-            Err(EngineError::Refused { status, .. }) if status != 404 && self.unpause(container).await => {
-                within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options))).await
-            }
-            killed => killed,
-        };
-        match killed {
+        match within("kill", CALL_DEADLINE, self.docker.kill_container(container, Some(options))).await {
             Ok(()) => Ok(true),
             Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(false),
             // Older engines, and Podman, answer 500 here.
@@ -194,13 +187,12 @@ impl DockerEngine {
         }
     }
 
-    /// Lets a paused container go on; false if it is not paused.
-    async fn unpause(&self, container: &str) -> bool {
-        let found = self.inspect(container).await;
-        if !matches!(found, Ok(Found::Container(found)) if found.container.is_paused) {
-            return false;
+    /// Lets a paused container go on; one that is not paused is fine.
+    pub async fn unpause(&self, container: &str) -> Result<(), EngineError> {
+        match within("unpause", CALL_DEADLINE, self.docker.unpause_container(container)).await {
+            Err(EngineError::Refused { .. }) => Ok(()),
+            result => result,
         }
-        within("unpause", CALL_DEADLINE, self.docker.unpause_container(container)).await.is_ok()
     }
 
     /// Removes the container and its anonymous volumes; one that is gone already is fine.

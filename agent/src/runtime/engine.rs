@@ -118,6 +118,14 @@ impl Engine {
         }
     }
 
+    /// Lets it go on, where somebody has paused it.
+    pub async fn unpause(&self, id: &str) -> Result<(), EngineError> {
+        match self {
+            Self::Docker(docker) => docker.unpause(id).await,
+            Self::Processes(_) => Ok(()),
+        }
+    }
+
     /// Ends it and removes all that it has; one that is gone already is fine.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         match self {

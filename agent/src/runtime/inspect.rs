@@ -2,11 +2,7 @@
 //! complete, and for that a tenth of the whole binary.
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerInspect>.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::PathBuf,
-};
+use std::{collections::HashMap, fs, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -112,7 +108,7 @@ struct RestartPolicyAnswer {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct NetworksAnswer {
-    networks: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    networks: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// A container in a list.
@@ -172,7 +168,7 @@ impl From<ContainerAnswer> for Inspected {
             nano_cpus: host_config.nano_cpus,
             cpuset: host_config.cpuset_cpus,
             pids_limit: host_config.pids_limit.unwrap_or_default(),
-            networks: network_settings.networks.unwrap_or_default().into_keys().collect(),
+            networks: network_settings.networks.iter().flat_map(|networks| networks.keys().cloned()).collect(),
         };
         let health_command =
             config.healthcheck.and_then(|check| check.test).and_then(|test| Some(test.get(1..)?.join(" ")));

@@ -64,8 +64,10 @@ async fn after(lines: &[&str], cause: &str, fact: &str, agent_is_there: bool) {
     if !agent_is_there {
         let id = vm.journal()["attempt"]["container"].as_str().unwrap().to_owned();
         let state = async || docker::docker(&["inspect", "-f", "{{.State.Status}}", &id]).await;
-        until("the end of the job", async || (state().await != "running" || vm.shared("again") != "").then_some(()))
-            .await;
+        until("the end of the job", async || {
+            (state().await != "running" || !vm.shared("again").is_empty()).then_some(())
+        })
+        .await;
         agent = vm.start();
     }
     let report = vm.finish(agent).await;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 /// Seconds between the stop and what the evidence gives as the time at which it was asked for.
 fn late_s(report: &Value, asked_at: Timestamp) -> f64 {
-    let evidence = report["evidence"].as_array().unwrap().iter().filter_map(Value::as_str);
-    let at = evidence.filter_map(|fact| fact.strip_prefix("the stop was asked for at ")).next().expect("the time");
+    let mut evidence = report["evidence"].as_array().unwrap().iter().filter_map(Value::as_str);
+    let at = evidence.find_map(|fact| fact.strip_prefix("the stop was asked for at ")).expect("the time");
     at.parse::<Timestamp>().unwrap().duration_since(asked_at).as_secs_f64()
 }
 
