@@ -128,6 +128,8 @@ impl Run<'_> {
             return;
         }
         let Some(engine) = self.engine.clone() else { return };
+        // A job of its own that could not be ended is no other run.
+        let (actors, own_pid) = (self.record.attempt.actors.clone(), self.record.attempt.main_pid);
         let (sender, facts) = unbounded_channel();
         let task = tokio::spawn(async move {
             let mut events = engine.events(&id);
@@ -146,7 +148,9 @@ impl Run<'_> {
                     events = engine.events(&id);
                 }
                 match engine.inspect(&id).await {
-                    Ok(Found::Container(found)) if found.status == Status::Running => {
+                    Ok(Found::Container(found))
+                        if found.status == Status::Running && actors.is_another_run(own_pid, &found) =>
+                    {
                         let who = found.container.settings.as_ref().map(Settings::who_restarts);
                         let fact = format!("{} after the job had ended, and it was stopped", who.unwrap_or_default());
                         warn!("{fact}");
