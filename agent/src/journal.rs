@@ -21,7 +21,7 @@ use crate::{
     gate::Outgoing,
     metadata::Vm,
     outcome::Outcome,
-    runtime::{Daemon, Usage},
+    runtime::{Actors, Daemon, Init, Usage},
     stop::Stop,
 };
 
@@ -97,6 +97,16 @@ pub struct Attempt {
     pub engine_lost: bool,
     /// The exit code as the engine told it before it went away.
     pub exit_seen: Option<i64>,
+    /// Its own run, and what others have done to the container.
+    pub actors: Actors,
+    /// What is to be told of the attempt, however it ends.
+    pub noted: Vec<String>,
+    /// Sources of mounts that were not there, which the engine makes.
+    pub missing_sources: Vec<String>,
+    /// What the image was built for, where that is another platform than the VM's.
+    pub other_platform: Option<String>,
+    /// The main process, where that is an init of the engine's or the image's.
+    pub init: Option<Init>,
     /// Whether the engine said that somebody sent the job a signal.
     pub signalled: Option<String>,
     pub pull_started_at: Option<String>,

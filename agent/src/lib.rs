@@ -35,3 +35,4 @@ pub mod status;
 pub mod stop;
 pub mod storage;
 pub mod threads;
+pub mod waits;

@@ -8,10 +8,14 @@ mod care;
 mod engine_away;
 mod finish;
 mod gpus;
+mod image;
 mod inputs;
 mod job_files;
 mod log_parts;
 mod log_upload;
+mod mounts;
+mod noted;
+mod others;
 mod output;
 mod outputs;
 mod preflight;
@@ -20,6 +24,7 @@ mod secrets;
 mod silence;
 mod stopping;
 mod take_on;
+mod unless_stopped;
 mod watch;
 
 use std::time::Duration;
@@ -51,14 +56,12 @@ use crate::{
     panics::Panics,
     runtime::{DockerEngine, Engine, EngineError, Processes},
     service::ServiceManager,
-    stop::{Notices, Stop, StopReason},
+    stop::{Notices, Stop},
+    waits::Waits,
 };
 
 /// Between two calls to an engine that is away.
 const ENGINE_PAUSE: Duration = Duration::from_millis(300);
-
-/// How many facts beside those of the outcome the evidence takes.
-const MAX_NOTES: usize = 8;
 
 /// How a run ended, as the process's exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,12 +112,13 @@ struct Run<'a> {
     /// Why the job cannot be run, where that was clear on reading it.
     unreadable: Option<Failure>,
     engine: Option<Engine>,
+    /// Keeps the container of a job that has ended from running again.
+    guard: Option<others::Guard>,
+    waits: Waits,
     /// How often this process saw the engine go away.
     engine_losses: u32,
     /// What the engine leaves unanswered about the running job.
     silence: Silence,
-    /// What else is to be told of the job's end.
-    notes: Vec<String>,
     logs: Option<Logs>,
     secrets: Secrets,
     /// Uploads the log while the job runs.
@@ -170,9 +174,10 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
             record,
             unreadable,
             engine: None,
+            guard: None,
+            waits: Waits::default(),
             engine_losses: 0,
             silence: Silence::default(),
-            notes: Vec::new(),
             logs: None,
             secrets: Secrets::default(),
             log_upload: None,
@@ -242,12 +247,16 @@ impl Run<'_> {
             };
             let outcome = match (step, &self.record.attempt.stop) {
                 (Ok(()), _) => continue,
-                (Err(Cut::Failure(failure)), _) => Outcome::from(&failure),
+                (Err(Cut::Failure(failure)), _) => failure.outcome(self.is_process()),
                 (Err(Cut::Stopped), Some(reason)) => Outcome::from(reason),
                 (Err(Cut::Stopped), None) => Outcome::from(&Failure::Agent("stopped for no reason".into())),
             };
             self.end_attempt(outcome).await;
         }
+    }
+
+    fn is_process(&self) -> bool {
+        matches!(self.job(), Ok(Job { work: Work::Process(_), .. }))
     }
 
     /// The job, checked.
@@ -271,6 +280,7 @@ impl Run<'_> {
         }
         let (host, patience) = (&self.config.docker_host, self.config.engine_patience);
         let began = Instant::now();
+        let _waiting = self.waits.begin(format!("the Docker daemon at {host}"));
         let engine = self.connect(patience).await.map_err(|source| Failure::EngineUnavailable {
             host: host.clone(),
             waited_s: began.elapsed().as_secs(),
@@ -289,11 +299,12 @@ impl Run<'_> {
     fn connecting(&self, patience: Duration) -> impl Future<Output = Result<Engine, EngineError>> + Send + use<> {
         let is_process = matches!(self.job(), Ok(Job { work: Work::Process(_), .. }));
         let (dir, host) = (self.journal.job_dir().to_owned(), self.config.docker_host.clone());
+        let waits = self.waits.clone();
         async move {
             if is_process {
                 return Ok(Engine::Processes(Processes::below(&dir)));
             }
-            Ok(Engine::Docker(DockerEngine::connect(&host, patience).await?))
+            Ok(Engine::Docker(DockerEngine::connect(&host, patience, &waits).await?))
         }
     }
 
@@ -318,49 +329,14 @@ impl Run<'_> {
     /// Apart from the above, which is compiled for each kind of call.
     async fn lose_engine(&mut self, error: &EngineError) {
         warn!("{error}; trying again");
+        self.waits.failed(error);
         self.engine = None;
         sleep(ENGINE_PAUSE).await;
     }
 
-    /// Does `work` unless there is a reason to stop, which is written down then. `work` has `grace` left to end, and is dropped
-    /// where it stands.
-    async fn unless_stopped<T, F: Into<Failure>>(
-        &mut self,
-        grace: Duration,
-        work: impl AsyncFnOnce(&mut Self) -> Result<T, F>,
-    ) -> Result<T, Cut> {
-        let mut notices = self.notices.clone();
-        let stop = async {
-            let reason = notices.stop().await;
-            // Even a sleep of nothing would let work that is done at once pass.
-            if !grace.is_zero() {
-                sleep(grace).await;
-            }
-            reason
-        };
-        let reason = tokio::select! {
-            biased;
-            reason = stop => reason,
-            result = work(self) => return result.map_err(Cut::from),
-        };
-        self.note_stop(reason)?;
-        Err(Cut::Stopped)
-    }
-
-    /// Something for the evidence of the job's end; once.
-    fn note(&mut self, fact: String) {
-        if !self.notes.contains(&fact) && self.notes.len() < MAX_NOTES {
-            warn!("{fact}");
-            self.notes.push(fact);
-        }
-    }
-
     /// Writes the stop down before anything is done about it: a restarted agent has to know whose signal ended the job.
-    fn note_stop(&mut self, reason: StopReason) -> Result<(), Failure> {
-        if self.record.attempt.stop.is_none() {
-            let since_boot_s = clock::since_boot().unwrap_or_default().as_secs_f64();
-            self.record.attempt.stop = Some(Stop { reason, at: clock::now(), since_boot_s });
-        }
+    fn note_stop(&mut self, stop: Stop) -> Result<(), Failure> {
+        self.record.attempt.stop.get_or_insert(stop);
         self.save()
     }
 

@@ -21,6 +21,7 @@ use crate::{
     job::{CallbackAuth, is_secret_version},
     metadata::{Metadata, TokenError},
     retry::Delays,
+    waits::Waits,
 };
 
 /// One request, from the connection to the answer.
@@ -92,6 +93,8 @@ pub struct SecretManager<'a> {
     /// The API's base URL, ending in a slash.
     pub endpoint: &'a str,
     pub allowed_hosts: &'a [String],
+    /// Hears of tries that failed.
+    pub waits: &'a Waits,
 }
 
 impl SecretManager<'_> {
@@ -133,6 +136,7 @@ impl SecretManager<'_> {
             if !error.retryable || Instant::now() + delay >= end {
                 return Err(error);
             }
+            self.waits.failed(&error);
             warn!("{error}; trying again");
             sleep(delay).await;
         }

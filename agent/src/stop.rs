@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::metadata::Metadata;
+use crate::{clock, metadata::Metadata};
 
 /// Why the job is to end before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +30,17 @@ pub enum StopReason {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stop {
     pub reason: StopReason,
-    /// Wall time, for people.
+    /// When it was asked for, in wall time, for people.
     pub at: String,
     /// Seconds since boot: the clock that the stop runs on.
     pub since_boot_s: f64,
+}
+
+impl Stop {
+    /// A stop that is asked for now.
+    pub fn now(reason: StopReason) -> Self {
+        Self { reason, at: clock::now(), since_boot_s: clock::since_boot().unwrap_or_default().as_secs_f64() }
+    }
 }
 
 impl StopReason {
@@ -68,10 +75,10 @@ pub struct Notices {
     notice: watch::Receiver<Notice>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Notice {
-    /// The first reason to stop; later ones change nothing about why.
-    reason: Option<StopReason>,
+    /// The first stop that was asked for; later ones change nothing about why and when.
+    stop: Option<Stop>,
     /// When the VM will be gone, by the most pressing notice.
     vm_end: Option<Instant>,
     /// The agent is to go and leave the job as it is.
@@ -97,20 +104,22 @@ impl Notices {
         let (sender, source) = (notices.clone(), metadata.clone());
         tokio::spawn(async move {
             while terminations.read_u8().await.is_ok() {
-                tell(&sender, why_terminated(&source).await);
+                // When it came, and not when it is known why.
+                let (asked, at) = (Stop::now(StopReason::VmShutdown), Instant::now());
+                tell(&sender, Stop { reason: why_terminated(&source).await, ..asked }, at);
             }
         });
 
         let (sender, mut preempted) = (notices.clone(), metadata.watch("instance/preempted", false));
         tokio::spawn(async move {
             while preempted.next().await.trim_ascii() != b"TRUE" {}
-            tell(&sender, StopReason::Preempted);
+            tell(&sender, Stop::now(StopReason::Preempted), Instant::now());
         });
 
         let metadata = metadata.clone();
         tokio::spawn(async move {
             until_cancelled(&metadata).await;
-            tell(&notices, StopReason::Cancelled);
+            tell(&notices, Stop::now(StopReason::Cancelled), Instant::now());
         });
         Ok(Self { notice })
     }
@@ -122,8 +131,8 @@ impl Notices {
     }
 
     /// Resolves once there is a reason to stop: with the first there was.
-    pub async fn stop(&mut self) -> StopReason {
-        self.wait_for(|notice| notice.reason).await
+    pub async fn stop(&mut self) -> Stop {
+        self.wait_for(|notice| notice.stop.clone()).await
     }
 
     /// Resolves once the VM is known to end, with the time at which it will be gone.
@@ -158,9 +167,9 @@ impl Notices {
         }
     }
 
-    /// The first reason to stop, if there is one by now.
-    pub fn reason(&self) -> Option<StopReason> {
-        self.notice.borrow().reason
+    /// The first stop, if one was asked for by now.
+    pub fn asked(&self) -> Option<Stop> {
+        self.notice.borrow().stop.clone()
     }
 
     /// When the VM will be gone, as far as is known now.
@@ -185,16 +194,16 @@ impl Notices {
     }
 }
 
-fn tell(notices: &watch::Sender<Notice>, reason: StopReason) {
+fn tell(notices: &watch::Sender<Notice>, stop: Stop, at: Instant) {
     notices.send_modify(|notice| {
-        if notice.reason.is_none() {
-            warn!(?reason, "asked to stop the job");
+        if notice.stop.is_none() {
+            warn!(reason = stop.reason.cause().name(), "asked to stop the job");
         }
-        notice.reason.get_or_insert(reason);
-        if let Some(left) = reason.vm_time_left() {
-            let end = Instant::now() + left;
+        if let Some(left) = stop.reason.vm_time_left() {
+            let end = at + left;
             notice.vm_end = Some(notice.vm_end.map_or(end, |known| known.min(end)));
         }
+        notice.stop.get_or_insert(stop);
     });
 }
 

@@ -42,6 +42,11 @@ impl LogSummary {
         self.head.text.len() + self.tail.text.len() + errors
     }
 
+    /// The end of the log, as it is shown.
+    pub fn end_text(&self) -> &str {
+        &self.tail.text
+    }
+
     /// The same log in at most `budget` bytes of text. The end of the log is the last to go.
     #[must_use]
     pub fn within(&self, budget: usize) -> Self {

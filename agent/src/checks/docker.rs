@@ -7,6 +7,7 @@ use crate::{
     job::Gpus,
     outcome::FIX_GPU_TOOLKIT,
     runtime::{DockerEngine, EngineError, EngineInfo, gpus},
+    waits::Waits,
 };
 
 /// An image and its layers, unpacked, are rarely smaller.
@@ -16,7 +17,7 @@ const LEAST_BYTES: u64 = 1 << 30;
 pub(super) async fn docker(host: &str, deadline: Duration) -> (Vec<Finding>, Option<EngineInfo>) {
     let look = async {
         // Once: who asks wants to know how things are now.
-        let engine = DockerEngine::connect(host, Duration::ZERO).await?;
+        let engine = DockerEngine::connect(host, Duration::ZERO, &Waits::default()).await?;
         Ok::<_, EngineError>((engine.info().await?, engine.api_version()))
     };
     let late = Err(EngineError::Late { call: "info", deadline });

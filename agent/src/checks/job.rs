@@ -43,8 +43,9 @@ impl Assigned {
                 let name = parsed.job.image().unwrap_or("a program of the VM");
                 let valid = Finding::ok(subject, format!("it can be run: {name}"));
                 let doubts = parsed
-                    .warnings()
-                    .map(|text| Finding::warn(subject, text, "`vmjob-agent check` shows what would run"));
+                    .doubts
+                    .iter()
+                    .map(|text| Finding::warn(subject, text.as_str(), "`vmjob-agent check` shows what would run"));
                 let findings = std::iter::once(valid).chain(doubts).collect();
                 (Some(parsed.job), findings)
             }

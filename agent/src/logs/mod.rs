@@ -287,6 +287,12 @@ impl Logs {
         }
     }
 
+    /// The log has been read: shows the rest of it. To be called after the last checkpoint.
+    pub fn end_view(&mut self) {
+        self.end();
+        self.hand_over();
+    }
+
     /// Of stdout and of stderr, so far.
     pub fn bytes_seen(&self) -> [u64; 2] {
         self.intake.outlets.summary.bytes_seen().into()

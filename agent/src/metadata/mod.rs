@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 pub use self::{
     account::Account,
-    token::{Token, TokenError},
+    token::{Token, TokenError, percent_encode},
     vm::Vm,
     watch::Watch,
 };

@@ -76,7 +76,7 @@ impl fmt::Debug for Token {
 }
 
 /// Everything but the unreserved characters of RFC 3986 as `%XX`.
-fn percent_encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -3,7 +3,7 @@
 use super::{Cause, OomKill, Outcome};
 use crate::{
     journal::Attempt,
-    runtime::says_disk_full,
+    runtime::{Init, says_disk_full},
     stop::{Stop, StopReason},
 };
 
@@ -75,25 +75,33 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
 fn main_was_oom_killed(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> bool {
     let pids: Vec<i64> = kills.iter().filter_map(|kill| kill.pid).collect();
     match attempt.main_pid {
-        Some(main) if !pids.is_empty() => pids.contains(&main),
+        Some(main) if !pids.is_empty() => match &attempt.init {
+            // An init ends as the process does that it runs.
+            Some(Init { child }) => child.is_none_or(|child| pids.contains(&child)) || pids.contains(&main),
+            None => pids.contains(&main),
+        },
         _ => exit.oom_killed || !kills.is_empty(),
     }
 }
 
 fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
-    let mut facts = vec![format!("the engine reports exit code {}", exit.code)];
+    // A process has neither.
+    let has_engine = attempt.image.is_some();
+    let (witness, whole) = if has_engine { ("the engine", "the container") } else { ("its shim", "the job") };
+    let mut facts = vec![format!("{witness} reports exit code {}", exit.code)];
     if exit.oom_killed {
-        facts.push("the engine reports OOMKilled: the kernel killed a process of the container for memory".into());
+        let flag = if has_engine { "OOMKilled: the kernel" } else { "that the kernel" };
+        facts.push(format!("{witness} reports {flag} killed a process of {whole} for memory"));
     }
     for kill in kills.iter().take(5) {
         let OomKill { pid, task, whole_vm, rss_bytes } = kill;
         let pid = pid.map(|pid| format!("process {pid} ")).unwrap_or_default();
         let held = rss_bytes.map(|bytes| format!(", which held {bytes} bytes")).unwrap_or_default();
-        let whose = if *whole_vm { "the whole VM" } else { "the container" };
-        facts.push(format!("the kernel killed {pid}({task}){held}: {whose} was out of memory"));
+        let place = if *whole_vm { "the whole VM" } else { whole };
+        facts.push(format!("the kernel killed {pid}({task}){held}: {place} was out of memory"));
     }
     if !exit.error.is_empty() {
-        facts.push(format!("the engine says: {}", exit.error));
+        facts.push(format!("{witness} says: {}", exit.error));
     }
     if let Some(signal) = &attempt.signalled {
         facts.push(format!("the engine reports that signal {signal} was sent to the job"));
@@ -190,8 +198,8 @@ mod tests {
 
     #[test]
     fn an_exit_is_named_by_who_ended_it() {
-        let alone = Attempt::default();
-        let lost = Attempt { engine_lost: true, ..Attempt::default() };
+        let alone = Attempt { image: Some("i".into()), ..Attempt::default() };
+        let lost = Attempt { engine_lost: true, ..alone.clone() };
         let lost_and_signalled = Attempt { signalled: Some("15".into()), ..lost.clone() };
         let signalled = Attempt { signalled: Some("9".into()), ..Attempt::default() };
         let cases = [
@@ -218,7 +226,7 @@ mod tests {
             let outcome = classify(&exit, attempt, &[]);
             assert_eq!((outcome.cause, outcome.signal), (cause, signal), "{exit:?} {attempt:?}");
             assert_eq!(outcome.exit_code, Some(exit.code));
-            assert_eq!(outcome.evidence.iter().any(|fact| fact.contains("OOMKilled")), exit.oom_killed);
+            assert_eq!(outcome.evidence.iter().any(|fact| fact.contains("killed a process")), exit.oom_killed);
         }
     }
 
@@ -230,6 +238,27 @@ mod tests {
             assert_eq!((unseen(code).cause, unseen(code).exit_code), (Cause::EngineRestarted, None));
         }
         assert_eq!((unseen(3).cause, unseen(3).exit_code), (Cause::ExitCode, Some(3)));
+    }
+
+    #[test]
+    fn what_an_init_runs_is_the_job() {
+        let kill = OomKill { pid: Some(8), task: "python".into(), whole_vm: false, rss_bytes: None };
+        let of = |init: Option<Init>, code| {
+            let attempt = Attempt { main_pid: Some(7), init, ..Attempt::default() };
+            classify(&exit(code, true, ""), &attempt, std::slice::from_ref(&kill)).cause
+        };
+        let cases = [
+            (Some(Init { child: Some(8) }), 137, Cause::OomKilled),
+            // A child of the job's, whose status it passed on.
+            (Some(Init { child: Some(9) }), 137, Cause::ExitCode),
+            (Some(Init { child: Some(8) }), 1, Cause::ExitCode),
+            // It was gone before it was seen.
+            (Some(Init { child: None }), 137, Cause::OomKilled),
+            (None, 137, Cause::ExitCode),
+        ];
+        for (init, code, cause) in cases {
+            assert_eq!(of(init.clone(), code), cause, "{init:?} {code}");
+        }
     }
 
     #[test]

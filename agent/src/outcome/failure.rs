@@ -64,6 +64,8 @@ pub enum Failure {
     /// The kernel saw the job end; what runs it did not say how.
     #[error("the job has ended, and {who} did not say how")]
     ExitUnconfirmed { who: &'static str },
+    #[error("the job's container was started again, and how the job's own run ended is not known")]
+    StartedAgain { engine_lost: bool },
     #[error("the Docker daemon went down as it was asked to start the job; whether that ran is not known")]
     StartUnseen,
     #[error("the VM was rebooted while the job ran; how the job ended is not known")]
@@ -97,10 +99,12 @@ impl Failure {
             Self::Pull { .. } | Self::PullCutShort { .. } => Cause::ImagePullFailed,
             Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
             Self::Create(_) => Cause::CreateFailed,
-            Self::StartUnseen => Cause::EngineRestarted,
+            Self::StartUnseen | Self::StartedAgain { engine_lost: true } => Cause::EngineRestarted,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,
             Self::Start(_) | Self::Gpus { .. } => Cause::StartFailed,
-            Self::ContainerLost { .. } | Self::ExitUnconfirmed { .. } => Cause::ContainerLost,
+            Self::ContainerLost { .. } | Self::ExitUnconfirmed { .. } | Self::StartedAgain { engine_lost: false } => {
+                Cause::ContainerLost
+            }
             Self::Rebooted { .. } => Cause::VmRebooted,
             Self::Input { source, .. } => Cause::InputFailed { retryable: source.is_transient() },
             Self::Engine { .. } | Self::Journal { .. } | Self::Panicked { .. } | Self::Agent(_) => Cause::AgentError,
@@ -127,6 +131,30 @@ impl Failure {
             | Self::Create(source)
             | Self::Start(source) => Some(source),
             _ => None,
+        }
+    }
+
+    /// As it is said of a job that is a process: it has no container, and no engine.
+    fn of_process(&self) -> Option<String> {
+        match self {
+            Self::Create(source) => Some(format!("failed to prepare the process: {source}")),
+            Self::Start(source) => Some(format!("failed to start the process: {source}")),
+            Self::ContainerLost { .. } => {
+                Some("the job's process and its shim are gone, and how the job ended is not known".into())
+            }
+            Self::Engine { doing, source } => {
+                Some(format!("failed to {}: {source}", doing.replace("the container", "the process")))
+            }
+            _ => None,
+        }
+    }
+
+    /// The outcome, in the words for a process or a container.
+    pub fn outcome(&self, is_process: bool) -> Outcome {
+        let outcome = Outcome::from(self);
+        match self.of_process().filter(|_| is_process) {
+            Some(message) => Outcome { message, ..outcome },
+            None => outcome,
         }
     }
 
@@ -167,6 +195,26 @@ impl Failure {
             _ => return None,
         };
         Some(fix.into())
+    }
+}
+
+impl Outcome {
+    /// Says what to do where the kernel did not know the program that was to be run: by the failure, or the end of the job's log.
+    pub fn explain_exec_format(&mut self, log_tail: &str, other_platform: Option<&str>) {
+        let says_so = |text: &str| text.to_ascii_lowercase().contains("exec format error");
+        let last = || log_tail.lines().rev().take(3).any(says_so);
+        let is_it = match self.cause {
+            Cause::StartFailed | Cause::CreateFailed => says_so(&self.message),
+            Cause::ExitCode => last(),
+            _ => false,
+        };
+        if is_it && self.fix.is_none() {
+            let script = "; where it is a script, give it a first line such as #!/bin/sh";
+            self.fix = Some(match other_platform {
+                Some(_) => FIX_PLATFORM.into(),
+                None => FIX_PLATFORM.replace("the image", "the program and its image") + script,
+            });
+        }
     }
 }
 

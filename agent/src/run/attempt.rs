@@ -10,10 +10,10 @@ use tracing::{info, warn};
 use super::{Cut, Run, claim};
 use crate::{
     clock,
-    job::{Container, Job, Pull, Work},
+    job::{Job, Parsed, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Dirs, Engine, EngineError, Found, Inspected, MainProcess, Status, pull},
+    runtime::{ContainerNames, Dirs, EngineError, Found, Init, Inspected, MainProcess, Status},
     stop::Stop,
 };
 
@@ -35,8 +35,15 @@ impl Run<'_> {
         if let Some(failure) = self.unreadable.take() {
             return Err(failure.into());
         }
-        for warning in claim::parse(&self.record.source)?.warnings() {
-            warn!("{warning}");
+        let Parsed { ignored, doubts, .. } = claim::parse(&self.record.source)?;
+        // Once, and not by each agent and attempt.
+        if !self.carried_on && self.record.attempt.number == 1 {
+            for ignored in ignored {
+                info!("{ignored}");
+            }
+            for doubt in doubts {
+                warn!("{doubt}");
+            }
         }
         let mut job = self.job()?;
         // By the names first, which takes no engine.
@@ -53,7 +60,11 @@ impl Run<'_> {
         if self.record.attempt.stop.is_some() {
             return Err(Cut::Stopped);
         }
-        self.unless_stopped(Duration::ZERO, async |run| run.heed_preflight(preflight).await).await?;
+        self.unless_stopped(Duration::ZERO, async |run| {
+            let _waiting = run.waits.begin("the look at whether the report can get out");
+            run.heed_preflight(preflight).await
+        })
+        .await?;
         let original = job.clone();
         self.unless_stopped(Duration::ZERO, async |run| run.check_block(&original).await).await?;
         self.unless_stopped(Duration::ZERO, async |run| run.fetch_secrets(&job).await).await?;
@@ -74,7 +85,10 @@ impl Run<'_> {
         let name = self.container_name();
         self.unless_stopped(STOP_PATIENCE, async |run| {
             let found = run.look(&name).await?;
-            let ours = found.filter(|found| run.is_ours(found));
+            let mut ours = found.filter(|found| run.is_ours(found));
+            if ours.is_none() {
+                ours = run.look_for_renamed().await?;
+            }
             if let Some(found) = &ours {
                 run.take_over(found).await?;
             }
@@ -83,19 +97,37 @@ impl Run<'_> {
         .await
     }
 
+    /// The container of this attempt under another name than it was given.
+    async fn look_for_renamed(&mut self) -> Result<Option<Box<Inspected>>, Failure> {
+        let failure = |source| Failure::Engine { doing: "look for the container", source };
+        let (record, number) = (self.record.clone(), self.record.attempt.number.to_string());
+        let own = self.call(async |engine| engine.own(&record).await, failure).await?;
+        Ok(own.into_iter().find(|found| found.label(ContainerNames::ATTEMPT) == Some(&number)).map(Box::new))
+    }
+
     async fn create(&mut self, job: &Job) -> Result<(), Failure> {
         let name = self.container_name();
         let dirs = Dirs { result: self.make_result_dir()?, files: self.files_dir(self.record.attempt.number) };
         let secrets = self.secret_env(job)?;
         self.record.attempt.boot_id.clone_from(&self.boot_id);
+        self.note_missing_sources(job);
+        let _waiting = self.waits.begin("the engine to create the container");
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
             let engine = self.engine().await?;
             let error = match engine.create(&name, &self.record, job, &secrets, &dirs).await {
-                Ok(id) => {
-                    info!(name, image = job.image(), "created the container");
-                    self.note_rights(job, &id).await;
-                    self.record.attempt.container = Some(id);
+                Ok(created) => {
+                    if let Some(image) = job.image() {
+                        info!(name, image, "created the container");
+                    } else {
+                        info!(name, "prepared the process");
+                    }
+                    for warning in &created.warnings {
+                        warn!("the engine warns: {}", warning.escape_debug());
+                        self.note(&format!("the engine warned at the create: {warning}"));
+                    }
+                    self.note_rights(job, &created.id).await;
+                    self.record.attempt.container = Some(created.id);
                     self.record.phase = Phase::Created;
                     return self.save();
                 }
@@ -110,7 +142,7 @@ impl Run<'_> {
                 Some(found) if self.is_ours(&found) => return self.take_over(&found).await,
                 // The remains of an earlier job with this id.
                 Some(found) if found.label(ContainerNames::CLAIM).is_some() && found.status != Status::Running => {
-                    self.call(async |engine| engine.remove(&name).await, Failure::Create).await?;
+                    self.call(async |engine| engine.remove(&found.id).await, Failure::Create).await?;
                 }
                 // The name is taken by a create that is still under way: perhaps that of an agent that died.
                 None if Instant::now() < end => sleep(LOOK_INTERVAL).await,
@@ -129,8 +161,8 @@ impl Run<'_> {
     }
 
     async fn take_over(&mut self, found: &Inspected) -> Result<(), Failure> {
-        info!("found the container of this attempt; carrying on with it");
-        let digest = match self.record.attempt.image.clone() {
+        info!(id = found.id, "found what was made for this attempt; carrying on with it");
+        let image = match self.record.attempt.image.clone() {
             Some(image) => self.call(async |engine| engine.image(&image).await, Failure::Create).await?,
             None => None,
         };
@@ -139,8 +171,8 @@ impl Run<'_> {
         {
             self.note_rights(&job, &found.id).await;
         }
+        self.note_image(image);
         let attempt = &mut self.record.attempt;
-        attempt.image_digest = digest.flatten();
         attempt.container = Some(found.id.clone());
         if let Some(boot_id) = found.label(ContainerNames::BOOT_ID) {
             boot_id.clone_into(&mut attempt.boot_id);
@@ -156,32 +188,6 @@ impl Run<'_> {
             Found::Container(found) => Ok(Some(found)),
             Found::Nothing => Ok(None),
         }
-    }
-
-    async fn get_image(&mut self, container: &Container) -> Result<(), Failure> {
-        let image = &container.image;
-        let failed = |source| Failure::Pull { image: image.clone(), source };
-        let mut present = self.call(async |engine| engine.image(image).await, failed).await?;
-        let wanted = match container.pull {
-            Pull::Always => true,
-            Pull::Missing => present.is_none(),
-            Pull::Never if present.is_none() => return Err(Failure::ImageMissing { image: image.clone() }),
-            Pull::Never => false,
-        };
-        if wanted {
-            info!(image, "pulling the image");
-            self.record.attempt.pull_started_at = Some(clock::now());
-            let began = Instant::now();
-            if let Engine::Docker(docker) = self.engine().await? {
-                let pulled = pull(&docker, &self.metadata, image, self.config.pull_patience).await;
-                self.record.attempt.pull_s = Some(seconds(began.elapsed()));
-                pulled?;
-            }
-            info!(image, "pulled the image in {:.1} s", began.elapsed().as_secs_f32());
-            present = self.call(async |engine| engine.image(image).await, failed).await?;
-        }
-        self.record.attempt.image_digest = present.flatten();
-        Ok(())
     }
 
     /// The directory that the job sees as the place of `JOB_RESULT_FILE`. Whoever the job runs as may write there.
@@ -239,7 +245,7 @@ impl Run<'_> {
                     self.record.attempt.stop = None;
                 }
                 self.choose_log_source(job, &found).await?;
-                Ok(self.note_start(&found)?)
+                Ok(self.note_start(&found).await?)
             }
             None => Err(Cut::Stopped),
         }
@@ -264,6 +270,7 @@ impl Run<'_> {
 
     async fn start_container(&mut self, job: &Job) -> Result<(), Failure> {
         let id = self.record.attempt.container.clone().unwrap_or_default();
+        let _waiting = self.waits.begin("the engine to start the container");
         let mut tries_left = 3;
         let mut knows_log = false;
         loop {
@@ -277,7 +284,7 @@ impl Run<'_> {
             let attempt = &self.record.attempt;
             let may_have_run = attempt.boot_id != self.boot_id && attempt.started_since_boot_s.is_some();
             if found.status != Status::Created || may_have_run {
-                return self.note_start(&found);
+                return self.note_start(&found).await;
             }
             let daemon = self.engine().await?.daemon();
             if self.record.attempt.daemon.is_some() && self.record.attempt.daemon != daemon {
@@ -316,13 +323,18 @@ impl Run<'_> {
     }
 
     /// The job has been started. From here on a disk that is full only makes the agent forgetful.
-    fn note_start(&mut self, found: &Inspected) -> Result<(), Failure> {
+    async fn note_start(&mut self, found: &Inspected) -> Result<(), Failure> {
         if self.record.attempt.boot_id != self.boot_id {
             return Err(self.rebooted());
         }
         let main = self.engine.as_ref().and_then(|engine| engine.main_process(found));
+        if let (Some(pid), Ok(Job { work: Work::Container(container), .. })) = (found.pid, self.job()) {
+            self.record.attempt.init = Init::of(pid, container.init).await;
+        }
+        self.tell_made_sources();
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
+        attempt.actors.note_start(found);
         attempt.main_started_s = main.map(MainProcess::started_since_boot_s);
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());

@@ -79,7 +79,7 @@ impl Run<'_> {
         let docker = match &self.engine {
             Some(Engine::Docker(docker)) => docker.clone(),
             // An earlier job may have been of the other kind.
-            _ => DockerEngine::connect(&self.config.docker_host, LOOK_PATIENCE).await?,
+            _ => DockerEngine::connect(&self.config.docker_host, LOOK_PATIENCE, &self.waits).await?,
         };
         for claim in self.record.blocked_claims.iter().chain([&self.record.claim]) {
             if let Some(name) = docker.running_container(claim).await? {

@@ -13,7 +13,7 @@ use crate::{
     job::{Job, Work},
     outcome::{Exit, Failure, Outcome, classify},
     runtime::{EngineError, MainProcess},
-    stop::{LAST_MOMENT, Notices, StopReason},
+    stop::{LAST_MOMENT, Notices, Stop, StopReason},
 };
 
 /// How long the engine may take to say how a job ended that was killed, or that was seen to end. With the log's end and the
@@ -53,7 +53,7 @@ impl Bound {
     }
 
     fn look(&mut self, now: Duration) {
-        if self.stop.is_none() && (self.notices.reason().is_some() || self.timeout_at.is_some_and(|at| now >= at)) {
+        if self.stop.is_none() && (self.notices.asked().is_some() || self.timeout_at.is_some_and(|at| now >= at)) {
             self.stop = Some((now, None));
         }
         if self.gone.borrow().is_none() && self.main.is_some_and(MainProcess::has_ended) {
@@ -144,8 +144,8 @@ impl Run<'_> {
             return;
         }
         let ran_out = job.timeout.is_some_and(|timeout| self.running_for().is_some_and(|ran| ran >= timeout));
-        if let Some(reason) = self.notices.reason().or(ran_out.then_some(StopReason::Timeout)) {
-            self.note_stop_anyway(reason);
+        if let Some(stop) = self.notices.asked().or_else(|| ran_out.then(|| Stop::now(StopReason::Timeout))) {
+            self.note_stop_anyway(stop);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     clock,
     job::Job,
     runtime::{Engine, Meter},
-    stop::StopReason,
+    stop::{Stop, StopReason},
 };
 
 /// How often the place in the log is written down, with what the job has used, and how soon first: without a place nobody knows
@@ -102,9 +102,9 @@ impl Run<'_> {
                     self.logs(job).hand_over();
                     std::future::pending::<()>().await;
                 }
-                reason = notices.stop(), if !stops && !is_over => self.note_stop_anyway(reason),
+                stop = notices.stop(), if !stops && !is_over => self.note_stop_anyway(stop),
                 () = sleep_until_some(wake_at) => if !stops {
-                    self.note_stop_anyway(StopReason::Timeout);
+                    self.note_stop_anyway(Stop::now(StopReason::Timeout));
                 },
                 at = when_gone(gone), if !is_gone => self.note_gone(at),
                 () = samples.next(), if meter.is_some() => self.sample(meter.as_ref()),
@@ -136,8 +136,8 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn note_stop_anyway(&mut self, reason: StopReason) {
-        if let Err(failure) = self.note_stop(reason) {
+    pub(super) fn note_stop_anyway(&mut self, stop: Stop) {
+        if let Err(failure) = self.note_stop(stop) {
             warn!("{failure}; carrying on without");
         }
     }

@@ -7,7 +7,7 @@ use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
@@ -21,9 +21,9 @@ use crate::{
     logs::LogSummary,
     marker::Sent,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Failure, Fault, Outcome, Report, Upload},
+    outcome::{Cause, Failure, Fault, Outcome, Report, State, Upload},
     retry::Delays,
-    runtime::{ContainerNames, EngineError, Found, RESULT_FILE},
+    runtime::{EngineError, RESULT_FILE},
     threads,
 };
 
@@ -44,6 +44,7 @@ const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 impl Run<'_> {
     /// Ends the attempt: begins the next one where the job wants that, else writes down how it ended.
     pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
+        self.tell_noted(&mut outcome);
         outcome.pass(self.gate);
         let job = self.job().ok();
         if let Some(job) = &job
@@ -60,6 +61,7 @@ impl Run<'_> {
     /// The attempt has ended, and how is on disk: uploads what it has left, and writes the report.
     pub(super) async fn conclude(&mut self) {
         let Some(mut outcome) = self.record.attempt.outcome.clone() else { return };
+        self.guard_container();
         let job = self.job().ok();
         let mut uploads = Vec::new();
         if let Some(job) = &job
@@ -119,6 +121,8 @@ impl Run<'_> {
     }
 
     async fn write_report(&mut self, mut outcome: Outcome, uploads: &[Upload]) {
+        self.note_guarded();
+        self.tell_noted(&mut outcome);
         if matches!(outcome.cause.fault(), Some(Fault::Job | Fault::Spec)) {
             outcome
                 .evidence
@@ -142,8 +146,14 @@ impl Run<'_> {
                 logs.lost()
             ));
         }
+        outcome.explain_exec_format(logs.end_text(), self.record.attempt.other_platform.as_deref());
         let (logs, result) = self.unless_withheld(&mut outcome, logs, result);
-        info!(cause = ?outcome.cause, "{}", outcome.message);
+        let (cause, message) = (outcome.cause.name(), &outcome.message);
+        match outcome.cause.state() {
+            State::Succeeded => info!(cause, "{message}"),
+            State::Cancelled => warn!(cause, "{message}"),
+            State::Failed => error!(cause, "{message}"),
+        }
         let report = Report { record: &self.record, outcome: &outcome, logs: &logs, result, uploads }.pass(self.gate);
         if let Some(guest) = &self.guest {
             guest.set_report(&report);
@@ -357,6 +367,7 @@ impl Run<'_> {
 
     /// Removes the containers of all attempts so far, if the engine is there to do it, or comes back soon.
     async fn remove_containers(&mut self) -> bool {
+        self.guard = None;
         let removed = timeout(CLEAN_UP_PATIENCE, async {
             if self.carried_on && self.record.attempt.container.is_none() && self.record.attempt.image.is_some() {
                 // An agent that died may have asked for a container that is not there yet.
@@ -389,14 +400,9 @@ impl Run<'_> {
             Some(engine) => engine.clone(),
             None => self.connect(patience).await?,
         };
-        for attempt in 1..=self.record.attempt.number {
-            let name = ContainerNames::of(&self.record, attempt).name;
-            // One of the same name may be somebody else's.
-            if let Found::Container(found) = engine.inspect(&name).await?
-                && found.label(ContainerNames::CLAIM) == Some(&self.record.claim)
-            {
-                engine.remove(&found.id).await?;
-            }
+        // By id: others may have renamed them, or given their names to something else.
+        for found in engine.own(&self.record).await? {
+            engine.remove(&found.id).await?;
         }
         Ok(())
     }

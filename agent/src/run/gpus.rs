@@ -26,6 +26,7 @@ impl Run<'_> {
         }
         let (began, patience) = (Instant::now(), self.config.gpu_patience);
         let mut told_at: Option<Instant> = None;
+        let _waiting = self.waits.begin("the GPUs and their driver");
         loop {
             let missing = match gpus::find(root, &wanted) {
                 Ok(found) => {
@@ -43,6 +44,7 @@ impl Run<'_> {
                 };
                 return Err(Failure::Gpus { problem, fix: missing.fix });
             }
+            self.waits.failed(&missing.problem);
             if told_at.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL) {
                 told_at = Some(Instant::now());
                 info!("waiting for the GPUs, for up to {} s: {}", patience.as_secs(), missing.problem);

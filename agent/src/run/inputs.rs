@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Run;
+use super::{Run, noted::named};
 use crate::{
     files::JobFiles,
     job::{Container, Input, Job, Place, Root, Work, relative},
@@ -32,7 +32,8 @@ impl Run<'_> {
         let began = Instant::now();
         self.make_sources(job).await?;
         let room = self.job_files(job).await.map_err(|error| input_failure(first, error))?;
-        let (storage, mut files, mut bytes) = (self.storage_of(room.workers.clone()), 0, 0);
+        let _waiting = self.waits.begin(format!("the inputs {}", named(job.inputs.iter().map(|input| &*input.from))));
+        let (storage, mut files, mut bytes) = (self.storage_of(room.workers.clone()).with_waits(&self.waits), 0, 0);
         let mut pool = Pool::new();
         let failed = async |input: &Input, source: StorageError| {
             let bucket = Location::parse(&input.from).bucket;

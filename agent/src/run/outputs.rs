@@ -84,7 +84,7 @@ impl Run<'_> {
         let (mut end, mut stop) = (self.notices.clone(), self.notices.clone());
         // The job has ended, so what is stopped is this: by a VM that ends, in its last moment.
         let cancelled = async {
-            if was_stopped || stop.stop().await.vm_time_left().is_some() {
+            if was_stopped || stop.stop().await.reason.vm_time_left().is_some() {
                 std::future::pending::<()>().await;
             }
         };

@@ -11,7 +11,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
-use super::Run;
+use super::{Run, noted::named};
 use crate::{
     cli::Config,
     job::Job,
@@ -64,8 +64,10 @@ impl Run<'_> {
             metadata: &self.metadata,
             endpoint: secretmanager_endpoint,
             allowed_hosts: callback_allow,
+            waits: &self.waits,
         };
         let count = names.len();
+        let _waiting = self.waits.begin(format!("the secrets {}", named(names.iter().map(String::as_str))));
         let secrets = manager.access(names, patience).await?;
         info!("fetched {count} of the job's secrets");
         let found = |name: &String| secrets.get(&version_of(name));

@@ -120,9 +120,17 @@ impl Stopping {
         } else {
             SEND_DEADLINE.min(grace / 2).max(STOP_CHECK_INTERVAL)
         };
+        // Docker lets it go on by itself, Podman does not.
+        let is_paused = self.killed_at.is_none() && run.record.attempt.actors.is_paused();
         self.call = Some(Box::pin(async move {
-            let sent = timeout(deadline, send(&engine, &id, &signal)).await;
-            sent.unwrap_or(Sent::No(EngineError::Late { call: "kill", deadline }))
+            let send = async {
+                let sent = send(&engine, &id, &signal).await;
+                if is_paused && matches!(sent, Sent::Yes) {
+                    let _ = engine.unpause(&id).await;
+                }
+                sent
+            };
+            timeout(deadline, send).await.unwrap_or(Sent::No(EngineError::Late { call: "kill", deadline }))
         }));
     }
 
@@ -199,7 +207,10 @@ impl Stopping {
                     (self.instead, pause) = (Some(TERM), Duration::ZERO);
                 }
                 self.due = Due::Again(Instant::now() + pause);
-                run.note(format!("the engine did not send {signal}: {error}"));
+                let fact = format!("the engine did not send {signal}: {error}");
+                if run.note(&fact) {
+                    warn!("{fact}");
+                }
             }
         }
     }
@@ -214,7 +225,7 @@ async fn send(engine: &Engine, id: &str, signal: &str) -> Sent {
         Ok(false) if matches!(engine, Engine::Processes(_)) => Sent::NotRunning,
         Ok(false) => match engine.inspect(id).await {
             Ok(Found::Container(found)) if found.status == Status::Running => {
-                let _ = engine.resume(id).await;
+                let _ = engine.unpause(id).await;
                 match engine.kill(id, signal).await {
                     Ok(true) => Sent::Yes,
                     Ok(false) => Sent::No(EngineError::Failed(
@@ -234,9 +245,12 @@ impl Run<'_> {
     /// When a job that is being stopped is to be killed.
     fn kill_at(&self, job: &Job, now: Instant) -> Instant {
         let Some(stop) = &self.record.attempt.stop else { return now + job.grace };
+        // A stop that was asked for while the job was being started gives it its grace from there on.
+        let attempt = &self.record.attempt;
+        let began_s =
+            attempt.started_since_boot_s.map_or(stop.since_boot_s, |started_s| started_s.max(stop.since_boot_s));
         // The tick: the grace is never shorter than it was to be.
-        let began_ago =
-            clock::since_boot().unwrap_or_default().as_secs_f64() - stop.since_boot_s - clock::TICK.as_secs_f64();
+        let began_ago = clock::since_boot().unwrap_or_default().as_secs_f64() - began_s - clock::TICK.as_secs_f64();
         let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
         // The VM's end may have come closer since the stop began.
         let vm_end = self.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));

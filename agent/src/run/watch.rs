@@ -41,12 +41,16 @@ enum Learnt {
     Gone,
     /// It was told to stop, or seen to have ended, and its end was not confirmed in time.
     OutOfTime,
+    /// It was started again, and nobody saw how the job's own run ended.
+    StartedAgain,
 }
 
 /// What a wait came to.
 enum Waited {
     Code(i64),
     Gone,
+    /// The container runs, but it is not the job's own run.
+    Other,
 }
 
 impl Run<'_> {
@@ -76,10 +80,17 @@ impl Run<'_> {
             _ => true,
         };
         self.silence.job_may_run = !is_over;
+        self.guard_container();
         self.drain_logs(&job, if matches!(learnt, Learnt::OutOfTime) { LAST_DRAIN } else { LONGEST_DRAIN }).await;
 
-        let mut outcome = match learnt {
+        let outcome = match learnt {
             Learnt::Exit(exit, found) => {
+                // After its last lines.
+                self.logs(&job).end_view();
+                info!(exit_code = exit.code, "the job has ended");
+                if let Some(found) = &found {
+                    self.note_settings(found);
+                }
                 self.note_times(found.as_deref());
                 let attempt = &mut self.record.attempt;
                 let started_s = attempt.started_since_boot_s.unwrap_or_default();
@@ -106,9 +117,12 @@ impl Run<'_> {
             Learnt::Gone => self.stopped_or(|attempt| Failure::ContainerLost {
                 container: attempt.container.clone().unwrap_or_default(),
             }),
+            Learnt::StartedAgain => {
+                let failure = self.restarted_unseen();
+                self.stopped_or(|_| failure)
+            }
             Learnt::OutOfTime => self.out_of_time(&job, is_over),
         };
-        outcome.evidence.append(&mut self.notes);
         self.end_attempt(outcome).await;
         Ok(())
     }
@@ -116,7 +130,7 @@ impl Run<'_> {
     /// The outcome of the stop, if there was one, or else of the failure.
     fn stopped_or(&self, failure: impl FnOnce(&Attempt) -> Failure) -> Outcome {
         let attempt = &self.record.attempt;
-        attempt.stop.as_ref().map_or_else(|| Outcome::from(&failure(attempt)), Outcome::from)
+        attempt.stop.as_ref().map_or_else(|| failure(attempt).outcome(self.is_process()), Outcome::from)
     }
 
     pub(super) fn note_times(&mut self, found: Option<&Inspected>) {
@@ -168,9 +182,13 @@ impl Run<'_> {
                 pauses = Delays::new(FIRST_SILENCE_PAUSE, LONGEST_SILENCE_PAUSE);
             }
             match found {
+                Ok(found) if self.runs_again(&found) => {
+                    let seen = if let Waited::Code(code) = waited { Some(code) } else { None };
+                    let own = self.end_other_run(&engine, &id, found, seen).await;
+                    return Ok(own.map_or(Learnt::StartedAgain, |own| Learnt::Exit(own.exit.clone(), Some(own))));
+                }
                 Ok(Found::Container(found)) if found.status == Status::Exited => {
                     let exit = self.true_exit(&engine, &id, &found).await;
-                    info!(exit_code = exit.code, "the job has ended");
                     return Ok(Learnt::Exit(exit, Some(found)));
                 }
                 Ok(Found::Container(found)) if found.status == Status::Lost => return Ok(Learnt::Gone),
@@ -204,6 +222,9 @@ impl Run<'_> {
         id: &str,
     ) -> Result<Waited, EngineError> {
         self.look_after_connecting(engine, job, care, id).await?;
+        if self.found_another_run(engine, id).await? {
+            return Ok(Waited::Other);
+        }
         let is_witness = !self.record.attempt.engine_lost;
         self.open_log_file(job);
         // What cannot be followed is read when the job has ended.
@@ -226,9 +247,7 @@ impl Run<'_> {
             match self.beside(care, job, Some(engine), talk.next(engine, id)).await {
                 Heard::Exit(Ok(code)) => {
                     self.sample_last(care);
-                    if is_witness {
-                        self.record.attempt.exit_seen = Some(code);
-                    }
+                    self.note_exit(is_witness, code);
                     self.look_for_the_engine_s_end(engine, id, &mut talk.events).await;
                     return Ok(Waited::Code(code));
                 }
@@ -238,9 +257,7 @@ impl Run<'_> {
                     let event = event?;
                     self.note_event(&event);
                     if let Event::Die(code) = event {
-                        if is_witness {
-                            self.record.attempt.exit_seen = Some(code);
-                        }
+                        self.note_exit(is_witness, code);
                         self.look_for_the_engine_s_end(engine, id, &mut talk.events).await;
                         return Ok(Waited::Code(code));
                     }
@@ -248,7 +265,8 @@ impl Run<'_> {
                 Heard::Look(found) => {
                     let found = found?;
                     self.silence.end();
-                    if let Some(waited) = end_of(&found) {
+                    let is_other = self.runs_again(&found);
+                    if let Some(waited) = is_other.then_some(Waited::Other).or_else(|| end_of(&found)) {
                         return Ok(waited);
                     }
                 }
@@ -257,7 +275,11 @@ impl Run<'_> {
     }
 
     pub(super) fn note_event(&mut self, event: &Event) {
-        info!(?event, "the engine reports");
+        if self.record.attempt.actors.is_health_check(event) {
+            return;
+        }
+        info!("the engine reports: {event}");
+        self.note_actor(event);
         if let Event::Kill(signal) = event
             && self.record.attempt.stop.is_none()
         {

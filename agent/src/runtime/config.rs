@@ -30,6 +30,7 @@ impl ContainerNames {
     /// On a container: which claim it belongs to, and the boot in which it was created.
     pub const CLAIM: &str = "vmjob.claim";
     pub const BOOT_ID: &str = "vmjob.boot-id";
+    pub const ATTEMPT: &str = "vmjob.attempt";
 
     pub fn of(record: &Record, attempt: u32) -> Self {
         Self { name: format!("vmjob-{}-{attempt}", record.job_id) }
@@ -111,7 +112,7 @@ fn labels(record: &Record) -> [(String, String); 4] {
         (ContainerNames::CLAIM, record.claim.clone()),
         (ContainerNames::BOOT_ID, record.attempt.boot_id.clone()),
         ("vmjob.id", record.job_id.clone()),
-        ("vmjob.attempt", record.attempt.number.to_string()),
+        (ContainerNames::ATTEMPT, record.attempt.number.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
 }

@@ -23,14 +23,14 @@ use hyper::{Request, Response, body::Incoming, header::HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     ContainerNames, EngineError,
     events::NO_DEADLINE,
     inspect::{
-        ContainerAnswer, EngineInfo, ErrorAnswer, Found, ImageAnswer, Inspected, ListedContainer, NetworkAnswer,
-        VolumeAnswer,
+        ContainerAnswer, EngineInfo, ErrorAnswer, Found, Image, ImageAnswer, Inspected, Listed, ListedContainer,
+        NetworkAnswer, VolumeAnswer,
     },
     metadata_block::Blocked,
     read_ahead::read_ahead,
@@ -40,7 +40,9 @@ use crate::{
     clock,
     http::{UnixError, chain, send_unix},
     logs::OutputStream,
+    metadata::percent_encode,
     retry::Delays,
+    waits::Waits,
 };
 
 /// What is kept of an answer: a container with thousands of mounts is a few hundred KB.
@@ -64,6 +66,12 @@ pub struct DockerEngine {
     socket: PathBuf,
 }
 
+/// A container that was made.
+pub struct Created {
+    pub id: String,
+    pub warnings: Vec<String>,
+}
+
 /// The process that the engine is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
@@ -83,7 +91,7 @@ impl Daemon {
 impl DockerEngine {
     /// Connects to the engine at `host` (`unix://PATH`) and negotiates the version; goes on trying for `patience`, for at
     /// boot Docker may not be up yet.
-    pub async fn connect(host: &str, patience: Duration) -> Result<Self, EngineError> {
+    pub async fn connect(host: &str, patience: Duration, waits: &Waits) -> Result<Self, EngineError> {
         let Some(socket) = host.strip_prefix("unix://").map(Path::new) else {
             return Err(EngineError::Failed("only unix://PATH can be in DOCKER_HOST".into()));
         };
@@ -93,10 +101,12 @@ impl DockerEngine {
             match Self::connect_once(socket, CALL_DEADLINE.min(left.max(Duration::from_secs(1)))).await {
                 Ok(engine) => return Ok(engine),
                 Err(error) if Instant::now() + delay >= end => return Err(error),
-                Err(error) if tried == 3 => {
-                    info!("waiting for the Docker daemon at {host} for up to {} s: {error}", patience.as_secs());
+                Err(error) => {
+                    waits.failed(&error);
+                    if tried == 3 {
+                        info!("waiting for the Docker daemon at {host} for up to {} s: {error}", patience.as_secs());
+                    }
                 }
-                Err(_) => {}
             }
             sleep(delay).await;
         }
@@ -119,19 +129,31 @@ impl DockerEngine {
         Ok(Self { docker, socket: socket.to_owned() })
     }
 
-    pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<String, EngineError> {
+    /// Its id, and what the engine warns of.
+    pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<Created, EngineError> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let slow = self.docker.clone().with_timeout(START_DEADLINE);
         let created = within("create", START_DEADLINE, slow.create_container(Some(options), config)).await?;
-        for warning in created.warnings {
-            warn!("the engine says: {warning}");
-        }
-        Ok(created.id)
+        Ok(Created { id: created.id, warnings: created.warnings })
     }
 
     pub async fn start(&self, container: &str) -> Result<(), EngineError> {
         let slow = self.docker.clone().with_timeout(START_DEADLINE);
         within("start", START_DEADLINE, slow.start_container(container, None)).await
+    }
+
+    /// The containers whose label has this value, running or not.
+    pub async fn labelled(&self, label: &str, value: &str) -> Result<Vec<Inspected>, EngineError> {
+        let filters = serde_json::json!({ "label": [format!("{label}={value}")] }).to_string();
+        let filters = percent_encode(&filters);
+        let listed: Vec<Listed> = self.get("list", &format!("/containers/json?all=true&filters={filters}")).await?;
+        let mut found = Vec::new();
+        for Listed { id } in listed {
+            if let Found::Container(container) = self.inspect(&id).await? {
+                found.push(*container);
+            }
+        }
+        Ok(found)
     }
 
     /// What the engine knows of the container with this name or id.
@@ -174,9 +196,12 @@ impl DockerEngine {
         }
     }
 
-    /// Lets a paused container run on: Podman kills none that is paused.
-    pub async fn resume(&self, container: &str) -> Result<(), EngineError> {
-        within("unpause", PING_DEADLINE, self.docker.unpause_container(container)).await
+    /// Lets a paused container go on; one that is not paused is fine.
+    pub async fn unpause(&self, container: &str) -> Result<(), EngineError> {
+        match within("unpause", PING_DEADLINE, self.docker.unpause_container(container)).await {
+            Err(EngineError::Refused { .. }) => Ok(()),
+            result => result,
+        }
     }
 
     /// Whether it answers anything.
@@ -239,10 +264,10 @@ impl DockerEngine {
         !self.info().await.is_ok_and(|info| info.is_podman())
     }
 
-    /// Whether the image is there, and the digest by which its registry knows it.
-    pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
+    /// The image, if it is there.
+    pub async fn image(&self, image: &str) -> Result<Option<Image>, EngineError> {
         match self.get::<ImageAnswer>("image inspect", &format!("/images/{image}/json")).await {
-            Ok(found) => Ok(Some(found.digest(image))),
+            Ok(found) => Ok(Some(found.found(image))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

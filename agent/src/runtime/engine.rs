@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use futures_util::stream;
+use jiff::Timestamp;
 
 use super::{
     EngineError, Events,
     block_check::check_volume,
-    config::{Dirs, container_config, process_spec},
-    docker::{Daemon, DockerEngine},
-    inspect::{Found, Inspected},
+    config::{ContainerNames, Dirs, container_config, process_spec},
+    docker::{Created, Daemon, DockerEngine},
+    inspect::{Found, Image, Inspected},
     main_process::MainProcess,
     metadata_block::Blocked,
     process::Processes,
@@ -32,7 +33,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Makes the job's container, or what stands for it, and does not start it: its id.
+    /// Makes the job's container, or what stands for it, and does not start it.
     pub async fn create(
         &self,
         name: &str,
@@ -40,13 +41,14 @@ impl Engine {
         job: &Job,
         secrets: &SecretEnv,
         dirs: &Dirs,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => {
                 docker.create(name, container_config(record, job, container, secrets, dirs)).await
             }
             (Self::Processes(processes), Work::Process(process)) => {
-                processes.create(&process_spec(name, record, job, process, &dirs.result))
+                let id = processes.create(&process_spec(name, record, job, process, &dirs.result))?;
+                Ok(Created { id, warnings: Vec::new() })
             }
             _ => Err(EngineError::Failed("the job is of another kind than what is to run it".into())),
         }
@@ -56,7 +58,7 @@ impl Engine {
     pub async fn start(&self, id: &str, secrets: &SecretEnv) -> Result<(), EngineError> {
         match self {
             Self::Docker(docker) => docker.start(id).await,
-            Self::Processes(processes) => processes.start(id, secrets).await,
+            Self::Processes(processes) => processes.start(id, secrets).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -64,7 +66,41 @@ impl Engine {
     pub async fn inspect(&self, id: &str) -> Result<Found, EngineError> {
         match self {
             Self::Docker(docker) => docker.inspect(id).await,
-            Self::Processes(processes) => processes.inspect(id).await,
+            Self::Processes(processes) => processes.inspect(id).await.map_err(EngineError::of_shim),
+        }
+    }
+
+    /// All that was made for the record's job, whatever it is called by now.
+    pub async fn own(&self, record: &Record) -> Result<Vec<Inspected>, EngineError> {
+        let names: Vec<String> =
+            (1..=record.attempt.number).map(|attempt| ContainerNames::of(record, attempt).name).collect();
+        let mut found = match self {
+            Self::Docker(docker) => docker.labelled(ContainerNames::CLAIM, &record.claim).await?,
+            Self::Processes(processes) => {
+                let mut found = Vec::new();
+                for name in &names {
+                    if let Found::Container(process) = processes.inspect(name).await? {
+                        found.push(*process);
+                    }
+                }
+                found
+            }
+        };
+        found.retain(|found| {
+            let name = found.container.settings.as_ref().map_or(&found.id, |settings| &settings.name);
+            // A container of an image that somebody committed from ours has our labels too.
+            let is_of_our_image = record.attempt.image.as_ref().is_none_or(|image| *image == found.container.image);
+            found.label(ContainerNames::CLAIM) == Some(&record.claim)
+                && (record.attempt.container.as_ref() == Some(&found.id) || names.contains(name) || is_of_our_image)
+        });
+        Ok(found)
+    }
+
+    /// The exit code of the first end of it that is remembered, and its time, if any is.
+    pub async fn first_exit(&self, id: &str) -> Option<(i64, Option<Timestamp>)> {
+        match self {
+            Self::Docker(docker) => docker.first_exit(id).await,
+            Self::Processes(_) => None,
         }
     }
 
@@ -72,7 +108,7 @@ impl Engine {
     pub async fn wait(&self, id: &str) -> Result<i64, EngineError> {
         match self {
             Self::Docker(docker) => docker.wait(id).await,
-            Self::Processes(processes) => processes.wait(id).await,
+            Self::Processes(processes) => processes.wait(id).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -80,7 +116,15 @@ impl Engine {
     pub async fn kill(&self, id: &str, signal: &str) -> Result<bool, EngineError> {
         match self {
             Self::Docker(docker) => docker.kill(id, signal).await,
-            Self::Processes(processes) => processes.kill(id, signal).await,
+            Self::Processes(processes) => processes.kill(id, signal).await.map_err(EngineError::of_shim),
+        }
+    }
+
+    /// Lets it go on, where somebody has paused it.
+    pub async fn unpause(&self, id: &str) -> Result<(), EngineError> {
+        match self {
+            Self::Docker(docker) => docker.unpause(id).await,
+            Self::Processes(_) => Ok(()),
         }
     }
 
@@ -108,19 +152,11 @@ impl Engine {
         }
     }
 
-    /// Lets one that is paused run on, to be ended.
-    pub async fn resume(&self, id: &str) -> Result<(), EngineError> {
-        match self {
-            Self::Docker(docker) => docker.resume(id).await,
-            Self::Processes(_) => Ok(()),
-        }
-    }
-
     /// Ends it and removes all that it has; one that is gone already is fine.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         match self {
             Self::Docker(docker) => docker.remove(id).await,
-            Self::Processes(processes) => processes.remove(id).await,
+            Self::Processes(processes) => processes.remove(id).await.map_err(EngineError::of_shim),
         }
     }
 
@@ -143,7 +179,7 @@ impl Engine {
     /// Whether what runs it now has seen it end.
     pub async fn saw_end(&self, id: &str) -> bool {
         match self {
-            Self::Docker(docker) => docker.saw_end(id).await,
+            Self::Docker(docker) => docker.first_exit(id).await.is_some(),
             Self::Processes(_) => true,
         }
     }
@@ -181,8 +217,8 @@ impl Engine {
         }
     }
 
-    /// Whether the image is there, and the digest by which its registry knows it.
-    pub async fn image(&self, image: &str) -> Result<Option<Option<String>>, EngineError> {
+    /// The image, if it is there.
+    pub async fn image(&self, image: &str) -> Result<Option<Image>, EngineError> {
         match self {
             Self::Docker(docker) => docker.image(image).await,
             Self::Processes(_) => Ok(None),

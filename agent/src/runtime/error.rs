@@ -16,6 +16,8 @@ pub enum EngineError {
     Failed(String),
     #[error("the engine did not answer `{call}` within {:.0} s", .deadline.as_secs_f64())]
     Late { call: &'static str, deadline: Duration },
+    #[error("the job's shim did not answer `{call}` within {:.0} s", .deadline.as_secs_f64())]
+    LateShim { call: &'static str, deadline: Duration },
     #[error("failed to reach the engine: {0}")]
     Unreachable(String),
 }
@@ -59,7 +61,15 @@ impl EngineError {
 
     /// Whether the call may not have reached the engine, or its answer was lost: the engine's state has to be looked at.
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Late { .. } | Self::Unreachable(_))
+        matches!(self, Self::Late { .. } | Self::LateShim { .. } | Self::Unreachable(_))
+    }
+
+    /// As a shim's.
+    pub(super) fn of_shim(self) -> Self {
+        match self {
+            Self::Late { call, deadline } => Self::LateShim { call, deadline },
+            other => other,
+        }
     }
 
     /// Whether the image is there, but was not built for this machine: as Docker says it, and Podman.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fs, path::PathBuf};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::EngineError;
+use super::{EngineError, Settings};
 use crate::{clock, outcome::Exit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,20 @@ pub struct Inspected {
     /// The signal with which this image wants to be stopped.
     pub stop_signal: String,
     pub(super) labels: HashMap<String, String>,
+    pub container: ContainerFacts,
+}
+
+/// What only a container has.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerFacts {
+    /// The image, as it was named at the create.
+    pub image: String,
+    pub is_paused: bool,
+    /// It has ended, and the engine is about to start it again.
+    pub is_restarting: bool,
+    pub settings: Option<Settings>,
+    /// The command of its HEALTHCHECK, which the engine runs as `docker exec` does.
+    pub health_command: Option<String>,
 }
 
 /// What a look for a container finds.
@@ -67,6 +81,41 @@ pub(super) struct ContainerAnswer {
     #[serde(default)]
     log_path: String,
     config: ConfigAnswer,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    host_config: HostConfigAnswer,
+    #[serde(default)]
+    network_settings: NetworksAnswer,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostConfigAnswer {
+    memory: i64,
+    nano_cpus: i64,
+    cpuset_cpus: String,
+    pids_limit: Option<i64>,
+    restart_policy: RestartPolicyAnswer,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartPolicyAnswer {
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworksAnswer {
+    networks: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// A container in a list.
+#[derive(Deserialize)]
+pub(super) struct Listed {
+    #[serde(rename = "Id")]
+    pub(super) id: String,
 }
 
 #[derive(Deserialize)]
@@ -91,16 +140,44 @@ struct StateAnswer {
 struct ConfigAnswer {
     stop_signal: Option<String>,
     labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    image: String,
+    healthcheck: Option<HealthcheckAnswer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthcheckAnswer {
+    test: Option<Vec<String>>,
 }
 
 impl From<ContainerAnswer> for Inspected {
     fn from(answer: ContainerAnswer) -> Self {
-        let ContainerAnswer { id, state, log_path, config } = answer;
+        let ContainerAnswer { id, state, log_path, config, name, host_config, network_settings } = answer;
         let status = match state.status.as_str() {
             // Podman says `configured` and `initialized` too.
             "created" | "configured" | "initialized" => Status::Created,
             "exited" | "dead" | "removing" | "stopped" => Status::Exited,
             _ => Status::Running,
+        };
+        let policy = host_config.restart_policy.name;
+        let settings = Settings {
+            name: name.trim_start_matches('/').to_owned(),
+            restart_policy: if policy.is_empty() { "no".into() } else { policy },
+            memory_bytes: host_config.memory,
+            nano_cpus: host_config.nano_cpus,
+            cpuset: host_config.cpuset_cpus,
+            pids_limit: host_config.pids_limit.unwrap_or_default(),
+            networks: network_settings.networks.iter().flat_map(|networks| networks.keys().cloned()).collect(),
+        };
+        let health_command =
+            config.healthcheck.and_then(|check| check.test).and_then(|test| Some(test.get(1..)?.join(" ")));
+        let container = ContainerFacts {
+            image: config.image,
+            is_paused: state.status == "paused",
+            is_restarting: state.status == "restarting",
+            settings: Some(settings),
+            health_command: health_command.filter(|command| !command.is_empty()),
         };
         Self {
             id,
@@ -113,6 +190,7 @@ impl From<ContainerAnswer> for Inspected {
             // Podman gives a number, or an empty text.
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()).unwrap_or_else(|| "SIGTERM".into()),
             labels: config.labels.unwrap_or_default(),
+            container,
         }
     }
 }
@@ -121,6 +199,10 @@ impl From<ContainerAnswer> for Inspected {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ImageAnswer {
     repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
     config: Option<ImageConfig>,
 }
 
@@ -130,13 +212,32 @@ struct ImageConfig {
     user: Option<String>,
 }
 
+/// An image that is there.
+#[derive(Debug, Default)]
+pub struct Image {
+    /// The digest by which its registry knows it.
+    pub digest: Option<String>,
+    /// What it was built for, such as `linux/arm64`, where the VM cannot be expected to run that.
+    pub other_platform: Option<String>,
+}
+
+/// What programs of the VM's own platform, which is the agent's, may be built for.
+const OWN_ARCHITECTURES: [&str; 2] = if cfg!(target_arch = "aarch64") { ["arm64", "arm"] } else { ["amd64", "386"] };
+
 impl ImageAnswer {
     pub(super) fn user(self) -> String {
         self.config.and_then(|config| config.user).unwrap_or_default()
     }
 
+    pub(super) fn found(&self, image: &str) -> Image {
+        let Self { os, architecture, .. } = self;
+        let is_known = !matches!(architecture.as_str(), "" | "unknown");
+        let is_other = is_known && !OWN_ARCHITECTURES.contains(&architecture.as_str());
+        Image { digest: self.digest(image), other_platform: is_other.then(|| format!("{os}/{architecture}")) }
+    }
+
     /// The digest among those of the image that belongs to the repository of `image`, or else the first.
-    pub(super) fn digest(&self, image: &str) -> Option<String> {
+    fn digest(&self, image: &str) -> Option<String> {
         let mut split = self.repo_digests.iter().flatten().filter_map(|digest| digest.split_once('@'));
         let ours = split.clone().find(|(repository, _)| image.starts_with(repository));
         ours.or_else(|| split.next()).map(|(_, digest)| digest.to_owned())

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::{
     EngineError, MainProcess, SecretEnv,
-    inspect::{Found, Inspected, Status},
+    inspect::{ContainerFacts, Found, Inspected, Status},
 };
 use crate::{
     clock,
@@ -140,6 +140,7 @@ impl Processes {
             log_path: Some(files.log()),
             stop_signal: "SIGTERM".into(),
             labels: spec.labels.into_iter().collect(),
+            container: ContainerFacts::default(),
         })))
     }
 

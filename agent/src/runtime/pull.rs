@@ -12,6 +12,7 @@ use crate::{
     metadata::{Metadata, TokenError},
     outcome::Failure,
     retry::Delays,
+    waits::Waits,
 };
 
 /// A pull in all, tries included.
@@ -31,13 +32,19 @@ pub fn registry_wants_token(image: &str) -> bool {
 /// expire under a large image: who is let in and then not, is asked for once more with another. A try may
 /// stand still for `patience`, and two and a half times as long until the registry's first answer. A registry that is away for no
 /// longer than `patience` costs nothing.
-pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str, patience: Duration) -> Result<(), Failure> {
+pub async fn pull(
+    engine: &DockerEngine,
+    metadata: &Metadata,
+    image: &str,
+    patience: Duration,
+    waits: &Waits,
+) -> Result<(), Failure> {
     let (end, try_until) = (Instant::now() + PULL_DEADLINE, Instant::now() + patience);
     let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
     let mut has_expired = false;
     for tried in 1.. {
         let mut progress = Progress::default();
-        let pulled = try_pull(engine, metadata, image, patience, end, &mut progress).await;
+        let pulled = try_pull(engine, metadata, image, patience, end, tried == 1, &mut progress).await;
         let Some(failure) = pulled.err() else { break };
         let now = Instant::now();
         let mut delay = delays.next().unwrap_or_default();
@@ -57,6 +64,7 @@ pub async fn pull(engine: &DockerEngine, metadata: &Metadata, image: &str, patie
         if !transient || disk_full || is_enough || now + delay >= end {
             return Err(failure);
         }
+        waits.failed(&failure);
         warn!("{failure}; try {} in {:.1} s", tried + 1, delay.as_secs_f32());
         sleep(delay).await;
     }
@@ -69,6 +77,7 @@ async fn try_pull(
     image: &str,
     patience: Duration,
     end: Instant,
+    is_first: bool,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let cut_short = |problem: String| Failure::PullCutShort { image: image.to_owned(), problem };
@@ -82,7 +91,9 @@ async fn try_pull(
             }),
             // The registry may still serve a public image.
             Err(error @ TokenError::NoServiceAccount) => {
-                warn!("pulling {image} without credentials: {error}");
+                if is_first {
+                    warn!("pulling {image} without credentials: {error}");
+                }
                 None
             }
             // Without the token that it wants the registry would only say no.
@@ -312,8 +323,9 @@ mod tests {
             }
         };
         let pull = async {
-            let engine = DockerEngine::connect(&format!("unix://{}", socket.display()), PATIENCE).await.unwrap();
-            pull(&engine, &Metadata::new(crate::http::Http::default(), &host), image, PATIENCE).await
+            let engine = format!("unix://{}", socket.display());
+            let engine = DockerEngine::connect(&engine, PATIENCE, &Waits::default()).await.unwrap();
+            pull(&engine, &Metadata::new(crate::http::Http::default(), &host), image, PATIENCE, &Waits::default()).await
         };
         let result = tokio::select! { result = pull => result, () = serve => unreachable!("it serves for ever") };
         std::fs::remove_file(&socket).unwrap();

@@ -21,6 +21,7 @@ use crate::{
     job::CallbackAuth,
     metadata::{Metadata, TokenError},
     retry::Delays,
+    waits::Waits,
 };
 
 /// A call that moves no data.
@@ -42,6 +43,8 @@ pub struct Storage {
     patience: Duration,
     /// Read and write what is transferred.
     pub(super) workers: Workers,
+    /// Hears of tries that failed.
+    waits: Waits,
 }
 
 impl Storage {
@@ -54,7 +57,21 @@ impl Storage {
         workers: Workers,
     ) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Self { http, metadata, endpoint, allowed_hosts: allowed_hosts.to_vec(), patience, workers }
+        Self {
+            http,
+            metadata,
+            endpoint,
+            allowed_hosts: allowed_hosts.to_vec(),
+            patience,
+            workers,
+            waits: Waits::default(),
+        }
+    }
+
+    /// The same for somebody who waits.
+    #[must_use]
+    pub fn with_waits(self, waits: &Waits) -> Self {
+        Self { waits: waits.clone(), ..self }
     }
 
     /// The same with another patience, if that is less.
@@ -141,7 +158,13 @@ impl Storage {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        Patience { all: self.patience, end: Instant::now() + self.patience, delays: delays(self.patience), tries: 0 }
+        Patience {
+            all: self.patience,
+            end: Instant::now() + self.patience,
+            delays: delays(self.patience),
+            tries: 0,
+            waits: self.waits.clone(),
+        }
     }
 }
 
@@ -156,6 +179,7 @@ pub(super) struct Patience {
     end: Instant,
     delays: Delays,
     tries: u32,
+    waits: Waits,
 }
 
 impl Patience {
@@ -168,6 +192,7 @@ impl Patience {
         // The last try comes at the end, whatever the delay, and whatever Cloud Storage wants.
         let delay = self.delays.next().unwrap_or_default().max(error.wait()).min(self.end - now);
         self.tries += 1;
+        self.waits.failed(&error);
         if self.tries == 3 {
             warn!("{error}; still trying for {} s", self.all.as_secs());
         } else {
@@ -179,7 +204,7 @@ impl Patience {
 
     /// Something has moved: the patience is fresh.
     pub(super) fn moved(&mut self) {
-        *self = Self { end: Instant::now() + self.all, delays: delays(self.all), tries: 0, all: self.all };
+        (self.end, self.delays, self.tries) = (Instant::now() + self.all, delays(self.all), 0);
     }
 }
 

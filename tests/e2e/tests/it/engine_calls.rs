@@ -209,6 +209,7 @@ async fn the_paths_of_the_calls_are_those_that_are_known() {
         "GET /V/info",
         "GET /V/images/vmjob/busybox:test/json",
         "GET /V/containers/NAME/json",
+        "GET /V/containers/json",
         "GET /V/containers/ID/json",
         "POST /containers/create",
         "POST /containers/ID/start",

@@ -1,5 +1,6 @@
 //! What a workflow, or somebody who looks at the VM, sees of a job: the static binary against real Docker.
 
+mod actors;
 mod bad_jobs;
 mod binary;
 mod bounds;
@@ -39,4 +40,5 @@ mod same_as_docker;
 mod secrets;
 mod service;
 mod stops;
+mod told;
 mod usage;
