@@ -4,7 +4,7 @@ use std::{
     fmt::{self, Write as _},
     io::{self, Write},
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::Duration,
@@ -16,60 +16,53 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    Layer,
+    Layer, Registry,
     filter::Targets,
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::Writer,
-        layer,
-        time::{FormatTime, SystemTime},
-    },
-    layer::SubscriberExt,
-    registry::LookupSpan,
-    util::SubscriberInitExt,
+    layer::{Context, SubscriberExt},
 };
 
 use crate::{
     cli::LogFormat,
+    clock,
     gate::{Gate, printable},
     threads,
 };
 
 /// Starts logging what `filter` lets pass, as it comes through `gate`.
 pub fn init(format: LogFormat, filter: Targets, gate: Gate) {
-    let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let lines = Lines { format, has_colours: is_terminal, gate };
-    let to_stderr = layer().with_writer(Mutex::new(Stderr(None))).event_format(lines);
-    tracing_subscriber::registry().with(to_stderr.with_filter(filter)).init();
+    let has_colours = io::IsTerminal::is_terminal(&io::stderr());
+    let lines = Lines { format, has_colours, gate, stderr: Mutex::new(Stderr(None)) };
+    // A second start, which no program makes, would change nothing.
+    let _ = tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines));
 }
 
-/// How an event becomes a line.
+/// Makes a line of each event. (The layer that `tracing-subscriber` brings for it would add 40 KB.)
 struct Lines {
     format: LogFormat,
     has_colours: bool,
     gate: Gate,
+    stderr: Mutex<Stderr>,
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Lines {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let level = *event.metadata().level();
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let (time, level) = (clock::now(), *event.metadata().level());
         let mut fields = Fields { gate: &self.gate, text: String::new(), values: Map::new() };
-        match self.format {
+        let line = match self.format {
             LogFormat::Text => {
                 event.record(&mut fields);
                 let (dim, colour, plain) =
                     if self.has_colours { ("\x1b[2m", colour(level), "\x1b[0m") } else { ("", "", "") };
-                writeln!(line, "{dim}{time}{plain} {colour}{level:>5}{plain}{}", fields.text)
+                format!("{dim}{time}{plain} {colour}{level:>5}{plain}{}\n", fields.text)
             }
             LogFormat::Json => {
                 fields.values.insert("timestamp".into(), time.into());
                 fields.values.insert("level".into(), level.as_str().into());
                 event.record(&mut fields);
-                writeln!(line, "{}", printable(&Value::Object(fields.values).to_string(), ""))
+                format!("{}\n", printable(&Value::Object(fields.values).to_string(), ""))
             }
-        }
+        };
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).write(line.as_bytes());
     }
 }
 
@@ -160,9 +153,9 @@ impl Queue {
     }
 }
 
-impl Write for Stderr {
+impl Stderr {
     /// Returns when the line is written, so that none is missing at the end of the process; or soon, where nobody reads.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, line: &[u8]) {
         let Queue { lines, written, waiting, is_stuck } = self.0.get_or_insert_with(Queue::start);
         *waiting += usize::from(lines.try_send(line.to_vec()).is_ok());
         while *waiting > 0 {
@@ -172,10 +165,5 @@ impl Write for Stderr {
             }
             *waiting -= 1;
         }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
