@@ -36,7 +36,7 @@ pub fn init(format: LogFormat, filter: Targets, gate: Gate) {
     let _ = tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines));
 }
 
-/// Makes a line of each event. (The layer that `tracing-subscriber` brings for it would add 40 KB.)
+/// Makes a line of each event. (The layer that `tracing-subscriber` brings for it would add 20 KB.)
 struct Lines {
     format: LogFormat,
     has_colours: bool,
