@@ -231,8 +231,12 @@ async fn status_shows_the_journal_also_while_the_agent_runs() {
 
 #[tokio::test]
 async fn the_log_comes_as_text_or_as_json_and_as_much_as_is_wanted() {
-    let all: [(&[&str], &str, bool); 3] =
-        [(&[], "info", true), (&["--log-format", "json"], "info", true), (&[], "error", false)];
+    let all: [(&[&str], &str, bool); 4] = [
+        (&[], "info", true),
+        (&["--log-format", "json"], "info", true),
+        (&[], "error", true),
+        (&[], "off", false),
+    ];
     for (args, level, speaks) in all {
         let vm = Vm::without_docker(Config::default()).await;
         vm.cloud.set_attribute("job-spec", "{}");
@@ -243,6 +247,7 @@ async fn the_log_comes_as_text_or_as_json_and_as_much_as_is_wanted() {
         let log = agent.log();
         assert_eq!(!log.is_empty(), speaks, "{log}");
         assert!(!log.contains('\u{1b}'), "no colours in a file: {log}");
+        assert!(level != "error" || log.lines().all(|line| line.contains(" ERROR ")), "{log}");
         if args.contains(&"json") {
             assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
         }
