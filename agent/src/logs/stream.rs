@@ -138,6 +138,8 @@ impl Attached {
         let Times { first, last, is_unsure } = self.times;
         if let (false, Some(at), Some(first), Some(last)) = (self.has_begun, at, first, last)
             && at - first > nanoseconds(LATENESS)
+            // A time that is still to come says that the clock was set back, and nothing of the log.
+            && now().is_none_or(|now| at <= now)
         {
             warn!(
                 "the engine no longer has the log's beginning: it is read on from what came last, by the times in it"
