@@ -27,6 +27,9 @@ pub struct Entries {
     /// How many bytes of the file are no entry, and how many of them the line before had.
     damaged_bytes: u64,
     torn_bytes: u64,
+    /// How many entries have lost their end, and whether the line before has: how much went after it is unknown.
+    torn: u32,
+    is_torn: bool,
     /// How many of the job's bytes a full disk refused, as their shim tells.
     refused_bytes: u64,
     progress: Progress,
@@ -136,9 +139,12 @@ impl Entries {
                         self.refused_bytes = self.refused_bytes.saturating_add(refused);
                         self.damaged_bytes = self.damaged_bytes.saturating_sub(self.torn_bytes);
                         self.torn_bytes = 0;
+                        self.torn -= u32::from(std::mem::take(&mut self.is_torn));
                     } else {
                         self.damaged_bytes += damage as u64;
                         self.torn_bytes = damage as u64;
+                        self.is_torn = stream.is_none() && is_torn(piece);
+                        self.torn = self.torn.saturating_add(u32::from(self.is_torn));
                     }
                 }
                 (stream.unwrap_or(of), piece.len())
@@ -180,6 +186,9 @@ impl Entries {
     pub fn lost(&self, file_bytes: u64, how: Loss) -> Lost {
         let mut lost = Lost::bytes(self.refused_bytes, Loss::Refused);
         lost.add(Lost::bytes(self.progress.text_bytes_of(self.damaged_bytes), Loss::Damaged));
+        if self.torn > 0 {
+            lost.add(Lost::some(Loss::Torn));
+        }
         lost.add(Lost::bytes(self.progress.text_bytes_of(file_bytes), how));
         lost
     }
@@ -189,9 +198,16 @@ impl Entries {
         if !self.progress.is_passing_over {
             self.damaged_bytes += self.pending_bytes();
             self.torn_bytes = self.pending_bytes();
+            self.is_torn = is_torn(&self.buffer[..self.filled]);
+            self.torn = self.torn.saturating_add(u32::from(self.is_torn));
         }
         self.clear();
     }
+}
+
+/// Whether a piece that is no entry was one, and was cut off: zeros take up the room of what they are written over.
+fn is_torn(piece: &[u8]) -> bool {
+    !piece.trim_ascii_end().is_empty() && memchr::memchr(0, piece).is_none()
 }
 
 /// The latest time in `entries`, without its `Z`: as text such times have the order of the times.

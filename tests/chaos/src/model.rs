@@ -46,6 +46,7 @@ pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
         exit_codes: exit_codes(evidence, entry, died),
         deliverable: is_deliverable(plan, evidence),
         log_is_whole: !plan.job.has_hung_log()
+            && evidence.harmed.is_empty()
             && evidence
                 .fired(|what| {
                     matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_) | What::Silence(_))
@@ -190,7 +191,7 @@ fn ran_out(plan: &Plan, evidence: &Evidence, name: &str, died: Option<&Event>) -
 }
 
 fn harms_journal(what: What) -> bool {
-    matches!(what, What::Kill { damage: Some(damage), .. } if damage != Damage::LogsTorn)
+    matches!(what, What::Kill { damage: Some(damage), .. } if !matches!(damage, Damage::LogsTorn | Damage::Log(_)))
 }
 
 /// The endpoint turned the report away for good, or was away for longer than the agent was to try; or the record was lost with the
