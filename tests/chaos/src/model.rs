@@ -107,8 +107,8 @@ fn causes(
             }
             // Of an end in its absence a daemon that crashed knows nothing.
             What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
-            // The job's own, but nobody was there to tell it from the daemon's.
-            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143)) => {
+            // The job's own, but nobody was there to tell it from the daemon's, or from its guess as it goes down.
+            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143 | 255)) => {
                 _ = causes.insert("ENGINE_RESTARTED");
             }
             _ => {}
