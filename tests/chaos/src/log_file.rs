@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn an_entry_is_cut_at_its_begin_or_in_its_middle() {
         for (offset, begin, within) in [(0, 0, 2), (3, 0, 2), (5, 5, 8), (11, 5, 8), (12, 12, 8), (99, 12, 8)] {
-            assert_eq!((begin_of_entry(b"1234\n123456\n", offset), within_entry(b"1234\n123456\n", offset)), (begin, within));
+            assert_eq!(
+                (begin_of_entry(b"1234\n123456\n", offset), within_entry(b"1234\n123456\n", offset)),
+                (begin, within)
+            );
         }
         assert_eq!((begin_of_entry(b"", 0), within_entry(b"", 0)), (0, 0));
     }

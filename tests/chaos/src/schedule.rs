@@ -55,7 +55,10 @@ pub enum LogDamage {
     /// So many zeros are appended.
     ZerosBehind(usize),
     /// So many zeros are written over it, from so many percent on.
-    ZerosOver { percent: u64, count: usize },
+    ZerosOver {
+        percent: u64,
+        count: usize,
+    },
     /// An entry so many percent from its beginning has lost its end.
     Torn(u64),
 }
