@@ -38,7 +38,7 @@ pub struct Entries {
 /// How far a log was read, in whatever files: this outlives its reader.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// How many bytes of the files are done with, and how many of the job's they stood for.
+    /// How many bytes of the files were whole entries, and how many of the job's they stood for.
     file_bytes: u64,
     text_bytes: u64,
     /// The latest time of an entry that was taken, as the file has it without the `Z`.
@@ -55,8 +55,8 @@ impl Progress {
 
     /// How many bytes of the job so many of the file stand for, as far as the log tells.
     fn text_bytes_of(&self, file_bytes: u64) -> u64 {
-        // The rest of an entry is about as long as an ordinary line.
-        let (files, texts) = if self.text_bytes == 0 { (2, 1) } else { (self.file_bytes.max(1), self.text_bytes) };
+        // Where no entry was whole it may have been one long line.
+        let (files, texts) = if self.text_bytes == 0 { (1, 1) } else { (self.file_bytes.max(1), self.text_bytes) };
         let text = u128::from(file_bytes) * u128::from(texts) / u128::from(files);
         u64::try_from(text).unwrap_or(u64::MAX).max(u64::from(file_bytes > 0))
     }
@@ -110,7 +110,8 @@ impl Entries {
         let read = &self.buffer[..self.filled];
         // An entry has no zeros: the blocks of a file that a power cut kept from the disk do.
         let is_usual = !self.progress.is_passing_over && !read.as_chunks::<ZEROS>().0.iter().any(|bytes| bytes[0] == 0);
-        let mut done = 0;
+        // How many bytes are done with, and how many of them were no entries, or had been taken before.
+        let (mut done, mut passed) = (0, 0);
         let mut of = Stream::Stdout;
         while done < read.len() {
             let kept = self.text.len();
@@ -129,6 +130,7 @@ impl Entries {
                 if stream.is_none() {
                     self.text.truncate(kept);
                 }
+                passed += piece.len() - if stream.is_some() { content.len() } else { 0 };
                 if !self.progress.is_passing_over {
                     let is_ended = usize::from(piece.ends_with(b"\n"));
                     let damage = piece.len() - is_ended - if stream.is_some() { content.len() } else { 0 };
@@ -169,7 +171,7 @@ impl Entries {
         }
         if done == 0 && self.filled > MAX_ENTRY_BYTES {
             self.damaged_bytes += if self.progress.is_passing_over { 0 } else { self.filled as u64 };
-            done = self.filled;
+            (done, passed) = (self.filled, self.filled);
         }
         self.buffer.copy_within(done..self.filled, 0);
         self.filled -= done;
@@ -177,7 +179,7 @@ impl Entries {
             self.buffer.truncate(2 * HELPING_BYTES);
             self.buffer.shrink_to_fit();
         }
-        self.progress.file_bytes += done as u64;
+        self.progress.file_bytes += (done - passed) as u64;
         self.progress.text_bytes += text_bytes;
         done as u64
     }

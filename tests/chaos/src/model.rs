@@ -118,8 +118,13 @@ fn causes(
     if plan.job.has_hung_log() || evidence.fired(|what| matches!(what, What::Silence(_))).any(|fired| fired.ok) {
         causes.insert("CONTAINER_LOST");
     }
-    // One that answers late enough cannot be reached at all.
-    if evidence.fired(|what| matches!(what, What::Silence(Silence::Slow { .. }))).any(|fired| fired.ok) {
+    // One that answers late enough, or not to what has to be asked before the start, cannot be reached at all.
+    let is_out_of_reach = |fired: &Fired| match fired.what {
+        What::Silence(Silence::Slow { .. }) => true,
+        What::Silence(_) => fired.phase < Some(Phase::Running),
+        _ => false,
+    };
+    if evidence.fired.iter().any(|fired| fired.ok && is_out_of_reach(fired)) {
         causes.insert("ENGINE_UNAVAILABLE");
     }
     // Removed before its end was on record: no agent may have been there to see it.
