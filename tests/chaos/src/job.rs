@@ -53,8 +53,8 @@ pub struct Job {
     pub hog: bool,
     /// Sleeps for ever, to be stopped.
     pub endless: bool,
-    /// Each line begins with its number, the first with [`FIRST_LINE`].
-    pub numbered: bool,
+    /// Each line begins with its number, the first with this one.
+    pub numbered_from: Option<u64>,
     pub timeout_ms: Option<u64>,
     pub grace_ms: u64,
     /// Tried once more on its own exit code.
@@ -84,7 +84,7 @@ impl Job {
             on_term: draw.pick(&[OnTerm::Ignore, OnTerm::Exit(0), OnTerm::Exit(143), OnTerm::Exit(9)]),
             hog: draw.chance(6),
             endless: false,
-            numbered: false,
+            numbered_from: None,
             timeout_ms: None,
             grace_ms: draw.pick(&[300, 1000, 2000]),
             retried: draw.chance(12) && exit_code != 0,
@@ -134,10 +134,10 @@ impl Job {
             lines.push(format!("trap '{}; exit {code}' TERM", note(&format!("end {code} term"))));
         }
         lines.push(note("start $JOB_ATTEMPT"));
-        let mut first = FIRST_LINE;
         for (number, chunk) in self.chunks.iter().enumerate() {
-            let command = if self.numbered { chunk.numbered_command(first) } else { chunk.command() };
-            first += chunk.lines;
+            let written = self.chunks[..number].iter().map(|chunk| chunk.lines).sum::<u64>();
+            let command =
+                self.numbered_from.map_or_else(|| chunk.command(), |first| chunk.numbered_command(first + written));
             lines.extend([command, note(&format!("wrote {}", number + 1))]);
             if chunk.rest_ms > 0 {
                 lines.push(rest(&format!("{}.{:03}", chunk.rest_ms / 1000, chunk.rest_ms % 1000)));
@@ -173,7 +173,7 @@ impl Job {
         let mut words = vec![format!("exit {}", self.exit_code), format!("on TERM {:?}", self.on_term)];
         words.extend(self.hog.then(|| "memory hog".into()));
         words.extend(self.endless.then(|| "endless".into()));
-        words.extend(self.numbered.then(|| "numbered lines".into()));
+        words.extend(self.numbered_from.map(|_| "numbered lines".into()));
         words.extend(self.timeout_ms.map(|ms| format!("timeout {ms}ms")));
         words.extend(self.retried.then(|| "retried once".into()));
         words.push(format!("grace {}ms", self.grace_ms));

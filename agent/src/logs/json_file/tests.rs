@@ -282,107 +282,108 @@ async fn a_file_that_was_made_before_the_rotation_is_not_taken_for_one_that_was_
     assert!(log.lost().is_none());
 }
 
+type Harm = fn(&mut Engine);
+// What happens, which lines come after it, and how much is told to be lost: nothing, a number, or an unknown one.
+const HARMS: [(&str, Harm, std::ops::RangeInclusive<u32>, Option<bool>); 13] = [
+    ("grows", |engine| engine.write(3), 11..=13, Some(false)),
+    ("cut to fewer entries", |engine| engine.file.set_len(300).unwrap(), 0..=0, None),
+    (
+        "cut, and it goes on",
+        |engine| {
+            engine.file.set_len(300).unwrap();
+            engine.write(2);
+        },
+        11..=12,
+        None,
+    ),
+    (
+        "cut, and grown past the place",
+        |engine| {
+            engine.file.set_len(300).unwrap();
+            engine.write(30);
+        },
+        11..=40,
+        None,
+    ),
+    (
+        "emptied",
+        |engine| {
+            engine.file.set_len(0).unwrap();
+            engine.write(2);
+        },
+        11..=12,
+        None,
+    ),
+    (
+        "emptied, and grown past the place",
+        |engine| {
+            engine.file.set_len(0).unwrap();
+            engine.write(30);
+        },
+        11..=40,
+        None,
+    ),
+    (
+        "copied and emptied",
+        |engine| {
+            engine.write(2);
+            fs::copy(engine.path(), rotated(&engine.path(), 1)).unwrap();
+            engine.file.set_len(0).unwrap();
+            engine.write(30);
+        },
+        11..=42,
+        Some(false),
+    ),
+    (
+        "replaced by a copy",
+        |engine| {
+            let copy = engine.dir.join("copy");
+            fs::copy(engine.path(), &copy).unwrap();
+            fs::rename(&copy, engine.path()).unwrap();
+            engine.file = File::options().append(true).open(engine.path()).unwrap();
+            engine.write(2);
+        },
+        11..=12,
+        Some(false),
+    ),
+    (
+        "replaced by a part of it",
+        |engine| {
+            fs::remove_file(engine.path()).unwrap();
+            engine.file = File::options().append(true).create(true).open(engine.path()).unwrap();
+            engine.lines = 4;
+            engine.write(6);
+        },
+        0..=0,
+        None,
+    ),
+    ("zeros at its end", |engine| engine.file.write_all(&[0; 4096]).unwrap(), 0..=0, Some(true)),
+    (
+        "zeros between",
+        |engine| {
+            engine.write(1);
+            engine.file.write_all(&[0; 4096]).unwrap();
+            engine.write(2);
+        },
+        11..=13,
+        Some(true),
+    ),
+    (
+        "an entry torn by a full disk",
+        |engine| {
+            write!(engine.file, r#"{{"log":"torn"#).unwrap();
+            engine.write(2);
+        },
+        11..=12,
+        None,
+    ),
+    ("an entry torn at its end", |engine| write!(engine.file, r#"{{"log":"torn"#).unwrap(), 0..=0, None),
+];
+
 /// What may happen to a log while no agent reads it, or while one does: nothing is taken twice, and nothing that is there is left out.
 #[tokio::test]
 async fn what_was_read_is_never_read_twice() {
-    type Harm = fn(&mut Engine);
-    // What happens, which lines come after it, and how much is told to be lost: nothing, a number, or an unknown one.
-    let cases: [(&str, Harm, std::ops::RangeInclusive<u32>, Option<bool>); 13] = [
-        ("grows", |engine| engine.write(3), 11..=13, Some(false)),
-        ("cut to fewer entries", |engine| engine.file.set_len(300).unwrap(), 0..=0, None),
-        (
-            "cut, and it goes on",
-            |engine| {
-                engine.file.set_len(300).unwrap();
-                engine.write(2)
-            },
-            11..=12,
-            None,
-        ),
-        (
-            "cut, and grown past the place",
-            |engine| {
-                engine.file.set_len(300).unwrap();
-                engine.write(30)
-            },
-            11..=40,
-            None,
-        ),
-        (
-            "emptied",
-            |engine| {
-                engine.file.set_len(0).unwrap();
-                engine.write(2)
-            },
-            11..=12,
-            None,
-        ),
-        (
-            "emptied, and grown past the place",
-            |engine| {
-                engine.file.set_len(0).unwrap();
-                engine.write(30)
-            },
-            11..=40,
-            None,
-        ),
-        (
-            "copied and emptied",
-            |engine| {
-                engine.write(2);
-                fs::copy(engine.path(), rotated(&engine.path(), 1)).unwrap();
-                engine.file.set_len(0).unwrap();
-                engine.write(30);
-            },
-            11..=42,
-            Some(false),
-        ),
-        (
-            "replaced by a copy",
-            |engine| {
-                let copy = engine.dir.join("copy");
-                fs::copy(engine.path(), &copy).unwrap();
-                fs::rename(&copy, engine.path()).unwrap();
-                engine.file = File::options().append(true).open(engine.path()).unwrap();
-                engine.write(2);
-            },
-            11..=12,
-            Some(false),
-        ),
-        (
-            "replaced by a part of it",
-            |engine| {
-                fs::remove_file(engine.path()).unwrap();
-                engine.file = File::options().append(true).create(true).open(engine.path()).unwrap();
-                engine.lines = 4;
-                engine.write(6);
-            },
-            0..=0,
-            None,
-        ),
-        ("zeros at its end", |engine| engine.file.write_all(&[0; 4096]).unwrap(), 0..=0, Some(true)),
-        (
-            "zeros between",
-            |engine| {
-                engine.write(1);
-                engine.file.write_all(&[0; 4096]).unwrap();
-                engine.write(2)
-            },
-            11..=13,
-            Some(true),
-        ),
-        (
-            "an entry torn by a full disk",
-            |engine| {
-                write!(engine.file, r#"{{"log":"torn"#).unwrap();
-                engine.write(2)
-            },
-            11..=12,
-            None,
-        ),
-        ("an entry torn at its end", |engine| write!(engine.file, r#"{{"log":"torn"#).unwrap(), 0..=0, None),
-    ];
-    for (what, harm, read, lost) in cases {
+    for (what, harm, read, lost) in HARMS {
         let read = if *read.start() == 0 { String::new() } else { lines(read) };
         for restarts in [true, false] {
             let mut engine = Engine::new("twice");

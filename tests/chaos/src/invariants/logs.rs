@@ -71,9 +71,7 @@ impl Counts {
 
 /// A numbered line that is more than once in one of the report's texts.
 fn repeated(plan: &Plan, logs: &Value) -> Option<String> {
-    if !plan.job.numbered {
-        return None;
-    }
+    plan.job.numbered_from?;
     ["head", "tail"].into_iter().find_map(|name| {
         let mut seen = BTreeSet::new();
         let text = logs[name].as_str().unwrap_or_default();

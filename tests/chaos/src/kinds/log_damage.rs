@@ -3,7 +3,7 @@
 use super::{kill, step};
 use crate::{
     draw::Draw,
-    job::{Chunk, Job},
+    job::{Chunk, FIRST_LINE, Job},
     schedule::{Damage, LogDamage, Phase, Schedule, What, When},
 };
 
@@ -24,7 +24,7 @@ fn damage(draw: &mut Draw) -> LogDamage {
 }
 
 pub(super) fn log_damage(draw: &mut Draw, job: &mut Job, schedule: &mut Schedule) {
-    (job.hog, job.retried, job.numbered, job.log_driver) = (false, false, true, "json-file");
+    (job.hog, job.retried, job.numbered_from, job.log_driver) = (false, false, Some(FIRST_LINE), "json-file");
     // How much of a damaged file was the job's can be told where its lines are of one length.
     let line_bytes = draw.pick(&[20, 20, 90, 3_000]);
     job.chunks = (0..draw.between(3, 8))
