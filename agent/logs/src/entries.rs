@@ -27,6 +27,9 @@ pub struct Entries {
     /// How many bytes of the file are no entry, and how many of them the line before had.
     damaged_bytes: u64,
     torn_bytes: u64,
+    /// How many entries have lost their end, and whether the line before has: how much went after it is unknown.
+    torn: u32,
+    is_torn: bool,
     /// How many of the job's bytes a full disk refused, as their shim tells.
     refused_bytes: u64,
     progress: Progress,
@@ -35,7 +38,7 @@ pub struct Entries {
 /// How far a log was read, in whatever files: this outlives its reader.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// How many bytes of the files are done with, and how many of the job's they stood for.
+    /// How many bytes of the files were whole entries, and how many of the job's they stood for.
     file_bytes: u64,
     text_bytes: u64,
     /// The latest time of an entry that was taken, as the file has it without the `Z`.
@@ -52,8 +55,8 @@ impl Progress {
 
     /// How many bytes of the job so many of the file stand for, as far as the log tells.
     fn text_bytes_of(&self, file_bytes: u64) -> u64 {
-        // The rest of an entry is about as long as an ordinary line.
-        let (files, texts) = if self.text_bytes == 0 { (2, 1) } else { (self.file_bytes.max(1), self.text_bytes) };
+        // Where no entry was whole it may have been one long line.
+        let (files, texts) = if self.text_bytes == 0 { (1, 1) } else { (self.file_bytes.max(1), self.text_bytes) };
         let text = u128::from(file_bytes) * u128::from(texts) / u128::from(files);
         u64::try_from(text).unwrap_or(u64::MAX).max(u64::from(file_bytes > 0))
     }
@@ -107,7 +110,8 @@ impl Entries {
         let read = &self.buffer[..self.filled];
         // An entry has no zeros: the blocks of a file that a power cut kept from the disk do.
         let is_usual = !self.progress.is_passing_over && !read.as_chunks::<ZEROS>().0.iter().any(|bytes| bytes[0] == 0);
-        let mut done = 0;
+        // How many bytes are done with, and how many of them were no entries, or had been taken before.
+        let (mut done, mut passed) = (0, 0);
         let mut of = Stream::Stdout;
         while done < read.len() {
             let kept = self.text.len();
@@ -126,6 +130,7 @@ impl Entries {
                 if stream.is_none() {
                     self.text.truncate(kept);
                 }
+                passed += piece.len() - if stream.is_some() { content.len() } else { 0 };
                 if !self.progress.is_passing_over {
                     let is_ended = usize::from(piece.ends_with(b"\n"));
                     let damage = piece.len() - is_ended - if stream.is_some() { content.len() } else { 0 };
@@ -136,9 +141,12 @@ impl Entries {
                         self.refused_bytes = self.refused_bytes.saturating_add(refused);
                         self.damaged_bytes = self.damaged_bytes.saturating_sub(self.torn_bytes);
                         self.torn_bytes = 0;
+                        self.torn -= u32::from(std::mem::take(&mut self.is_torn));
                     } else {
                         self.damaged_bytes += damage as u64;
                         self.torn_bytes = damage as u64;
+                        self.is_torn = stream.is_none() && is_torn(piece);
+                        self.torn = self.torn.saturating_add(u32::from(self.is_torn));
                     }
                 }
                 (stream.unwrap_or(of), piece.len())
@@ -163,7 +171,7 @@ impl Entries {
         }
         if done == 0 && self.filled > MAX_ENTRY_BYTES {
             self.damaged_bytes += if self.progress.is_passing_over { 0 } else { self.filled as u64 };
-            done = self.filled;
+            (done, passed) = (self.filled, self.filled);
         }
         self.buffer.copy_within(done..self.filled, 0);
         self.filled -= done;
@@ -171,7 +179,7 @@ impl Entries {
             self.buffer.truncate(2 * HELPING_BYTES);
             self.buffer.shrink_to_fit();
         }
-        self.progress.file_bytes += done as u64;
+        self.progress.file_bytes += (done - passed) as u64;
         self.progress.text_bytes += text_bytes;
         done as u64
     }
@@ -180,6 +188,9 @@ impl Entries {
     pub fn lost(&self, file_bytes: u64, how: Loss) -> Lost {
         let mut lost = Lost::bytes(self.refused_bytes, Loss::Refused);
         lost.add(Lost::bytes(self.progress.text_bytes_of(self.damaged_bytes), Loss::Damaged));
+        if self.torn > 0 {
+            lost.add(Lost::some(Loss::Torn));
+        }
         lost.add(Lost::bytes(self.progress.text_bytes_of(file_bytes), how));
         lost
     }
@@ -189,9 +200,16 @@ impl Entries {
         if !self.progress.is_passing_over {
             self.damaged_bytes += self.pending_bytes();
             self.torn_bytes = self.pending_bytes();
+            self.is_torn = is_torn(&self.buffer[..self.filled]);
+            self.torn = self.torn.saturating_add(u32::from(self.is_torn));
         }
         self.clear();
     }
+}
+
+/// Whether a piece that is no entry was one, and was cut off: zeros take up the room of what they are written over.
+fn is_torn(piece: &[u8]) -> bool {
+    !piece.trim_ascii_end().is_empty() && memchr::memchr(0, piece).is_none()
 }
 
 /// The latest time in `entries`, without its `Z`: as text such times have the order of the times.

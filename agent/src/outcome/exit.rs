@@ -21,7 +21,9 @@ pub struct Exit {
 
 /// What the engine gives for the exit code of a container whose end it did not see: seen of Docker 20.10 that was killed, the first
 /// one also when it was killed just as the container had ended.
-const GUESSES: [i64; 2] = [0, 255];
+const GUESSES: [i64; 2] = [0, GUESS_AT_ITS_END];
+/// The one that it also gives as it goes down in order and lets containers live, of one that ends just then.
+pub const GUESS_AT_ITS_END: i64 = 255;
 
 /// Names the cause of `exit` of this attempt. `kills`: whom the kernel killed for memory in its container.
 pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cause::{Cause, Fault, State},
-    exit::{Exit, classify},
+    exit::{Exit, GUESS_AT_ITS_END, classify},
     failure::{FIX_GPU_TOOLKIT, Failure},
     kernel_log::{OomKill, oom_kills},
     report::{MAX_REPORT_BYTES, Report, Upload, without_logs},

@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Run, care::Care};
 use crate::{
     job::Job,
-    outcome::{Exit, Failure},
+    outcome::{Exit, Failure, GUESS_AT_ITS_END},
     runtime::{Engine, EngineError, Events, Found, Inspected, Status},
 };
 
@@ -30,7 +30,8 @@ impl Run<'_> {
             (Some(code), ..) => exit.code = code,
             (None, Some(old), Some(now)) => {
                 let is_older = || found.finished_at.is_some_and(|at| now.started_after(at));
-                exit.is_unseen = *old != now && !(self.engine_losses == 1 && is_older());
+                let is_sure = exit.code != GUESS_AT_ITS_END && self.engine_losses == 1 && is_older();
+                exit.is_unseen = *old != now && !is_sure;
             }
             _ => exit.is_unseen = !engine.saw_end(id).await,
         }
@@ -76,6 +77,7 @@ impl Run<'_> {
         self.engine = None;
         self.engine_losses += 1;
         self.record.attempt.engine_lost = true;
+        self.record.attempt.exit_seen.take_if(|code| *code == GUESS_AT_ITS_END);
         self.save_if_possible();
         if !self.record.attempt.logs_from_file {
             // A stream ends with the engine, and its end says nothing: it is replayed.

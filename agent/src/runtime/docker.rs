@@ -19,7 +19,11 @@ use bollard::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::Incoming, header::HeaderValue};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout};
@@ -359,10 +363,13 @@ impl DockerEngine {
             let unreachable = |error: &dyn std::error::Error| EngineError::Unreachable(chain(error));
             let answer = send_unix(&self.socket, request).await.map_err(|error| unreachable(&error))?;
             let (head, mut body) = answer.into_parts();
+            // An archive is no JSON, and is kept as it is.
+            let is_json =
+                head.headers.get(CONTENT_TYPE).is_some_and(|is| is.as_bytes().starts_with(b"application/json"));
             let mut sieve = Sieve::new(MAX_ANSWER_BYTES);
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|error| unreachable(&error))?;
-                if frame.data_ref().is_some_and(|data| !sieve.push(data)) {
+                if frame.data_ref().is_some_and(|data| !(if is_json { sieve.push(data) } else { sieve.keep(data) })) {
                     // Asked again it would be as large.
                     let problem = format!("the engine's answer to `{call}` is larger than {MAX_ANSWER_BYTES} bytes");
                     return Err(EngineError::Failed(problem));

@@ -47,6 +47,12 @@ impl Sieve {
         self.kept.len() <= self.max_bytes && self.open.len() <= MAX_DEPTH
     }
 
+    /// Takes more of what is no JSON, as it is; false where that is too large.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> bool {
+        self.kept.extend_from_slice(bytes);
+        self.kept.len() <= self.max_bytes
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         self.kept
     }

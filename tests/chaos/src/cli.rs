@@ -34,6 +34,7 @@ Kinds:
   behind    the container is killed or removed behind the agent's back
   reboot    the machine goes down, and comes back with another boot id
   journal   the journal is torn, emptied or removed while the agent is dead
+  logdamage the engine's file of the job's log is cut, emptied, torn or overwritten with zeros
   disk      the state directory's file system is full for a while, or for good
   mix       several of these at once
   clock     the wall clock jumps by seconds to years

@@ -24,6 +24,12 @@ pub async fn docker(args: &[&str]) -> io::Result<bool> {
     Ok(status.kill_on_drop(true).status().await?.success())
 }
 
+/// What docker says; none if it refused.
+pub async fn output_of(args: &[&str]) -> io::Result<Option<String>> {
+    let output = Command::new("docker").args(args).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
 /// The containers, running or not, whose name begins so.
 pub async fn containers(prefix: &str) -> io::Result<Vec<String>> {
     let filter = format!("name=^/{prefix}");

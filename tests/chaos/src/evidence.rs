@@ -14,6 +14,7 @@ use crate::{
     agent::Run,
     diary::Entry,
     docker::Event,
+    log_file::Harmed,
     schedule::{Phase, What},
 };
 
@@ -35,6 +36,8 @@ pub struct Evidence {
     pub began: SystemTime,
     pub runs: Vec<Run>,
     pub fired: Vec<Fired>,
+    /// What was done to the engine's file of the job's log.
+    pub harmed: Vec<Harmed>,
     pub diary: Vec<Entry>,
     /// When the job's last run wrote its end into the diary.
     pub job_ended: Option<SystemTime>,

@@ -1,14 +1,16 @@
 //! What has to hold of every life, whatever went wrong in it.
 
+mod logs;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use fakecloud::{Answer, Recorded};
 use serde_json::{Value, json};
 
+use self::logs::check_logs;
 use crate::{
     agent::{ENGINE_PATIENCE, Ending},
     evidence::{Evidence, contains},
-    job::Counts,
     model::{Truth, needed_deliveries, truth},
     plan::{Kind, Plan},
     schedule::{Phase, What},
@@ -159,24 +161,7 @@ fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, r
         let is_told = died.at <= post.wall || plan.is_silent();
         claim("ends before it is reported", is_told, "the job was still running".into());
     }
-    if exit_code.is_some() && truth.log_is_whole {
-        let chunks = entry.map_or(0, |entry| entry.chunks);
-        let (fewest, most) =
-            (plan.job.counts(chunks), plan.job.counts(chunks + usize::from(entry.is_none_or(|e| e.end.is_none()))));
-        let logs = &report["logs"];
-        let number = |name: &str| logs[name].as_u64().unwrap_or(u64::MAX);
-        let counts = Counts {
-            stdout_bytes: number("stdout_bytes"),
-            stdout_lines: number("stdout_lines"),
-            stderr_bytes: number("stderr_bytes"),
-            stderr_lines: number("stderr_lines"),
-        };
-        claim(
-            "all output counted",
-            counts.lies_between(&fewest, &most),
-            format!("{counts:?}, at least {fewest:?} at most {most:?}"),
-        );
-    }
+    broken.extend(check_logs(plan, evidence, truth, entry, report));
     broken
 }
 
@@ -222,15 +207,6 @@ fn check_ends(evidence: &Evidence, truth: &Truth, accepted: usize) -> Vec<Broken
     broken
 }
 
-impl Counts {
-    fn lies_between(&self, least: &Self, most: &Self) -> bool {
-        let parts =
-            |counts: &Self| [counts.stdout_bytes, counts.stdout_lines, counts.stderr_bytes, counts.stderr_lines];
-        parts(self).iter().zip(parts(least)).all(|(count, least)| *count >= least)
-            && parts(self).iter().zip(parts(most)).all(|(count, most)| *count <= most)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Instant, SystemTime};
@@ -252,7 +228,8 @@ mod tests {
             at: at(ms),
         };
         let state = if cause == "NONE" { "SUCCEEDED" } else { "FAILED" };
-        let counts = json!({"stdout_bytes": 0, "stdout_lines": 0, "stderr_bytes": 0, "stderr_lines": 0});
+        let counts =
+            json!({"stdout_bytes": 0, "stdout_lines": 0, "stderr_bytes": 0, "stderr_lines": 0, "lost_bytes": 0});
         let body =
             json!({"job": {"attempt": 1}, "state": state, "cause": cause, "exit_code": exit_code, "logs": counts});
         let body = body.to_string().into_bytes();
@@ -271,6 +248,7 @@ mod tests {
             began,
             runs: vec![Run { started: began, ended: Some((at(400), Ending::Code(0))), told: Vec::new() }],
             fired: Vec::new(),
+            harmed: Vec::new(),
             diary: vec![Entry { attempt: 1, chunks: 0, end: Some(code), end_on_term: None }],
             job_ended: None,
             events: vec![event("start", None, 100), event("die", Some(code), 200)],
@@ -310,7 +288,7 @@ mod tests {
     fn after_a_reboot_an_exit_code_is_a_guess() {
         let (plan, mut evidence) = lived(0, "NONE", Some(0));
         evidence.fired.push(crate::evidence::Fired {
-            what: What::Reboot { pause_ms: 0, orderly: true },
+            what: What::Reboot { pause_ms: 0, orderly: true, damage: None },
             at: evidence.events[0].at,
             phase: Some(Phase::Running),
             job_starts: 1,

@@ -9,6 +9,8 @@ use crate::draw::Draw;
 
 /// The diary's name in the evidence directory.
 pub const DIARY: &str = "diary";
+/// So all numbers of lines are equally long.
+pub const FIRST_LINE: u64 = 10_000_000;
 const IMAGE: &str = "vmjob/busybox:test";
 
 /// What the job does on SIGTERM.
@@ -51,6 +53,8 @@ pub struct Job {
     pub hog: bool,
     /// Sleeps for ever, to be stopped.
     pub endless: bool,
+    /// Each line begins with its number, the first with this one.
+    pub numbered_from: Option<u64>,
     pub timeout_ms: Option<u64>,
     pub grace_ms: u64,
     /// Tried once more on its own exit code.
@@ -80,6 +84,7 @@ impl Job {
             on_term: draw.pick(&[OnTerm::Ignore, OnTerm::Exit(0), OnTerm::Exit(143), OnTerm::Exit(9)]),
             hog: draw.chance(6),
             endless: false,
+            numbered_from: None,
             timeout_ms: None,
             grace_ms: draw.pick(&[300, 1000, 2000]),
             retried: draw.chance(12) && exit_code != 0,
@@ -130,7 +135,10 @@ impl Job {
         }
         lines.push(note("start $JOB_ATTEMPT"));
         for (number, chunk) in self.chunks.iter().enumerate() {
-            lines.extend([chunk.command(), note(&format!("wrote {}", number + 1))]);
+            let written = self.chunks[..number].iter().map(|chunk| chunk.lines).sum::<u64>();
+            let command =
+                self.numbered_from.map_or_else(|| chunk.command(), |first| chunk.numbered_command(first + written));
+            lines.extend([command, note(&format!("wrote {}", number + 1))]);
             if chunk.rest_ms > 0 {
                 lines.push(rest(&format!("{}.{:03}", chunk.rest_ms / 1000, chunk.rest_ms % 1000)));
             }
@@ -165,6 +173,7 @@ impl Job {
         let mut words = vec![format!("exit {}", self.exit_code), format!("on TERM {:?}", self.on_term)];
         words.extend(self.hog.then(|| "memory hog".into()));
         words.extend(self.endless.then(|| "endless".into()));
+        words.extend(self.numbered_from.map(|_| "numbered lines".into()));
         words.extend(self.timeout_ms.map(|ms| format!("timeout {ms}ms")));
         words.extend(self.retried.then(|| "retried once".into()));
         words.push(format!("grace {}ms", self.grace_ms));
@@ -191,6 +200,14 @@ impl Chunk {
             unfinished,
             rest_ms: draw.pick(&[0, 0, 50, 200, 400, 700]),
         }
+    }
+
+    /// The same, with each line's number in the place of its first letters.
+    fn numbered_command(&self, first: u64) -> String {
+        let last = first + self.lines - 1;
+        let rest = usize::try_from(self.line_bytes).unwrap_or_default().saturating_sub(first.to_string().len() + 1);
+        let to = if self.stderr { " >&2" } else { "" };
+        format!("seq {first} {last} | sed \"s/$/$(head -c {rest} /dev/zero | tr '\\0' x)/\"{to}")
     }
 
     fn command(&self) -> String {

@@ -1,8 +1,12 @@
 //! The kinds of lives: what each draws for its job and its schedule.
 
+mod log_damage;
 mod silence;
 
-use self::silence::{half_death, silence};
+use self::{
+    log_damage::log_damage,
+    silence::{half_death, silence},
+};
 use crate::{
     draw::Draw,
     job::Job,
@@ -20,6 +24,7 @@ pub(crate) fn draw(kind: Kind, draw: &mut Draw, job: &mut Job, schedule: &mut Sc
         Kind::Behind => behind(draw, job, schedule),
         Kind::Reboot => reboot(draw, job, schedule),
         Kind::Journal => journal(draw, job, schedule),
+        Kind::LogDamage => log_damage(draw, job, schedule),
         Kind::Disk => disk(draw, schedule),
         Kind::Mix => mix(draw, job, schedule),
         Kind::Clock => clock(draw, job, schedule),
@@ -51,7 +56,7 @@ fn kill(draw: &mut Draw) -> What {
 }
 
 fn fall(draw: &mut Draw) -> What {
-    What::Reboot { pause_ms: draw.between(0, 400), orderly: draw.chance(50) }
+    What::Reboot { pause_ms: draw.between(0, 400), orderly: draw.chance(50), damage: None }
 }
 
 /// Kills of the agent, some of them soon after it was started again.

@@ -15,6 +15,7 @@ pub mod invariants;
 pub mod job;
 mod kinds;
 pub mod life;
+pub mod log_file;
 pub mod model;
 pub mod plan;
 pub mod runner;

@@ -17,8 +17,9 @@ use crate::{
     diary, docker, engine,
     evidence::{self, Evidence, Fired},
     job::DIARY,
+    log_file::{self, Harmed},
     plan::{Kind, Plan},
-    schedule::{Phase, Schedule, What, When},
+    schedule::{LogDamage, Phase, Schedule, What, When},
     silence::Road,
     world,
 };
@@ -59,6 +60,9 @@ pub(crate) struct Life<'a> {
     pause_ms: Option<u64>,
     /// What is being done to the Docker daemon; it takes a while.
     pub(crate) trouble: JoinSet<io::Result<()>>,
+    /// What is done to the log's file just before the next start, and what was done.
+    pub(crate) harm_before_start: Option<(PathBuf, LogDamage)>,
+    pub(crate) harmed: Vec<Harmed>,
     /// The agent's way to an engine that half dies.
     pub(crate) road: Option<Road>,
     /// Where a log driver hangs.
@@ -167,6 +171,8 @@ impl<'a> Life<'a> {
             awaited: 0,
             pause_ms: None,
             trouble: JoinSet::new(),
+            harm_before_start: None,
+            harmed: Vec::new(),
             road,
             log_server,
             watcher,
@@ -227,6 +233,7 @@ impl<'a> Life<'a> {
             began: self.wall_began,
             runs: self.runs,
             fired: self.fired,
+            harmed: self.harmed,
             diary: diary::read(&self.launch.dir.join("evidence").join(DIARY)),
             job_ended: self.wall_job_ended,
             events: docker::events(&self.launch.events(), self.wall_began)?,
@@ -249,6 +256,9 @@ impl<'a> Life<'a> {
 
     pub(crate) fn start(&mut self) -> io::Result<()> {
         self.restart_at = None;
+        if let Some((log, how)) = self.harm_before_start.take() {
+            self.harmed.push(log_file::harm(&log, &self.launch.state_dir(), how)?);
+        }
         self.child = Some(self.launch.start()?);
         self.runs.push(Run { started: SystemTime::now(), ended: None, told: Vec::new() });
         Ok(())

@@ -46,6 +46,7 @@ pub fn truth(plan: &Plan, evidence: &Evidence, attempt: u64) -> Truth {
         exit_codes: exit_codes(evidence, entry, died),
         deliverable: is_deliverable(plan, evidence),
         log_is_whole: !plan.job.has_hung_log()
+            && evidence.harmed.is_empty()
             && evidence
                 .fired(|what| {
                     matches!(what, What::ContainerRemove | What::Reboot { .. } | What::Engine(_) | What::Silence(_))
@@ -106,8 +107,8 @@ fn causes(
             }
             // Of an end in its absence a daemon that crashed knows nothing.
             What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
-            // The job's own, but nobody was there to tell it from the daemon's.
-            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143)) => {
+            // The job's own, but nobody was there to tell it from the daemon's, or from its guess as it goes down.
+            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143 | 255)) => {
                 _ = causes.insert("ENGINE_RESTARTED");
             }
             _ => {}
@@ -117,8 +118,13 @@ fn causes(
     if plan.job.has_hung_log() || evidence.fired(|what| matches!(what, What::Silence(_))).any(|fired| fired.ok) {
         causes.insert("CONTAINER_LOST");
     }
-    // One that answers late enough cannot be reached at all.
-    if evidence.fired(|what| matches!(what, What::Silence(Silence::Slow { .. }))).any(|fired| fired.ok) {
+    // One that answers late enough, or not to what has to be asked before the start, cannot be reached at all.
+    let is_out_of_reach = |fired: &Fired| match fired.what {
+        What::Silence(Silence::Slow { .. }) => true,
+        What::Silence(_) => fired.phase < Some(Phase::Running),
+        _ => false,
+    };
+    if evidence.fired.iter().any(|fired| fired.ok && is_out_of_reach(fired)) {
         causes.insert("ENGINE_UNAVAILABLE");
     }
     // Removed before its end was on record: no agent may have been there to see it.
@@ -190,7 +196,7 @@ fn ran_out(plan: &Plan, evidence: &Evidence, name: &str, died: Option<&Event>) -
 }
 
 fn harms_journal(what: What) -> bool {
-    matches!(what, What::Kill { damage: Some(damage), .. } if damage != Damage::LogsTorn)
+    matches!(what, What::Kill { damage: Some(damage), .. } if !matches!(damage, Damage::LogsTorn | Damage::Log(_)))
 }
 
 /// The endpoint turned the report away for good, or was away for longer than the agent was to try; or the record was lost with the

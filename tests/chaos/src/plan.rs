@@ -17,6 +17,7 @@ pub enum Kind {
     Behind,
     Reboot,
     Journal,
+    LogDamage,
     Disk,
     Mix,
     Clock,
@@ -35,7 +36,7 @@ pub struct Plan {
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Kill9,
         Self::Delivery,
         Self::Metadata,
@@ -43,6 +44,7 @@ impl Kind {
         Self::Behind,
         Self::Reboot,
         Self::Journal,
+        Self::LogDamage,
         Self::Disk,
         Self::Mix,
         Self::Clock,
@@ -59,6 +61,7 @@ impl Kind {
             Self::Behind => "behind",
             Self::Reboot => "reboot",
             Self::Journal => "journal",
+            Self::LogDamage => "logdamage",
             Self::Disk => "disk",
             Self::Mix => "mix",
             Self::Clock => "clock",

@@ -40,6 +40,27 @@ pub enum Damage {
     JournalRemoved,
     LogsTorn,
     AllRemoved,
+    /// To the engine's file of the job's log, just before the agent is started again.
+    Log(LogDamage),
+}
+
+/// What happens to the engine's file of the job's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogDamage {
+    /// To so many percent of what the agent has read of it, at the end of an entry.
+    Cut(u64),
+    /// In the middle of an entry, so many percent of it from its beginning.
+    CutWithin(u64),
+    Emptied,
+    /// So many zeros are appended.
+    ZerosBehind(usize),
+    /// So many zeros are written over it, from so many percent on.
+    ZerosOver {
+        percent: u64,
+        count: usize,
+    },
+    /// An entry so many percent from its beginning has lost its end.
+    Torn(u64),
 }
 
 /// What happens to the Docker daemon, in a life that has one of its own.
@@ -75,6 +96,7 @@ pub enum What {
     Reboot {
         pause_ms: u64,
         orderly: bool,
+        damage: Option<Damage>,
     },
     /// SIGHUP, and the next `run`.
     Hangup {
@@ -94,6 +116,8 @@ pub enum What {
     ContainerRemove,
     DiskFull,
     DiskRoom,
+    /// Under an agent that may be reading it.
+    HarmLog(LogDamage),
     Engine(Engine),
     Silence(Silence),
     /// The wall clock that the agent sees jumps to so many s off the true time.

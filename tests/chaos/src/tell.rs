@@ -36,6 +36,7 @@ pub fn tell(plan: &Plan, evidence: &Evidence, broken: &[Broken], dir: &Path) -> 
     }
     story.sort_by_key(|(at, _)| *at);
     lines.extend(story.into_iter().map(|(at, what)| format!("  {:8.3} {what}", seconds(evidence.began, at))));
+    lines.extend(evidence.harmed.iter().map(|harmed| format!("{harmed:?}")));
     lines.push(format!("diary: {:?}", evidence.diary));
     lines.push(format!(
         "report: {}",

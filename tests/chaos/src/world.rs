@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::process::Signal;
@@ -14,7 +14,8 @@ use crate::{
     docker::{containers, docker},
     engine,
     life::Life,
-    schedule::{Damage, Phase, Told, What},
+    log_file,
+    schedule::{Damage, LogDamage, Phase, Told, What},
 };
 
 impl Life<'_> {
@@ -25,20 +26,16 @@ impl Life<'_> {
             What::Kill { .. } if self.is_disk_full() && !self.cloud.accepted().is_empty() => return Ok(false),
             What::Kill { pause_ms, damage } => {
                 self.kill().await?;
-                // Once all is done, the journal is the only witness of it: without, the job is a new one.
-                if let Some(damage) = damage
-                    && self.phase() != Some(Phase::Delivered)
-                {
-                    harm(&self.launch.state_dir(), damage)?;
-                }
+                self.harm(damage).await?;
                 self.restart_in(pause_ms);
             }
-            What::Reboot { pause_ms, orderly } => {
+            What::Reboot { pause_ms, orderly, damage } => {
                 self.kill().await?;
                 for name in containers(&self.prefix()).await? {
                     let how: &[&str] = if orderly { &["stop", "--time", "1", &name] } else { &["kill", &name] };
                     docker(how).await?;
                 }
+                self.harm(damage).await?;
                 self.boots += 1;
                 self.launch.boot_id = Some(format!("00000000-0000-4000-8000-{:012x}", self.boots));
                 self.restart_in(pause_ms);
@@ -61,6 +58,7 @@ impl Life<'_> {
             What::ContainerRemove => return self.to_container(&["rm", "--force"]).await,
             What::DiskFull => fill(&self.launch.state_dir())?,
             What::DiskRoom => fs::remove_file(self.launch.state_dir().join(BALLAST))?,
+            What::HarmLog(how) => return self.harm_log(how).await,
             What::ClockJump(off_s) => self.launch.set_clock(off_s)?,
             What::Engine(how) => {
                 let log = self.launch.dir.join("dockerd.log");
@@ -74,6 +72,26 @@ impl Life<'_> {
             }
         }
         Ok(true)
+    }
+
+    async fn harm(&mut self, damage: Option<Damage>) -> io::Result<()> {
+        // Once all is done, the journal is the only witness of it: without, the job is a new one.
+        let Some(damage) = damage.filter(|_| self.phase() != Some(Phase::Delivered)) else { return Ok(()) };
+        match damage {
+            Damage::Log(how) => self.harm_before_start = self.log_file().await?.map(|log| (log, how)),
+            _ => harm(&self.launch.state_dir(), damage)?,
+        }
+        Ok(())
+    }
+
+    async fn harm_log(&mut self, how: LogDamage) -> io::Result<bool> {
+        let Some(log) = self.log_file().await? else { return Ok(false) };
+        self.harmed.push(log_file::harm(&log, &self.launch.state_dir(), how)?);
+        Ok(true)
+    }
+
+    async fn log_file(&self) -> io::Result<Option<PathBuf>> {
+        log_file::path_of(&format!("{}1", self.prefix())).await
     }
 
     fn is_disk_full(&self) -> bool {
@@ -144,6 +162,7 @@ fn harm(state_dir: &Path, damage: Damage) -> io::Result<()> {
         Damage::JournalEmptied => File::create(state_dir.join("journal.json")).map(drop),
         Damage::JournalRemoved => removed("journal.json"),
         Damage::LogsTorn => torn("logs.json"),
+        Damage::Log(_) => Ok(()),
         Damage::AllRemoved => ["journal.json", "report.json", "logs.json"].into_iter().try_for_each(removed),
     }
 }

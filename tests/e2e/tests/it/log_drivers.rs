@@ -285,6 +285,39 @@ async fn the_summary_is_plain_text() {
     }
 }
 
+/// Two bars, one below the other, with lines of the job's own above them; a counter that backs up; what no terminal shows.
+#[tokio::test]
+async fn a_summary_has_the_last_state_of_a_screen_and_every_line_of_the_job_s_own() {
+    let script = r"
+        echo before
+        i=0
+        while [ $i -lt 2000 ]; do
+            i=$((i + 1))
+            if [ $((i % 1000)) = 0 ]; then printf '\n\r\033[K\033[A\r\033[Kline %s\n' $i; fi
+            printf '\router: %s/2000\n\rinner: %s/10\033[A' $i $((i % 10))
+        done
+        printf '\n\n'
+        printf 'writing tables: '
+        for i in 1 2 3 4 5 6 7 8 9; do printf '%s/9\b\b\b' $i; done
+        printf '   \b\b\bdone\n'
+        printf 'h\000i\000\n'
+        echo after";
+    let shown = "before\nline 1000\nline 2000\nouter: 2000/2000\ninner: 0/10\nwriting tables: done\nhi\nafter";
+    for vm in Vm::of_each_kind().await {
+        let report = vm.run_job(script, json!({})).await;
+        let logs = &report["logs"];
+        for text in ["head", "tail"] {
+            assert_eq!(logs[text].as_str().map(str::trim_end), Some(shown), "{text}, {:?}: {logs:#}", vm.kind());
+        }
+        expect(&report, &json!({"cause": "NONE", "logs": {"omitted_bytes": 0, "lost_bytes": 0, "errors": []}}));
+        // What the job wrote is counted, whatever is shown of it.
+        let bars = 2000 * "\router: /2000\n\rinner: 0/10\x1b[A".len() + (9 + 90 * 2 + 900 * 3 + 1001 * 4);
+        let lines = 2 * "\n\r\x1b[K\x1b[A\r\x1b[Kline 1000\n".len();
+        let rest = "before\n\n\nwriting tables: ".len() + 9 * 6 + "   \x08\x08\x08done\nh\0i\0\nafter\n".len();
+        assert_eq!(logs["stdout_bytes"], bars + lines + rest, "{logs:#}");
+    }
+}
+
 /// Live view off: nothing of the job on stdout but the report.
 #[tokio::test]
 async fn the_live_view_can_be_turned_off() {
