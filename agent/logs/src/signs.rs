@@ -12,9 +12,10 @@ const STEP: usize = 4;
 const WINDOW: usize = 2 * STEP - 1;
 /// The first look's table fits the nearest cache.
 const PLACE_BITS: u32 = 15;
-const BUCKET_BITS: u32 = 12;
+const WINDOW_BITS: u32 = 15;
+const BUCKET_BITS: u32 = 9;
 /// Makes small letters of capitals, and other bytes of other bytes.
-const FOLD: u128 = 0x2020_2020_2020_2020_2020_2020_2020_2020;
+const FOLD: u64 = 0x2020_2020_2020_2020;
 
 /// A sign in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +39,10 @@ struct Spot {
 
 struct Table {
     /// For each gram of four bytes a bit for each distance from the beginning of a window at which one has it. The upper four bits
-    /// are for windows of six bytes; there the distance is from the byte before.
+    /// are for windows whose first byte may be any, and stands before a sign of six.
     places: [u8; 1 << PLACE_BITS],
+    /// Which windows there are, a bit each.
+    windows: [u32; 1 << (WINDOW_BITS - 5)],
     /// The first spot of each bucket of windows, from 1, and the spots.
     buckets: [u16; 1 << BUCKET_BITS],
     spots: Vec<Spot>,
@@ -53,13 +56,18 @@ static TABLE: OnceLock<Box<Table>> = OnceLock::new();
 fn table() -> Table {
     let mut table = Table {
         places: [0; 1 << PLACE_BITS],
+        windows: [0; 1 << (WINDOW_BITS - 5)],
         buckets: [0; 1 << BUCKET_BITS],
         spots: Vec::new(),
         line_starts: Vec::new(),
     };
+    let mut ordinary = vec![0; 1 << (PLACE_BITS - 2)];
+    for at in 0..ORDINARY.len() - STEP {
+        ordinary[place(eight(ORDINARY, at) as u32) / 4] += 4096;
+    }
     for group in &GROUPS {
         for sign in group.signs {
-            table.add(group, sign);
+            table.add(&ordinary, group, sign);
         }
     }
     table
@@ -71,8 +79,20 @@ const fn place(gram: u32) -> usize {
 }
 
 #[inline]
+const fn hash(window: u64) -> u32 {
+    (window.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+#[inline]
 const fn bucket(window: u64) -> usize {
-    (window.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BUCKET_BITS)) as usize
+    (hash(window) >> (32 - BUCKET_BITS)) as usize
+}
+
+/// Where the bit of a window is.
+#[inline]
+const fn window_place(window: u64) -> (usize, u32) {
+    let place = hash(window) >> (32 - WINDOW_BITS);
+    ((place / 32) as usize, 1 << (place % 32))
 }
 
 /// Where a sign is in `text` from `start` on: the first or one close to it.
@@ -90,15 +110,18 @@ pub(crate) fn find(text: &[u8], start: usize) -> Option<usize> {
     let (chunks, rest) = text[start..].as_chunks::<{ 4 * STEP }>();
     let mut at = start;
     for chunk in chunks {
-        let places = table.places_of(chunk);
-        if places != [0; 4] && table.signs_at(text, start, at, places, &mut take) {
-            return first;
+        let [one, two, three, four] = table.places_of(chunk);
+        if one | two | three | four != 0 {
+            let places = table.narrow(text, at, u32::from_le_bytes([one, two, three, four]));
+            if places != 0 && table.signs_at(text, start, at, places, &mut take) {
+                return first;
+            }
         }
         at += 4 * STEP;
     }
     let mut chunk = [0; 4 * STEP];
     chunk[..rest.len()].copy_from_slice(rest);
-    table.signs_at(text, start, at, table.places_of(&chunk), &mut take);
+    table.signs_at(text, start, at, u32::from_le_bytes(table.places_of(&chunk)), &mut take);
     first
 }
 
@@ -111,7 +134,8 @@ pub(crate) fn all(line: &[u8], mut take: impl FnMut(Found)) {
     for (piece, at) in line.chunks(4 * STEP).zip((0..).step_by(4 * STEP)) {
         let mut chunk = [0; 4 * STEP];
         chunk[..piece.len()].copy_from_slice(piece);
-        table.signs_at(line, 0, at, table.places_of(&chunk), &mut |found| {
+        let places = table.narrow(line, at, u32::from_le_bytes(table.places_of(&chunk)));
+        table.signs_at(line, 0, at, places, &mut |found| {
             take(found);
             false
         });
@@ -125,14 +149,27 @@ fn eight(text: &[u8], at: usize) -> u64 {
         Some(eight) => eight.try_into().unwrap_or_default(),
         None => std::array::from_fn(|offset| text.get(at + offset).copied().unwrap_or(0)),
     };
-    u64::from_le_bytes(eight) | FOLD as u64
+    u64::from_le_bytes(eight) | FOLD
 }
 
-/// The window of so many bytes that `eight` begins with.
+/// The window that `eight` begins with; 1 if its first byte may be any.
 #[inline]
-const fn window_of(eight: u64, bytes: usize) -> u64 {
-    eight << (64 - 8 * bytes) | if bytes < WINDOW { 1 } else { 0 }
+const fn window_of(eight: u64, is_short: u64) -> u64 {
+    eight << 8 & !(is_short * 0xff00) | is_short
 }
+
+/// For a bit of what [`Table::places_of`] says of the chunk at `at`: where from `at - 4` on the window begins, and whether its first
+/// byte may be any.
+#[inline]
+const fn window_at(bit: u32) -> (usize, u64) {
+    (STEP + (bit / 8) as usize * STEP - bit as usize % STEP, (bit / 4 % 2) as u64)
+}
+
+/// Words that ordinary lines have. A window with their grams would be met often.
+const ORDINARY: &[u8] = b" the connection to a server is complete and reading the default output of this request with its result \
+    on device for input file processing: time, status, session, response, version, value, table, using, message, image, \
+    training, checking, loading, started, finished, written, created, opened, point, memory, model, packages, stream, options, \
+    checkpoint, config, batch, size, unused, user, work, worker, task, token, lines, install, available, are not in use, code ";
 
 /// How often a byte is in ordinary text, roughly.
 fn commonness(byte: u8) -> u32 {
@@ -148,28 +185,42 @@ fn commonness(byte: u8) -> u32 {
 impl Table {
     /// Adds a sign: of its windows the one that other words have least. One of six bytes is its own; the first of its grams has
     /// whatever is before it.
-    fn add(&mut self, group: &'static Group, sign: &'static str) {
+    fn add(&mut self, ordinary: &[u32], group: &'static Group, sign: &'static str) {
         if let Some(rest) = sign.strip_prefix('\n') {
             self.line_starts.push((rest, group));
         }
         let bytes = sign.as_bytes();
+        // What the table has for another sign already costs nothing.
         let cost = |from: &usize| -> u32 {
-            let grams = bytes[*from..from + WINDOW].windows(STEP);
-            grams.map(|gram| gram.iter().copied().map(commonness).product::<u32>()).sum()
+            let window = &bytes[*from..from + WINDOW];
+            let grams = (0..STEP).map(|distance| {
+                let gram = (eight(window, 0) >> (8 * distance)) as u32;
+                let is_there = self.places[place(gram)] >> distance & 1 > 0;
+                let letters = window[distance..][..STEP].iter().copied().map(commonness).product::<u32>();
+                if is_there { 0 } else { letters + ordinary[place(gram) / 4] }
+            });
+            let is_ordinary = (0..STEP).all(|distance| ordinary[place((eight(window, 0) >> (8 * distance)) as u32) / 4] > 0);
+            grams.sum::<u32>() + if is_ordinary { 1 << 20 } else { 0 }
         };
-        let length = bytes.len().min(WINDOW);
-        let offset = (0..=bytes.len() - length).min_by_key(|from| if length < WINDOW { 0 } else { cost(from) });
+        let offset = (0..=bytes.len().saturating_sub(WINDOW)).filter(|_| bytes.len() >= WINDOW).min_by_key(cost);
+        let is_short = offset.is_none();
         let offset = offset.unwrap_or(0);
-        let eight = eight(bytes, offset);
-        if length == WINDOW {
-            (0..STEP).for_each(|distance| self.places[place((eight >> (8 * distance)) as u32)] |= 1 << distance);
-        } else {
-            for before in 0x20..=u8::MAX {
-                self.places[place((eight << 8) as u32 | u32::from(before | 0x20))] |= 0x10;
+        let eight = eight(bytes, offset) << if is_short { 8 } else { 0 };
+        for distance in 0..STEP {
+            let gram = (eight >> (8 * distance)) as u32;
+            let bit = 1 << (distance + if is_short { STEP } else { 0 });
+            if is_short && distance == 0 {
+                // A letter stands before none but the names of errors.
+                let is_name = bytes[..5].eq_ignore_ascii_case(b"error");
+                let before = (0x20..=u8::MAX).filter(|before| before & 0x20 > 0 && (is_name || !before.is_ascii_alphanumeric()));
+                before.for_each(|before| self.places[place(gram & !0xff | u32::from(before))] |= bit);
+            } else {
+                self.places[place(gram)] |= bit;
             }
-            (1..STEP).for_each(|distance| self.places[place((eight >> (8 * (distance - 1))) as u32)] |= 0x10 << distance);
         }
-        let window = window_of(eight, length);
+        let window = window_of(eight, is_short.into());
+        let (word, bit) = window_place(window);
+        self.windows[word] |= bit;
         let is_exact = bytes.iter().any(u8::is_ascii_uppercase);
         let next = &mut self.buckets[bucket(window)];
         self.spots.push(Spot { window, sign, group, is_exact, offset: offset as u8, next: *next });
@@ -179,8 +230,9 @@ impl Table {
     /// What there is of the grams at every fourth byte.
     #[inline]
     fn places_of(&self, chunk: &[u8; 4 * STEP]) -> [u8; 4] {
-        let folded = u128::from_le_bytes(*chunk) | FOLD;
-        [0, 32, 64, 96].map(|shift| self.places[place((folded >> shift) as u32)])
+        let (halves, _) = chunk.as_chunks::<8>();
+        let [low, high] = [0, 1].map(|half: usize| u64::from_le_bytes(halves[half]) | FOLD);
+        [low, low >> 32, high, high >> 32].map(|gram| self.places[place(gram as u32)])
     }
 
     /// The sign that a line begins with, where nothing is before it that could be looked at.
@@ -194,7 +246,25 @@ impl Table {
         Some(Found { at: 0, sign, group })
     }
 
-    /// Takes each sign whose window has one of the four positions from `at` on, until `take` has enough; then it is true. Apart from
+    /// Leaves of the places of the chunk at `at` those with a window.
+    #[inline]
+    fn narrow(&self, text: &[u8], at: usize, mut places: u32) -> u32 {
+        let Some(around) = at.checked_sub(STEP).and_then(|from| text[from..].first_chunk::<{ 8 * STEP }>()) else {
+            return places;
+        };
+        let mut narrowed = 0;
+        while places != 0 {
+            let (offset, is_short) = window_at(places.trailing_zeros());
+            let (word, bit) = window_place(window_of(eight(around, offset), is_short));
+            if self.windows[word] & bit != 0 {
+                narrowed |= places & places.wrapping_neg();
+            }
+            places &= places - 1;
+        }
+        narrowed
+    }
+
+    /// Takes each sign with a window at one of the places of the chunk at `at`, until `take` has enough; then it is true. Apart from
     /// the search, which needs all registers.
     #[inline(never)]
     fn signs_at(
@@ -202,19 +272,15 @@ impl Table {
         text: &[u8],
         start: usize,
         at: usize,
-        places: [u8; 4],
+        mut places: u32,
         take: &mut impl FnMut(Found) -> bool,
     ) -> bool {
-        let mut places = u32::from_le_bytes(places);
         while places != 0 {
-            let place = places.trailing_zeros() as usize;
+            let (offset, is_short) = window_at(places.trailing_zeros());
             places &= places - 1;
-            let (position, distance, length) = match place % 8 {
-                distance @ 0..STEP => (at + place / 8 * STEP, distance, WINDOW),
-                distance => (at + place / 8 * STEP + 1, distance - STEP, WINDOW - 1),
-            };
-            let Some(from) = position.checked_sub(distance) else { continue };
-            let window = window_of(eight(text, from), length);
+            // Where any byte may stand before a sign, that may be the text's beginning.
+            let Some(from) = (at + offset + is_short as usize).checked_sub(STEP) else { continue };
+            let window = window_of(eight(text, from) << (8 * is_short), is_short);
             let mut next = self.buckets[bucket(window)];
             while next > 0 {
                 let spot = &self.spots[usize::from(next) - 1];
