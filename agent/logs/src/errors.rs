@@ -72,21 +72,26 @@ impl Errors {
         if stream == Stream::Stderr {
             self.note_stderr(line, lines);
         }
-        let mut at = 0;
+        let (mut at, mut counted) = (0, 0);
         while at < lines.len() {
             if self.traces[stream as usize].is_some() {
                 let end = line_end(lines, at);
+                line += count_lines(&lines[counted..at]);
                 self.follow(stream, line, &lines[at..lines.len().min(end + 1)], || context(before, &lines[..at]));
-                (at, line) = (end + 1, line + 1);
+                (at, counted) = (end + 1, at);
                 continue;
             }
             let Some(found) = signs::find(lines, at) else { return };
             let start = memchr::memrchr(b'\n', &lines[at..found]).map_or(at, |newline| at + newline + 1);
-            line += count_lines(&lines[at..start]);
             let end = line_end(lines, found);
             let content = &lines[start..lines.len().min(end + 1)];
-            self.look_at_sign(stream, line, content, found - start, || context(before, &lines[..start]));
-            (at, line) = (end + 1, line + 1);
+            // Lines are counted only up to those that are kept: most of those with a sign are not.
+            let number = || {
+                line += count_lines(&lines[std::mem::replace(&mut counted, start)..start]);
+                line
+            };
+            self.look_at_sign(stream, number, content, found - start, || context(before, &lines[..start]));
+            at = end + 1;
         }
     }
 
@@ -94,7 +99,7 @@ impl Errors {
     fn look_at_sign(
         &mut self,
         stream: Stream,
-        line: u64,
+        number: impl FnOnce() -> u64,
         content: &[u8],
         found: usize,
         around: impl FnOnce() -> Context,
@@ -108,7 +113,7 @@ impl Errors {
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
         let Some(Judgement { weight, begins, .. }) = grammar::judge(content, around) else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
-        let window = Window { line, text };
+        let window = Window { line: number(), text };
         match begins {
             Some((found, goes_on)) => {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
@@ -155,7 +160,7 @@ impl Errors {
             && !is_last
             && let Some(found) = signs::find(content, 0)
         {
-            self.look_at_sign(stream, line, content, found, around);
+            self.look_at_sign(stream, || line, content, found, around);
         }
     }
 

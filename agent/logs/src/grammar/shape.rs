@@ -1,7 +1,8 @@
 //! The shape of a line: its clauses, and whether it is a message, a line of code or a sentence of prose.
 
 use super::words::{
-    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, HARMLESS_BEGINNINGS, LINKS, NOTHING, STOP_WORDS,
+    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, FAILED, HARMLESS_BEGINNINGS, LINKS, NONE_FAILED, NOTHING,
+    STOP_WORDS,
 };
 use crate::{signs::Found, vocabulary::Place};
 
@@ -300,11 +301,9 @@ impl Line<'_> {
     pub(super) fn tone(&self) -> Tone {
         let trimmed = self.low.trim_ascii_start();
         let begins = |starts: &[&str]| starts.iter().any(|start| trimmed.starts_with(start.as_bytes()));
-        let has = |parts: &[&str]| parts.iter().any(|part| contains(self.low, part.as_bytes()));
-        let has_failed = has(&[" failed", " failing", " failure", " errors", " error"])
-            && !has(&[" 0 fail", " 0 tests fail", " no fail"]);
+        let has_failed = || FAILED.found_in(self.low) != 0 && NONE_FAILED.found_in(self.low) == 0;
         let has_passed = || {
-            memchr::memmem::find_iter(self.low, b" passed").any(|at| {
+            memchr::memchr_iter(b' ', self.low).filter(|at| self.low[*at..].starts_with(b" passed")).any(|at| {
                 let behind = &self.low[at + " passed".len()..];
                 self.low[..at].last().is_some_and(u8::is_ascii_digit) || behind.is_empty() || behind.starts_with(b"  ")
             })
@@ -312,17 +311,17 @@ impl Line<'_> {
         let is_upper_failed = contains(self.raw, b" FAILED");
         if begins(HARMLESS_BEGINNINGS)
             || self.is_chatter() && !is_upper_failed
-            || !has_failed && has_passed()
+            || has_passed() && !has_failed()
             || HARMLESS_ENDS.iter().any(|end| trimmed.ends_with(end.as_bytes()))
         {
             return Tone::Harmless;
         }
         let is_table =
-            memchr::memmem::find_iter(self.low, b" | ").count() > 1 || memchr::memchr_iter(b'\t', self.low).count() > 2;
+            memchr::memchr_iter(b'|', self.low).filter(|at| *at > 0 && self.low[at - 1..].starts_with(b" | ")).count() > 1 || memchr::memchr_iter(b'\t', self.low).count() > 2;
         if is_table {
             return Tone::Calm;
         }
-        if has(CALM) {
+        if CALM.found_in(self.low) != 0 {
             return Tone::Calm;
         }
         Tone::Plain
@@ -348,7 +347,7 @@ impl Line<'_> {
             && self.raw.get(1..5).is_some_and(|date| date.iter().all(u8::is_ascii_digit));
         is_glog
             || head.split(|byte| b" \t".contains(byte)).take(8).any(is_level)
-            || CHATTER.iter().any(|part| contains(&self.low[..self.low.len().min(300)], part.as_bytes()))
+            || CHATTER.found_in(&self.low[..self.low.len().min(300)]) != 0
     }
 
     /// Whether it is a line of a program's text.
@@ -385,8 +384,8 @@ impl Line<'_> {
         {
             return true;
         }
-        let marks = CODE.iter().filter(|mark| contains(text, mark.as_bytes())).count();
-        marks + usize::from(is_indented && marks > 0) + usize::from(ends) >= 2
+        let marks = CODE.found_in(text).count_ones();
+        marks + u32::from(is_indented && marks > 0) + u32::from(ends) >= 2
     }
 }
 
@@ -394,7 +393,8 @@ const HARMLESS_ENDS: [&str; 7] =
     [": already exists", " ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
 
 pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
-    memchr::memmem::find(text, part).is_some()
+    // Lines are short: what finds parts in long texts is long in the making.
+    memchr::memchr_iter(part[0], text).any(|at| text[at..].starts_with(part))
 }
 
 /// Of three bytes at the end of a text, whether they are a sign that messages begin with, as a box or a cross.
