@@ -50,6 +50,9 @@ pub(crate) struct Errors {
     kinds: [usize; 2],
     /// Of each stream the trace that is under way.
     traces: [Option<Trace>; 2],
+    /// The last line that was kept, and what it weighs: in a flood of its like none needs to be judged again.
+    #[serde(skip)]
+    last_kept: Option<(Vec<u8>, u8)>,
     stderr_begins: Lines,
     stderr_ends: Lines,
 }
@@ -111,7 +114,13 @@ impl Errors {
         let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
-        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, around) else { return };
+        let is_like = |kept: &[u8]| alike(kept, content) == (kept.len(), content.len());
+        let known = self.last_kept.as_ref().filter(|(kept, _)| is_like(kept)).map(|(_, weight)| *weight);
+        let judged = match known {
+            Some(weight) => Some((weight, None)),
+            None => grammar::judge(content, around).map(|Judgement { weight, begins, .. }| (weight, begins)),
+        };
+        let Some((weight, begins)) = judged else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
         let window = Window { line: number(), text };
         match begins {
@@ -119,7 +128,12 @@ impl Errors {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
                 self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
             }
-            None => self.keep(weight, window),
+            None => {
+                if known.is_none() {
+                    self.last_kept = Some((content.to_vec(), weight));
+                }
+                self.keep(weight, window);
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl Context {
             let low = &mut low[..raw.len()];
             low.copy_from_slice(raw);
             low.make_ascii_lowercase();
-            let line = Line { raw, low };
+            let line = Line::new(raw, low);
             code += usize::from(line.is_code() || line.is_listing());
             prose += usize::from(line.is_prose());
         }
@@ -67,7 +67,7 @@ pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<
     let low = &mut low[..raw.len()];
     low.copy_from_slice(raw);
     low.make_ascii_lowercase();
-    let line = Line { raw, low };
+    let line = Line::new(raw, low);
     let (mut tone, mut is_code, mut judgement): (Option<Tone>, Option<bool>, Option<Judgement>) = (None, None, None);
     // Signs may end with the line's end.
     signs::all(&content[..content.len().min(raw.len() + 1)], |found| {

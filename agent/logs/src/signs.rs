@@ -11,7 +11,7 @@ use crate::vocabulary::{GROUPS, Group};
 const STEP: usize = 4;
 const WINDOW: usize = 2 * STEP - 1;
 /// The first look's table fits the nearest cache.
-const PLACE_BITS: u32 = 15;
+const PLACE_BITS: u32 = 16;
 const WINDOW_BITS: u32 = 15;
 const BUCKET_BITS: u32 = 9;
 /// Makes small letters of capitals, and other bytes of other bytes.
@@ -199,7 +199,8 @@ impl Table {
                 let letters = window[distance..][..STEP].iter().copied().map(commonness).product::<u32>();
                 if is_there { 0 } else { letters + ordinary[place(gram) / 4] }
             });
-            let is_ordinary = (0..STEP).all(|distance| ordinary[place((eight(window, 0) >> (8 * distance)) as u32) / 4] > 0);
+            let is_ordinary =
+                (0..STEP).all(|distance| ordinary[place((eight(window, 0) >> (8 * distance)) as u32) / 4] > 0);
             grams.sum::<u32>() + if is_ordinary { 1 << 20 } else { 0 }
         };
         let offset = (0..=bytes.len().saturating_sub(WINDOW)).filter(|_| bytes.len() >= WINDOW).min_by_key(cost);
@@ -212,7 +213,8 @@ impl Table {
             if is_short && distance == 0 {
                 // A letter stands before none but the names of errors.
                 let is_name = bytes[..5].eq_ignore_ascii_case(b"error");
-                let before = (0x20..=u8::MAX).filter(|before| before & 0x20 > 0 && (is_name || !before.is_ascii_alphanumeric()));
+                let before =
+                    (0x20..=u8::MAX).filter(|before| before & 0x20 > 0 && (is_name || !before.is_ascii_alphanumeric()));
                 before.for_each(|before| self.places[place(gram & !0xff | u32::from(before))] |= bit);
             } else {
                 self.places[place(gram)] |= bit;

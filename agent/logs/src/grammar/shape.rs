@@ -1,8 +1,10 @@
 //! The shape of a line: its clauses, and whether it is a message, a line of code or a sentence of prose.
 
+use std::cell::Cell;
+
 use super::words::{
-    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, FAILED, HARMLESS_BEGINNINGS, LINKS, NONE_FAILED, NOTHING,
-    STOP_WORDS,
+    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, FAILED, HARMLESS_BEGINNINGS, LINKS, NONE_FAILED,
+    NOTHING, is_stop_word,
 };
 use crate::{signs::Found, vocabulary::Place};
 
@@ -13,6 +15,8 @@ pub(super) struct Line<'a> {
     pub(super) raw: &'a [u8],
     /// In small letters.
     pub(super) low: &'a [u8],
+    /// What [`Line::stop_words`] counts, once it has.
+    stop_words: Cell<Option<(usize, usize)>>,
 }
 
 /// What a line is that counts less.
@@ -23,6 +27,12 @@ pub(super) enum Tone {
     Calm,
     /// A level such as INFO, a test that passed, a line of code.
     Harmless,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(raw: &'a [u8], low: &'a [u8]) -> Self {
+        Self { raw, low, stop_words: Cell::new(None) }
+    }
 }
 
 impl Line<'_> {
@@ -204,7 +214,7 @@ impl Line<'_> {
     /// Whether the line begins with one word, no pronoun or the like, and then the sign.
     pub(super) fn is_named_subject(&self, at: usize) -> bool {
         let subject = &self.low[..at];
-        self.words(0, at) == 1 && !STOP_WORDS.contains(&subject.trim_ascii()) && at > 4 && !self.is_indented()
+        self.words(0, at) == 1 && !is_stop_word(subject.trim_ascii()) && at > 4 && !self.is_indented()
     }
 
     pub(super) fn is_indented(&self) -> bool {
@@ -249,12 +259,16 @@ impl Line<'_> {
 
     /// How many words it has, and how many of them are of every text.
     pub(super) fn stop_words(&self) -> (usize, usize) {
+        if let Some(counted) = self.stop_words.get() {
+            return counted;
+        }
         let (mut words, mut stop_words) = (0, 0);
         for word in self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
             let word = word.strip_suffix(b",").unwrap_or(word);
             words += 1;
-            stop_words += usize::from(STOP_WORDS.contains(&word));
+            stop_words += usize::from(is_stop_word(word));
         }
+        self.stop_words.set(Some((words, stop_words)));
         (words, stop_words)
     }
 
@@ -291,8 +305,8 @@ impl Line<'_> {
             || self.low.windows(2).any(|two| two == b" '");
         let ends = text.last().is_some_and(|byte| b".,;)".contains(byte));
         let mut words = self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let stop_words = words.clone().filter(|word| STOP_WORDS.contains(word)).count();
-        let first_is_stop = words.next().is_some_and(|word| STOP_WORDS.contains(&word));
+        let stop_words = words.clone().filter(|word| is_stop_word(word)).count();
+        let first_is_stop = words.next().is_some_and(is_stop_word);
         is_indented && (ends || stop_words > 0)
             || !is_named && (ends && stop_words > 0 || stop_words > 1)
             || first_is_stop
@@ -317,7 +331,9 @@ impl Line<'_> {
             return Tone::Harmless;
         }
         let is_table =
-            memchr::memchr_iter(b'|', self.low).filter(|at| *at > 0 && self.low[at - 1..].starts_with(b" | ")).count() > 1 || memchr::memchr_iter(b'\t', self.low).count() > 2;
+            memchr::memchr_iter(b'|', self.low).filter(|at| *at > 0 && self.low[at - 1..].starts_with(b" | ")).count()
+                > 1
+                || memchr::memchr_iter(b'\t', self.low).count() > 2;
         if is_table {
             return Tone::Calm;
         }

@@ -51,8 +51,14 @@ pub(super) const CONDITIONS: &[&[u8]] = &[
     b"which", b"while", b"i", b"he", b"she", b"they", b"we", b"once", b"until", b"where", b"as", b"since",
 ];
 
+/// Whether a word is of every text.
+pub(super) fn is_stop_word(word: &[u8]) -> bool {
+    // Most words are told by their length or their first letter.
+    STOP_WORDS.iter().any(|stop| stop.len() == word.len() && stop[0] == word[0] && *stop == word)
+}
+
 #[rustfmt::skip]
-pub(super) const STOP_WORDS: &[&[u8]] = &[
+const STOP_WORDS: &[&[u8]] = &[
     b"the", b"of", b"and", b"a", b"to", b"in", b"that", b"is", b"it", b"for", b"as", b"with", b"was", b"be",
     b"on", b"this", b"by", b"or", b"are", b"from", b"an", b"at", b"which", b"not", b"he", b"his", b"she",
     b"had", b"have", b"i", b"but", b"they", b"were", b"so", b"when", b"if",
