@@ -15,6 +15,8 @@ use crate::{
 pub(crate) const MAX_LINE_BYTES: usize = 8192;
 /// How much of it is shown.
 const MAX_SHOWN_BYTES: usize = 1024;
+/// A sign within so many bytes is shown with the line's beginning.
+const NEAR_BYTES: usize = MAX_SHOWN_BYTES * 3 / 4;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
 
@@ -107,11 +109,16 @@ impl Errors {
         found: usize,
         around: impl FnOnce() -> Context,
     ) {
+        // Which of a long line's signs the search meets first depends on where the search began.
+        let found = match content.len() {
+            ..=NEAR_BYTES => found,
+            _ => signs::find(&content[..content.len().min(MAX_LINE_BYTES)], 0).unwrap_or(MAX_LINE_BYTES),
+        };
         if found >= MAX_LINE_BYTES {
             return;
         }
         // Of a long line what is around the sign.
-        let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
+        let from = if found < NEAR_BYTES { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
         let is_like = |kept: &[u8]| alike(kept, content) == (kept.len(), content.len());

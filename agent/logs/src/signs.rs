@@ -211,8 +211,8 @@ impl Table {
             let gram = (eight >> (8 * distance)) as u32;
             let bit = 1 << (distance + if is_short { STEP } else { 0 });
             if is_short && distance == 0 {
-                // A letter stands before none but the names of errors.
-                let is_name = bytes[..5].eq_ignore_ascii_case(b"error");
+                // A letter stands before no word but the names of errors.
+                let is_name = bytes[..5].eq_ignore_ascii_case(b"error") || !bytes[0].is_ascii_alphanumeric();
                 let before =
                     (0x20..=u8::MAX).filter(|before| before & 0x20 > 0 && (is_name || !before.is_ascii_alphanumeric()));
                 before.for_each(|before| self.places[place(gram & !0xff | u32::from(before))] |= bit);
@@ -321,7 +321,9 @@ mod tests {
             let begin = usize::from(sign.starts_with('\n'));
             for before in 0..20 {
                 for after in [0, 1, 30] {
-                    let text = [&vec![b'.'; before][..], sign.as_bytes(), &vec![b'.'; after]].concat();
+                    // What begins with a space or a mark stands behind letters too.
+                    let filler = if sign.as_bytes()[0].is_ascii_alphanumeric() { b'.' } else { b'x' };
+                    let text = [&vec![filler; before][..], sign.as_bytes(), &vec![b'.'; after]].concat();
                     assert!(find(&text, 0).is_some(), "{}", String::from_utf8_lossy(&text));
                     let mut found = Vec::new();
                     all(&text, |sign| found.push((sign.at, sign.sign)));
