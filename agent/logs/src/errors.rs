@@ -15,6 +15,8 @@ use crate::{
 pub(crate) const MAX_LINE_BYTES: usize = 8192;
 /// How much of it is shown.
 const MAX_SHOWN_BYTES: usize = 1024;
+/// A sign within so many bytes is shown with the line's beginning.
+const NEAR_BYTES: usize = MAX_SHOWN_BYTES * 3 / 4;
 /// How many of stderr's last lines are kept, and of its first.
 const STDERR_LINES: usize = 8;
 
@@ -50,6 +52,9 @@ pub(crate) struct Errors {
     kinds: [usize; 2],
     /// Of each stream the trace that is under way.
     traces: [Option<Trace>; 2],
+    /// The last line that was kept, and what it weighs: in a flood of its like none needs to be judged again.
+    #[serde(skip)]
+    last_kept: Option<(Vec<u8>, u8)>,
     stderr_begins: Lines,
     stderr_ends: Lines,
 }
@@ -72,21 +77,26 @@ impl Errors {
         if stream == Stream::Stderr {
             self.note_stderr(line, lines);
         }
-        let mut at = 0;
+        let (mut at, mut counted) = (0, 0);
         while at < lines.len() {
             if self.traces[stream as usize].is_some() {
                 let end = line_end(lines, at);
+                line += count_lines(&lines[counted..at]);
                 self.follow(stream, line, &lines[at..lines.len().min(end + 1)], || context(before, &lines[..at]));
-                (at, line) = (end + 1, line + 1);
+                (at, counted) = (end + 1, at);
                 continue;
             }
             let Some(found) = signs::find(lines, at) else { return };
             let start = memchr::memrchr(b'\n', &lines[at..found]).map_or(at, |newline| at + newline + 1);
-            line += count_lines(&lines[at..start]);
             let end = line_end(lines, found);
             let content = &lines[start..lines.len().min(end + 1)];
-            self.look_at_sign(stream, line, content, found - start, || context(before, &lines[..start]));
-            (at, line) = (end + 1, line + 1);
+            // Lines are counted only up to those that are kept: most of those with a sign are not.
+            let number = || {
+                line += count_lines(&lines[std::mem::replace(&mut counted, start)..start]);
+                line
+            };
+            self.look_at_sign(stream, number, content, found - start, || context(before, &lines[..start]));
+            at = end + 1;
         }
     }
 
@@ -94,27 +104,43 @@ impl Errors {
     fn look_at_sign(
         &mut self,
         stream: Stream,
-        line: u64,
+        number: impl FnOnce() -> u64,
         content: &[u8],
         found: usize,
         around: impl FnOnce() -> Context,
     ) {
+        // Which of a long line's signs the search meets first depends on where the search began.
+        let found = match content.len() {
+            ..=NEAR_BYTES => found,
+            _ => signs::find(&content[..content.len().min(MAX_LINE_BYTES)], 0).unwrap_or(MAX_LINE_BYTES),
+        };
         if found >= MAX_LINE_BYTES {
             return;
         }
         // Of a long line what is around the sign.
-        let from = if found < MAX_SHOWN_BYTES * 3 / 4 { 0 } else { found - MAX_SHOWN_BYTES / 4 };
+        let from = if found < NEAR_BYTES { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();
         let content = &content[from..content.len().min(from + MAX_SHOWN_BYTES)];
-        let Some(Judgement { weight, begins, .. }) = grammar::judge(content, around) else { return };
+        let is_like = |kept: &[u8]| alike(kept, content) == (kept.len(), content.len());
+        let known = self.last_kept.as_ref().filter(|(kept, _)| is_like(kept)).map(|(_, weight)| *weight);
+        let judged = match known {
+            Some(weight) => Some((weight, None)),
+            None => grammar::judge(content, around).map(|Judgement { weight, begins, .. }| (weight, begins)),
+        };
+        let Some((weight, begins)) = judged else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
-        let window = Window { line, text };
+        let window = Window { line: number(), text };
         match begins {
             Some((found, goes_on)) => {
                 let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
                 self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
             }
-            None => self.keep(weight, window),
+            None => {
+                if known.is_none() {
+                    self.last_kept = Some((content.to_vec(), weight));
+                }
+                self.keep(weight, window);
+            }
         }
     }
 
@@ -155,7 +181,7 @@ impl Errors {
             && !is_last
             && let Some(found) = signs::find(content, 0)
         {
-            self.look_at_sign(stream, line, content, found, around);
+            self.look_at_sign(stream, || line, content, found, around);
         }
     }
 

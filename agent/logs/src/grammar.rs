@@ -47,7 +47,7 @@ impl Context {
             let low = &mut low[..raw.len()];
             low.copy_from_slice(raw);
             low.make_ascii_lowercase();
-            let line = Line { raw, low };
+            let line = Line::new(raw, low);
             code += usize::from(line.is_code() || line.is_listing());
             prose += usize::from(line.is_prose());
         }
@@ -67,8 +67,8 @@ pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<
     let low = &mut low[..raw.len()];
     low.copy_from_slice(raw);
     low.make_ascii_lowercase();
-    let line = Line { raw, low };
-    let (mut tone, mut judgement): (Option<Tone>, Option<Judgement>) = (None, None);
+    let line = Line::new(raw, low);
+    let (mut tone, mut is_code, mut judgement): (Option<Tone>, Option<bool>, Option<Judgement>) = (None, None, None);
     // Signs may end with the line's end.
     signs::all(&content[..content.len().min(raw.len() + 1)], |found| {
         let Some(weight) = line.weigh(&found) else { return };
@@ -79,7 +79,10 @@ pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<
             Tone::Harmless => weight < 3,
         };
         if is_harmless
-            || found.group.goes_on == GoesOn::No && line.is_code() && !line.is_label(&found) && !line.is_crash(&found)
+            || found.group.goes_on == GoesOn::No
+                && *is_code.get_or_insert_with(|| line.is_code())
+                && !line.is_label(&found)
+                && !line.is_crash(&found)
         {
             return;
         }

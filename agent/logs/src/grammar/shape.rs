@@ -1,7 +1,10 @@
 //! The shape of a line: its clauses, and whether it is a message, a line of code or a sentence of prose.
 
+use std::cell::Cell;
+
 use super::words::{
-    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, HARMLESS_BEGINNINGS, LINKS, NOTHING, STOP_WORDS,
+    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, FAILED, HARMLESS_BEGINNINGS, LINKS, NONE_FAILED,
+    NOTHING, is_stop_word,
 };
 use crate::{signs::Found, vocabulary::Place};
 
@@ -12,6 +15,8 @@ pub(super) struct Line<'a> {
     pub(super) raw: &'a [u8],
     /// In small letters.
     pub(super) low: &'a [u8],
+    /// What [`Line::stop_words`] counts, once it has.
+    stop_words: Cell<Option<(usize, usize)>>,
 }
 
 /// What a line is that counts less.
@@ -22,6 +27,12 @@ pub(super) enum Tone {
     Calm,
     /// A level such as INFO, a test that passed, a line of code.
     Harmless,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(raw: &'a [u8], low: &'a [u8]) -> Self {
+        Self { raw, low, stop_words: Cell::new(None) }
+    }
 }
 
 impl Line<'_> {
@@ -203,7 +214,7 @@ impl Line<'_> {
     /// Whether the line begins with one word, no pronoun or the like, and then the sign.
     pub(super) fn is_named_subject(&self, at: usize) -> bool {
         let subject = &self.low[..at];
-        self.words(0, at) == 1 && !STOP_WORDS.contains(&subject.trim_ascii()) && at > 4 && !self.is_indented()
+        self.words(0, at) == 1 && !is_stop_word(subject.trim_ascii()) && at > 4 && !self.is_indented()
     }
 
     pub(super) fn is_indented(&self) -> bool {
@@ -248,12 +259,16 @@ impl Line<'_> {
 
     /// How many words it has, and how many of them are of every text.
     pub(super) fn stop_words(&self) -> (usize, usize) {
+        if let Some(counted) = self.stop_words.get() {
+            return counted;
+        }
         let (mut words, mut stop_words) = (0, 0);
         for word in self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
             let word = word.strip_suffix(b",").unwrap_or(word);
             words += 1;
-            stop_words += usize::from(STOP_WORDS.contains(&word));
+            stop_words += usize::from(is_stop_word(word));
         }
+        self.stop_words.set(Some((words, stop_words)));
         (words, stop_words)
     }
 
@@ -290,8 +305,8 @@ impl Line<'_> {
             || self.low.windows(2).any(|two| two == b" '");
         let ends = text.last().is_some_and(|byte| b".,;)".contains(byte));
         let mut words = self.low.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let stop_words = words.clone().filter(|word| STOP_WORDS.contains(word)).count();
-        let first_is_stop = words.next().is_some_and(|word| STOP_WORDS.contains(&word));
+        let stop_words = words.clone().filter(|word| is_stop_word(word)).count();
+        let first_is_stop = words.next().is_some_and(is_stop_word);
         is_indented && (ends || stop_words > 0)
             || !is_named && (ends && stop_words > 0 || stop_words > 1)
             || first_is_stop
@@ -300,11 +315,9 @@ impl Line<'_> {
     pub(super) fn tone(&self) -> Tone {
         let trimmed = self.low.trim_ascii_start();
         let begins = |starts: &[&str]| starts.iter().any(|start| trimmed.starts_with(start.as_bytes()));
-        let has = |parts: &[&str]| parts.iter().any(|part| contains(self.low, part.as_bytes()));
-        let has_failed = has(&[" failed", " failing", " failure", " errors", " error"])
-            && !has(&[" 0 fail", " 0 tests fail", " no fail"]);
+        let has_failed = || FAILED.found_in(self.low) != 0 && NONE_FAILED.found_in(self.low) == 0;
         let has_passed = || {
-            memchr::memmem::find_iter(self.low, b" passed").any(|at| {
+            memchr::memchr_iter(b' ', self.low).filter(|at| self.low[*at..].starts_with(b" passed")).any(|at| {
                 let behind = &self.low[at + " passed".len()..];
                 self.low[..at].last().is_some_and(u8::is_ascii_digit) || behind.is_empty() || behind.starts_with(b"  ")
             })
@@ -312,17 +325,19 @@ impl Line<'_> {
         let is_upper_failed = contains(self.raw, b" FAILED");
         if begins(HARMLESS_BEGINNINGS)
             || self.is_chatter() && !is_upper_failed
-            || !has_failed && has_passed()
+            || has_passed() && !has_failed()
             || HARMLESS_ENDS.iter().any(|end| trimmed.ends_with(end.as_bytes()))
         {
             return Tone::Harmless;
         }
         let is_table =
-            memchr::memmem::find_iter(self.low, b" | ").count() > 1 || memchr::memchr_iter(b'\t', self.low).count() > 2;
+            memchr::memchr_iter(b'|', self.low).filter(|at| *at > 0 && self.low[at - 1..].starts_with(b" | ")).count()
+                > 1
+                || memchr::memchr_iter(b'\t', self.low).count() > 2;
         if is_table {
             return Tone::Calm;
         }
-        if has(CALM) {
+        if CALM.found_in(self.low) != 0 {
             return Tone::Calm;
         }
         Tone::Plain
@@ -348,7 +363,7 @@ impl Line<'_> {
             && self.raw.get(1..5).is_some_and(|date| date.iter().all(u8::is_ascii_digit));
         is_glog
             || head.split(|byte| b" \t".contains(byte)).take(8).any(is_level)
-            || CHATTER.iter().any(|part| contains(&self.low[..self.low.len().min(300)], part.as_bytes()))
+            || CHATTER.found_in(&self.low[..self.low.len().min(300)]) != 0
     }
 
     /// Whether it is a line of a program's text.
@@ -385,8 +400,8 @@ impl Line<'_> {
         {
             return true;
         }
-        let marks = CODE.iter().filter(|mark| contains(text, mark.as_bytes())).count();
-        marks + usize::from(is_indented && marks > 0) + usize::from(ends) >= 2
+        let marks = CODE.found_in(text).count_ones();
+        marks + u32::from(is_indented && marks > 0) + u32::from(ends) >= 2
     }
 }
 
@@ -394,7 +409,8 @@ const HARMLESS_ENDS: [&str; 7] =
     [": already exists", " ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
 
 pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
-    memchr::memmem::find(text, part).is_some()
+    // Lines are short: what finds parts in long texts is long in the making.
+    memchr::memchr_iter(part[0], text).any(|at| text[at..].starts_with(part))
 }
 
 /// Of three bytes at the end of a text, whether they are a sign that messages begin with, as a box or a cross.

@@ -1,5 +1,42 @@
 //! Words by which the kind of a line is told.
 
+/// Up to 64 parts of lines, for which a line is searched at once.
+pub(super) struct Parts {
+    /// For each two bytes, by their last five bits, whether a part begins with them.
+    begins: [u32; 32],
+    parts: &'static [&'static str],
+}
+
+impl Parts {
+    const fn new(parts: &'static [&'static str]) -> Self {
+        assert!(parts.len() <= 64);
+        let (mut begins, mut at) = ([0; 32], 0);
+        while at < parts.len() {
+            let part = parts[at].as_bytes();
+            begins[(part[0] % 32) as usize] |= 1 << (part[1] % 32);
+            at += 1;
+        }
+        Self { begins, parts }
+    }
+
+    /// A bit for each of the parts that `text` has.
+    pub(super) fn found_in(&self, text: &[u8]) -> u64 {
+        let mut found = 0;
+        for (at, two) in text.windows(2).enumerate() {
+            if self.begins[usize::from(two[0] % 32)] >> (two[1] % 32) & 1 == 0 {
+                continue;
+            }
+            for (number, part) in self.parts.iter().enumerate() {
+                let part = part.as_bytes();
+                if part[..2] == *two && text[at..].starts_with(part) {
+                    found |= 1 << number;
+                }
+            }
+        }
+        found
+    }
+}
+
 /// Words that begin a clause without being of it.
 #[rustfmt::skip]
 pub(super) const ARTICLES: &[&[u8]] = &[
@@ -14,8 +51,14 @@ pub(super) const CONDITIONS: &[&[u8]] = &[
     b"which", b"while", b"i", b"he", b"she", b"they", b"we", b"once", b"until", b"where", b"as", b"since",
 ];
 
+/// Whether a word is of every text.
+pub(super) fn is_stop_word(word: &[u8]) -> bool {
+    // Most words are told by their length or their first letter.
+    STOP_WORDS.iter().any(|stop| stop.len() == word.len() && stop[0] == word[0] && *stop == word)
+}
+
 #[rustfmt::skip]
-pub(super) const STOP_WORDS: &[&[u8]] = &[
+const STOP_WORDS: &[&[u8]] = &[
     b"the", b"of", b"and", b"a", b"to", b"in", b"that", b"is", b"it", b"for", b"as", b"with", b"was", b"be",
     b"on", b"this", b"by", b"or", b"are", b"from", b"an", b"at", b"which", b"not", b"he", b"his", b"she",
     b"had", b"have", b"i", b"but", b"they", b"were", b"so", b"when", b"if",
@@ -43,22 +86,26 @@ pub(super) const HARMLESS_BEGINNINGS: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-pub(super) const CALM: &[&str] = &[
+pub(super) static CALM: Parts = Parts::new(&[
     " yet,", "retrying", "will retry", "retry of", "ignored", "ignoring", "skip", "falling back", "fallback",
     "using default", "using the default", "fixed", "fixes ", "* fix ", "- fix ", "+ handle", "handle error",
     "recovered", "not an error", "no error", "0 errors", "without error", "e.g.", "for example", "such as",
     "error handling", "deprecated", "optional", "xfail", "cache miss", "succeeded", "already satisfied",
     "closes:", "continuing", "harmless", "policy-rc.d", "invoke-rc.d", "condition check", "so not removed",
     "non-fatal", "nonfatal",
-];
+]);
+
+pub(super) static FAILED: Parts = Parts::new(&[" failed", " failing", " failure", " errors", " error"]);
+
+pub(super) static NONE_FAILED: Parts = Parts::new(&[" 0 fail", " 0 tests fail", " no fail"]);
 
 #[rustfmt::skip]
-pub(super) const CHATTER: &[&str] = &[
+pub(super) static CHATTER: Parts = Parts::new(&[
     "level\":\"info", "level\": \"info", "level\":\"debug", "level\": \"debug", "\"level\":30", "\"level\":20",
     "severity\":\"info", "severity\": \"info", "severity\":\"notice", "severity\":\"debug", "level=info",
     "level=debug", "level=trace", "lvl=info", "lvl=dbug", "lvl=debug", "npm verb", "npm silly", "[info]",
     "[debug]", "[trace]", "[notice]",
-];
+]);
 
 #[rustfmt::skip]
 pub(super) const CODE_BEGINNINGS: &[&str] = &[
@@ -69,10 +116,10 @@ pub(super) const CODE_BEGINNINGS: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-pub(super) const CODE: &[&str] = &[
+pub(super) static CODE: Parts = Parts::new(&[
     "(\"", "('", "%s", "%d", "%v", "{}", "\\n\"", "&&", "||", " == ", " != ", " = ", " => ", " -> ", "\");",
     ");", "</", "$(", "${", "console.", "log.", ".into()", "f\"", "errors.",
-];
+]);
 
 /// What follows `error` in the names of other things.
 #[rustfmt::skip]
