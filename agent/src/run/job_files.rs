@@ -82,7 +82,14 @@ impl Run<'_> {
             Work::Process(process) => shim::rights_of(process.user.as_deref()),
             Work::Container(container) => {
                 let known = self.record.attempt.image_rights.clone();
-                Ok(known.or_else(|| Rights::of_container(self.user_of(container))).unwrap_or(Rights::Agent))
+                match known.or_else(|| Rights::of_container(self.user_of(container))) {
+                    Some(rights) => Ok(rights),
+                    None if self.record.attempt.container.is_none() => Ok(Rights::Agent),
+                    None => Err(io::Error::other(format!(
+                        "the rights of the container's user {:?} are not known: it was not found in the image's /etc/passwd",
+                        self.user_of(container)
+                    ))),
+                }
             }
         }
     }
