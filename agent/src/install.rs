@@ -160,7 +160,7 @@ fn run(call: &[&str]) -> Result<Output, InstallError> {
 }
 
 /// Waits for a child that says little.
-fn wait(mut child: Child, patience: Duration) -> io::Result<Output> {
+pub fn wait(mut child: Child, patience: Duration) -> io::Result<Output> {
     let end = Instant::now() + patience;
     while child.try_wait()?.is_none() {
         if Instant::now() > end {

@@ -13,7 +13,7 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
-    path::Path,
+    path::{Path, PathBuf},
     process,
     time::Duration,
 };
@@ -70,6 +70,24 @@ impl ServiceManager {
 /// Whether systemd runs this machine (`sd_booted(3)`).
 pub fn has_manager() -> bool {
     Path::new("/run/systemd/system").exists()
+}
+
+/// Whether services can be started here: not by a person at a laptop.
+pub fn can_start_units() -> bool {
+    has_manager() && rustix::process::geteuid().is_root()
+}
+
+/// The program that this process runs: where it was replaced, its successor. Where that is gone too, itself, which the kernel
+/// calls "PATH (deleted)" (`proc_pid_exe(5)`).
+pub fn own_program() -> io::Result<PathBuf> {
+    let mut path = env::current_exe()?;
+    if let Some(replaced) = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        path = replaced.into();
+        if !path.exists() {
+            path = format!("/proc/{}/exe", process::id()).into();
+        }
+    }
+    Ok(path)
 }
 
 /// A name that begins with `@` is in Linux's abstract namespace.

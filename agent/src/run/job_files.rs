@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use futures_util::future::join_all;
@@ -14,9 +15,10 @@ use tracing::warn;
 use super::{Run, inputs::OPEN_DIR};
 use crate::{
     files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
+    install::wait,
     job::{Container, FileMount, Job, Root, Work},
     runtime::{Engine, RESULT_FILE},
-    shim,
+    service, shim,
     storage::{Storage, stall},
 };
 
@@ -148,7 +150,7 @@ impl Run<'_> {
         let own = self.workers(Rights::Agent, REMOVE_STALL);
         let removals = dirs.into_iter().map(async |dir| {
             let doomed = dir.clone();
-            match own.run(&dir, move || fs::remove_dir_all(doomed)).await {
+            match own.run(&dir, move || remove_dir(&doomed)).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     warn!("failed to remove {}: {error}", dir.display());
                 }
@@ -157,4 +159,26 @@ impl Run<'_> {
         });
         join_all(removals).await;
     }
+}
+
+/// Removes a directory and what is in it. What lies in sticky directories of others the agent's unit may not remove, so one of its own
+/// does that.
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    let (parent, name) = match (dir.parent(), dir.file_name()) {
+        (Some(parent), Some(name)) if service::can_start_units() => (parent, name),
+        _ => return fs::remove_dir_all(dir),
+    };
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        removed => return removed,
+    }
+    let mut command = Command::new("systemd-run");
+    command.args(["--quiet", "--collect", "--wait", "--pipe", "--property=DefaultDependencies=no"]);
+    command.arg("--property=RuntimeMaxSec=20").arg("--working-directory").arg(parent);
+    command.args(["rm", "-rf", "--"]).arg(name).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = wait(command.spawn()?, REMOVE_STALL)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("`rm`: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
 }
