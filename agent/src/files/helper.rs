@@ -84,7 +84,9 @@ impl Helpers {
         }
         let agent = service::own_program()?;
         let mut command = if may_become_others() || !service::can_start_units() {
-            Command::new(agent)
+            let mut command = Command::new(agent);
+            command.env_clear();
+            command
         } else {
             // As a unit of its own: the agent's own may not become others. A VM that is being shut down starts no other units than
             // those without the usual dependencies.

@@ -173,8 +173,8 @@ fn remove_dir(dir: &Path) -> io::Result<()> {
         removed => return removed,
     }
     let mut command = Command::new("systemd-run");
-    command.args(["--quiet", "--collect", "--wait", "--pipe", "--property=DefaultDependencies=no"]);
-    command.arg("--property=RuntimeMaxSec=20").arg("--working-directory").arg(parent);
+    command.args(["--quiet", "--collect", "--property=Type=oneshot", "--property=DefaultDependencies=no"]);
+    command.arg("--property=TimeoutStartSec=20").arg("--working-directory").arg(parent);
     command.args(["rm", "-rf", "--"]).arg(name).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = wait(command.spawn()?, REMOVE_STALL)?;
     if output.status.success() {

@@ -100,8 +100,9 @@ impl MainProcess {
         }
         let order = format!("{}:{}:{}", self.pid, self.started_since_boot_s(), signal.as_raw());
         let mut command = Command::new("systemd-run");
-        command.args(["--quiet", "--collect", "--wait", "--pipe", "--property=DefaultDependencies=no"]);
-        command.arg("--property=RuntimeMaxSec=10").arg(own_program()?).arg("signal").arg(order);
+        // One that has begun when it has ended: no bus is needed to wait for it, which a machine that shuts down may have no more.
+        command.args(["--quiet", "--collect", "--property=Type=oneshot", "--property=DefaultDependencies=no"]);
+        command.arg("--property=TimeoutStartSec=10").arg(own_program()?).arg("signal").arg(order);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let output =
             spawn_blocking(move || wait(command.spawn()?, UNIT_DEADLINE)).await.map_err(io::Error::other)??;
