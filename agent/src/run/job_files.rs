@@ -5,7 +5,6 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use futures_util::future::join_all;
@@ -15,7 +14,6 @@ use tracing::warn;
 use super::{Run, inputs::OPEN_DIR};
 use crate::{
     files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
-    install::wait,
     job::{Container, FileMount, Job, Root, Work},
     runtime::{Engine, RESULT_FILE},
     service, shim,
@@ -172,13 +170,5 @@ fn remove_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         removed => return removed,
     }
-    let mut command = Command::new("systemd-run");
-    command.args(["--quiet", "--collect", "--property=Type=oneshot", "--property=DefaultDependencies=no"]);
-    command.arg("--property=TimeoutStartSec=20").arg("--working-directory").arg(parent);
-    command.args(["rm", "-rf", "--"]).arg(name).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = wait(command.spawn()?, REMOVE_STALL)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("`rm`: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
+    service::run_in_unit(&["rm".as_ref(), "-rf".as_ref(), "--".as_ref(), name], parent, REMOVE_STALL)
 }

@@ -1,11 +1,7 @@
 //! The job's main process as the kernel knows it. It tells of the job's end, and ends the job, where the engine does neither.
 //! Source: `proc_pid_stat(5)`, `cgroups(7)`, `pidfd_open(2)`.
 
-use std::{
-    fs, io,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, io, path::Path, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -16,12 +12,11 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     clock,
-    install::wait,
-    service::{can_start_units, own_program},
+    service::{can_start_units, own_program, run_in_unit},
 };
 
 /// Until the service manager has sent a signal.
-const UNIT_DEADLINE: Duration = Duration::from_secs(15);
+const UNIT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A process by its number and its start, so that another of the same number is never taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,18 +94,10 @@ impl MainProcess {
             return Err(Errno::PERM.into());
         }
         let order = format!("{}:{}:{}", self.pid, self.started_since_boot_s(), signal.as_raw());
-        let mut command = Command::new("systemd-run");
-        // One that has begun when it has ended: no bus is needed to wait for it, which a machine that shuts down may have no more.
-        command.args(["--quiet", "--collect", "--property=Type=oneshot", "--property=DefaultDependencies=no"]);
-        command.arg("--property=TimeoutStartSec=10").arg(own_program()?).arg("signal").arg(order);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let output =
-            spawn_blocking(move || wait(command.spawn()?, UNIT_DEADLINE)).await.map_err(io::Error::other)??;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(io::Error::other(format!("a unit for it failed ({}): {}", output.status, said.trim())))
+        let agent = own_program()?;
+        let run =
+            move || run_in_unit(&[agent.as_os_str(), "signal".as_ref(), order.as_ref()], Path::new("/"), UNIT_DEADLINE);
+        spawn_blocking(run).await.map_err(io::Error::other)?
     }
 
     /// What that unit does: `PID:START:SIGNAL`, the start in seconds since boot.
@@ -148,7 +135,10 @@ impl Stat {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::ExitStatusExt, process::Child};
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{Child, Command},
+    };
 
     use super::*;
     use crate::clock::TICK;
