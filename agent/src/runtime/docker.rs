@@ -181,7 +181,7 @@ impl DockerEngine {
 
     /// Whether it answers anything.
     pub async fn answers(&self) -> bool {
-        timeout(PING_DEADLINE, self.ask("ping", "/_ping")).await.is_ok_and(|answer| answer.is_ok())
+        timeout(PING_DEADLINE, self.ask("ping", "/_ping", true)).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Removes the container and its anonymous volumes; one that is gone already is fine.
@@ -255,7 +255,7 @@ impl DockerEngine {
 
     /// A small text file of a container; empty where there is none.
     pub async fn text_file(&self, container: &str, path: &str) -> String {
-        let answer = self.ask("archive", &format!("/containers/{container}/archive?path={path}")).await;
+        let answer = self.ask("archive", &format!("/containers/{container}/archive?path={path}"), false).await;
         answer.ok().and_then(|archive| only_file_of(&archive)).unwrap_or_default()
     }
 
@@ -315,7 +315,7 @@ impl DockerEngine {
     async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
         let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(1)).take(LOOKS_AGAIN);
         let answer = loop {
-            match (self.ask(call, path).await, delays.next()) {
+            match (self.ask(call, path, true).await, delays.next()) {
                 (Err(EngineError::Refused { status: 500.., .. }), Some(delay)) => sleep(delay).await,
                 (answer, _) => break answer?,
             }
@@ -324,8 +324,8 @@ impl DockerEngine {
             .map_err(|error| EngineError::Failed(format!("the engine's answer to `{call}` is not understood: {error}")))
     }
 
-    /// What the engine answers, at the negotiated version of the API.
-    async fn ask(&self, call: &'static str, path: &str) -> Result<Vec<u8>, EngineError> {
+    /// What the engine answers, at the negotiated version of the API: JSON is sifted, and an archive has to stay as it is.
+    async fn ask(&self, call: &'static str, path: &str, is_json: bool) -> Result<Vec<u8>, EngineError> {
         let version = self.docker.client_version();
         let path = format!("/v{}.{}{path}", version.major_version, version.minor_version);
         let exchange = async {
@@ -334,16 +334,23 @@ impl DockerEngine {
             let unreachable = |error: &dyn std::error::Error| EngineError::Unreachable(chain(error));
             let answer = send_unix(&self.socket, request).await.map_err(|error| unreachable(&error))?;
             let (head, mut body) = answer.into_parts();
-            let mut sieve = Sieve::new(MAX_ANSWER_BYTES);
+            let (mut sieve, mut whole) = (Sieve::new(MAX_ANSWER_BYTES), Vec::new());
+            let mut take = |data: &[u8]| {
+                if is_json {
+                    return sieve.push(data);
+                }
+                whole.extend_from_slice(data);
+                whole.len() <= MAX_ANSWER_BYTES
+            };
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|error| unreachable(&error))?;
-                if frame.data_ref().is_some_and(|data| !sieve.push(data)) {
+                if frame.data_ref().is_some_and(|data| !take(data)) {
                     // Asked again it would be as large.
                     let problem = format!("the engine's answer to `{call}` is larger than {MAX_ANSWER_BYTES} bytes");
                     return Err(EngineError::Failed(problem));
                 }
             }
-            Ok((head.status, sieve.finish()))
+            Ok((head.status, if is_json { sieve.finish() } else { whole }))
         };
         let late = |_| EngineError::Late { call, deadline: CALL_DEADLINE };
         let (status, body) = timeout(CALL_DEADLINE, exchange).await.map_err(late)??;
