@@ -247,14 +247,14 @@ mod tests {
             let read = Call::of_bytes(&bytes, dir.as_fd()).unwrap();
             let facts = |call: &Call<'_>| (call.what, call.name.to_owned(), call.to.to_owned(), call.flags, call.mode);
             assert_eq!(facts(&read), facts(&call));
-            for cut in 0..HEAD_BYTES + 1 {
+            for cut in 0..=HEAD_BYTES {
                 assert!(Call::of_bytes(&bytes[..cut], dir.as_fd()).is_none(), "{cut} bytes");
             }
         }
         for (name, error) in [("a\0b", Errno::INVAL), (&*format!("{long}x"), Errno::NAMETOOLONG)] {
             assert_eq!(Call::new(What::Open, dir.as_fd(), OsStr::new(name)).to_bytes().unwrap_err(), error);
         }
-        let unknown = [&[ALL.len() as u8][..], &[0; 9]].concat();
+        let unknown = [&[u8::MAX][..], &[0; 9]].concat();
         assert!(Call::of_bytes(&unknown, dir.as_fd()).is_none());
     }
 }
