@@ -124,7 +124,7 @@ lint: ## rustfmt, clippy, shellcheck, the unit's exposure, and cargo-deny where 
 	CUSTOM_LIBFUZZER_PATH=/dev/null $(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-lint -- -D warnings
 	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	git ls-files -z --cached --others --exclude-standard | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh( |$$)/ {print FILENAME}' | xargs -d '\n' shellcheck
-	@if command -v systemd-analyze >/dev/null; then set -x; systemd-analyze security --offline=true --threshold=32 --no-pager \
+	@if command -v systemd-analyze >/dev/null; then set -x; systemd-analyze security --offline=true --threshold=30 --no-pager \
 	  packaging/systemd/vmjob-agent.service >target/security.txt; \
 	else echo 'exposure of the unit: skipped, there is no systemd-analyze here'; $(MAY_SKIP); fi
 	@if [ -x target/third-party/workflows/bin/ruff ]; then set -x; target/third-party/workflows/bin/ruff check tests/workflows && \

@@ -75,6 +75,10 @@ pub enum Command {
     Shim(PathBuf),
     /// Not for people: becomes the job.
     ShimExec(PathBuf),
+    /// Not for people: opens files for an agent, with these rights.
+    Files(String),
+    /// Not for people: sends a signal to a process, as this says.
+    Signal(String),
     Help,
     Version,
 }
@@ -228,7 +232,10 @@ impl Cli {
                 Long("now") => install.now = true,
                 Long("prefix") => install.prefix = Some(valid("--prefix", &text(&mut parser)?, prefix)?),
                 Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
-                Value(word) if matches!(command.as_deref(), Some("check" | "shim" | "shim-exec")) && file.is_none() => {
+                Value(word)
+                    if matches!(command.as_deref(), Some("check" | "shim" | "shim-exec" | "files" | "signal"))
+                        && file.is_none() =>
+                {
                     file = Some(PathBuf::from(word));
                 }
                 Value(word) => return Err(format!("unexpected argument {:?}", word.to_string_lossy())),
@@ -254,12 +261,18 @@ impl Cli {
             Some("status") => Command::Status(config),
             Some("shim") => Command::Shim(file.ok_or("which directory?")?),
             Some("shim-exec") => Command::ShimExec(file.ok_or("which directory?")?),
+            Some("files") => Command::Files(word(file, "whose?")?),
+            Some("signal") => Command::Signal(word(file, "which?")?),
             Some("help") => Command::Help,
             Some("version") => Command::Version,
             Some(other) => return Err(unknown(&format!("command {other:?}"), other, &COMMANDS, "")),
         };
         Ok(Self { command, log_format, log_filter, ignored: environment.ignored })
     }
+}
+
+fn word(file: Option<PathBuf>, question: &str) -> Result<String, String> {
+    file.and_then(|word| word.into_os_string().into_string().ok()).ok_or_else(|| question.to_owned())
 }
 
 /// The environment of this process, read with defaults.

@@ -6,9 +6,8 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use tracing::warn;
@@ -155,22 +154,8 @@ fn systemctl(call: &[&str]) -> Result<(), InstallError> {
 fn run(call: &[&str]) -> Result<Output, InstallError> {
     let mut command = Command::new("systemctl");
     command.args(call).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = command.spawn().and_then(|child| wait(child, SYSTEMCTL_DEADLINE));
+    let output = command.spawn().and_then(|child| service::wait(child, SYSTEMCTL_DEADLINE));
     output.map_err(|error| InstallError::Systemctl { call: call.join(" "), problem: error.to_string() })
-}
-
-/// Waits for a child that says little.
-fn wait(mut child: Child, patience: Duration) -> io::Result<Output> {
-    let end = Instant::now() + patience;
-    while child.try_wait()?.is_none() {
-        if Instant::now() > end {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::Error::other(format!("no answer within {} s", patience.as_secs())));
-        }
-        sleep(Duration::from_millis(5));
-    }
-    child.wait_with_output()
 }
 
 /// Keeps others that install at the same time from the directory, for as long as what is returned lives: two ways of getting in

@@ -7,10 +7,12 @@ use vmjob_agent::{
     check::check,
     checks::doctor,
     cli::{Cli, Command, Config, HELP},
+    files,
     gate::{Gate, printable},
     install::{Install, install},
     logging,
     run::{Ended, RunError, run},
+    runtime::MainProcess,
     shim,
     status::status,
     threads::block_on,
@@ -36,6 +38,12 @@ fn main() -> ExitCode {
         Ok(Command::Shim(dir)) => show(shim::run(&dir).map(|()| String::new()).map_err(|error| error.to_string()), 1),
         // It does not come back from this but with an error.
         Ok(Command::ShimExec(dir)) => show(Err(shim::exec(&dir).to_string()), 127),
+        Ok(Command::Files(rights)) => {
+            show(files::serve(&rights).map(|()| String::new()).map_err(|error| error.to_string()), 1)
+        }
+        Ok(Command::Signal(order)) => {
+            show(MainProcess::obey(&order).map(|()| String::new()).map_err(|error| error.to_string()), 1)
+        }
         Ok(Command::Doctor(config)) => {
             let (table, status) = doctor(&config);
             let _ = show(Ok(table), 1);

@@ -13,13 +13,17 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
-    path::Path,
-    process,
-    time::Duration,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
+
+/// How much longer than it may take the service manager is waited for.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The service manager's end, if there is one.
 #[derive(Debug, Default)]
@@ -70,6 +74,59 @@ impl ServiceManager {
 /// Whether systemd runs this machine (`sd_booted(3)`).
 pub fn has_manager() -> bool {
     Path::new("/run/systemd/system").exists()
+}
+
+/// Whether services can be started here: not by a person at a laptop.
+pub fn can_start_units() -> bool {
+    has_manager() && rustix::process::geteuid().is_root()
+}
+
+/// Has the service manager run `command` to its end, with all of root's rights, for what the agent's own unit may not. It takes no bus,
+/// which a machine that shuts down may have no more: the unit counts as started when the command has ended.
+///
+/// # Errors
+/// It cannot be run; it fails; it does not end in time.
+pub fn run_in_unit(command: &[&OsStr], dir: &Path, patience: Duration) -> io::Result<()> {
+    let mut run = Command::new("systemd-run");
+    run.args(["--quiet", "--collect", "--property=Type=oneshot", "--property=DefaultDependencies=no"]);
+    run.arg(format!("--property=TimeoutStartSec={}", patience.as_secs())).arg("--working-directory").arg(dir);
+    run.args(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // The manager's own limit comes first.
+    let output = wait(run.spawn()?, patience + GRACE)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("a unit for it failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// Waits for a child that says little.
+///
+/// # Errors
+/// It does not end in time, and is killed.
+pub fn wait(mut child: Child, patience: Duration) -> io::Result<Output> {
+    let end = Instant::now() + patience;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::other(format!("no answer within {} s", patience.as_secs())));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output()
+}
+
+/// The program that this process runs: where it was replaced, its successor. Where that is gone too, itself, which the kernel
+/// calls "PATH (deleted)" (`proc_pid_exe(5)`).
+pub fn own_program() -> io::Result<PathBuf> {
+    let mut path = env::current_exe()?;
+    if let Some(replaced) = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        path = replaced.into();
+        if !path.exists() {
+            path = format!("/proc/{}/exe", process::id()).into();
+        }
+    }
+    Ok(path)
 }
 
 /// A name that begins with `@` is in Linux's abstract namespace.

@@ -1,6 +1,8 @@
-//! The files that a job names: opened as the job sees them, with no more rights than the job has, and by threads of their own, as a
-//! file system may not answer. Nothing else in the agent opens them.
+//! The files that a job names: opened as the job sees them, with no more rights than the job has: a helper process that has become
+//! its user makes the calls. By threads of their own, as a file system may not answer. Nothing else in the agent opens them.
 
+mod calls;
+mod helper;
 mod rights;
 mod view;
 mod walk;
@@ -9,6 +11,7 @@ mod workers;
 use std::{fs::File, io, path::Path, sync::Arc};
 
 pub use self::{
+    helper::serve,
     rights::{Rights, become_user},
     view::{Entry, Mount, NewFile, Root, View, open_root, open_root_below},
     walk::{Found, Walk},

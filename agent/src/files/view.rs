@@ -6,20 +6,22 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{File, Permissions},
+    fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStringExt, fs::PermissionsExt},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
     },
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, unlinkat},
+    fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat},
     io::Errno,
 };
+
+use super::calls;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: u32 = 40;
@@ -113,21 +115,21 @@ impl View {
     /// Opens the directory at `path` to list it.
     pub(super) fn dir(&self, path: &Path) -> io::Result<OwnedFd> {
         let dir = self.find(path)?.ok_or(Errno::NOENT)?;
-        reopen(&dir, OFlags::RDONLY | OFlags::DIRECTORY)
+        Ok(calls::reopen(&*dir, OFlags::RDONLY | OFlags::DIRECTORY)?)
     }
 
     /// Opens a file that is to become `path`, under the name `part` in its directory; one that an earlier try has left is gone on
     /// with. A mount that is a file is that file.
     pub fn create(&self, path: &Path, part: String) -> io::Result<NewFile> {
         if let Some(mount) = self.mount_at(path) {
-            let file = only_file(reopen(&*mount.root.open()?, OFlags::RDWR | OFlags::NONBLOCK)?)?;
+            let file = only_file(calls::reopen(&*mount.root.open()?, OFlags::RDWR | OFlags::NONBLOCK)?)?;
             file.set_len(0)?;
             return Ok(NewFile { file: Arc::new(file), place: None });
         }
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::ISDIR.into()) };
         let dir = self.find(dir)?.ok_or(Errno::NOENT)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = only_file(openat(&*dir, &*part, flags, Mode::from_raw_mode(0o600))?)?;
+        let file = only_file(calls::open(&*dir, part.as_ref(), flags, 0o600)?)?;
         Ok(NewFile { file: Arc::new(file), place: Some((dir, part, name.to_owned())) })
     }
 
@@ -150,11 +152,10 @@ impl View {
                 continue;
             }
             let above = above.ok_or(Errno::NOENT)?;
-            match mkdirat(&*above, part, Mode::from_raw_mode(0o700)) {
+            match calls::make_dir(&*above, part, 0o700) {
                 Ok(()) => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    File::from(openat(&*above, part, flags, Mode::empty())?)
-                        .set_permissions(Permissions::from_mode(mode))?;
+                    calls::set_mode(calls::open(&*above, part, flags, 0)?, mode)?;
                 }
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -245,11 +246,11 @@ fn reversed(path: &Path) -> Vec<OsString> {
 fn step(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Step, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // As a directory first: that has file systems mounted that are mounted when they are used.
-    match openat(dir, name, flags | OFlags::DIRECTORY, Mode::empty()) {
+    match calls::open(dir, name, flags | OFlags::DIRECTORY, 0) {
         Err(Errno::NOTDIR | Errno::LOOP) => {}
         found => return found.map(Step::To),
     }
-    let found = openat(dir, name, flags, Mode::empty())?;
+    let found = calls::open(dir, name, flags, 0)?;
     if kind(&found)? == FileType::Symlink {
         let target = readlinkat(&found, "", Vec::new())?;
         return Ok(Step::Link(OsString::from_vec(target.into_bytes()).into()));
@@ -261,17 +262,13 @@ pub(super) fn kind(file: impl AsFd) -> Result<FileType, Errno> {
     Ok(FileType::from_raw_mode(fstat(file)?.st_mode))
 }
 
-/// Opens the very thing that is held: whatever has its name by now.
-pub(super) fn reopen(held: &impl AsRawFd, flags: OFlags) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-    Ok(openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
-}
-
 fn entry(found: Here) -> io::Result<Entry> {
     let Some(found) = found else { return Ok(Entry::Directory) };
     Ok(match kind(&*found)? {
         FileType::Directory => Entry::Directory,
-        FileType::RegularFile => Entry::File(Arc::new(reopen(&*found, OFlags::RDONLY | OFlags::NONBLOCK)?.into())),
+        FileType::RegularFile => {
+            Entry::File(Arc::new(calls::reopen(&*found, OFlags::RDONLY | OFlags::NONBLOCK)?.into()))
+        }
         _ => Entry::Other,
     })
 }
@@ -296,14 +293,14 @@ impl NewFile {
     /// Gives it its name, which may be taken by a file or a link: that is replaced.
     pub fn keep(&self) -> io::Result<()> {
         let Some((dir, part, name)) = &self.place else { return Ok(()) };
-        self.file.set_permissions(Permissions::from_mode(0o644))?;
-        Ok(renameat(&**dir, &**part, &**dir, name)?)
+        calls::set_mode(&*self.file, 0o644)?;
+        Ok(calls::rename(&**dir, part.as_ref(), name)?)
     }
 
     /// Removes it, unless it has its name already.
     pub fn discard(&self) -> io::Result<()> {
         let Some((dir, part, _)) = &self.place else { return Ok(()) };
-        Ok(unlinkat(&**dir, &**part, AtFlags::empty())?)
+        Ok(calls::remove(&**dir, part.as_ref())?)
     }
 }
 

@@ -9,9 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, statat};
 
-use super::view::{Entry, Root, View, kind, reopen};
+use super::{
+    calls,
+    view::{Entry, Root, View, kind},
+};
 
 /// Of directories below one another; more would be a loop.
 const MAX_DEPTH: usize = 100;
@@ -118,15 +121,15 @@ impl Walk {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match said {
             FileType::Directory => {
-                let dir = openat(dir, name, flags | OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+                let dir = calls::open(dir, name, flags | OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
                 Ok(Next::Into(Dir::new(dir)?))
             }
             FileType::RegularFile => {
-                let found = openat(dir, name, flags | OFlags::PATH, Mode::empty())?;
+                let found = calls::open(dir, name, flags | OFlags::PATH, 0)?;
                 if kind(found.as_fd())? != FileType::RegularFile {
                     return Err(io::Error::other("it is no file any more"));
                 }
-                Ok(Next::File(Arc::new(reopen(&found, OFlags::RDONLY | OFlags::NONBLOCK)?.into())))
+                Ok(Next::File(Arc::new(calls::reopen(&found, OFlags::RDONLY | OFlags::NONBLOCK)?.into())))
             }
             FileType::Symlink => Ok(match view.look(&full)? {
                 Entry::File(file) => Next::File(file),

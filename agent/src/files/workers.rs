@@ -22,7 +22,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::Rights;
+use super::{
+    Rights,
+    calls::{have_made_by, take_problem},
+    helper::Helpers,
+};
 use crate::threads;
 
 /// At once, those that hang among them; more would be a file system that takes everything.
@@ -51,6 +55,8 @@ struct Shared {
     idle: AtomicUsize,
     threads: ThreadCount,
     rights: Rights,
+    /// What makes the calls for it; the agent's own rights need none.
+    helpers: Option<Arc<Helpers>>,
     has_stalled: AtomicBool,
 }
 
@@ -62,6 +68,7 @@ impl Workers {
             tasks: Mutex::new(queue),
             idle: AtomicUsize::new(0),
             threads: Arc::clone(threads),
+            helpers: (rights != Rights::Agent).then(|| Arc::new(Helpers::of(&rights))),
             rights,
             has_stalled: AtomicBool::new(false),
         };
@@ -84,11 +91,12 @@ impl Workers {
         let (done, result) = oneshot::channel();
         self.start(path, move || {
             // There may be nobody left who wants it.
-            let _ = done.send(work());
+            let result = work();
+            let _ = done.send(take_problem().map_or(result, Err));
         })?;
         match timeout(self.stall(), result).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(self.powerless()),
+            Ok(Err(_)) => Err(thread_is_gone()),
             Err(_) => Err(self.stalled(path)),
         }
     }
@@ -126,10 +134,6 @@ impl Workers {
             }
         })?;
         Ok(pieces)
-    }
-
-    fn powerless(&self) -> io::Error {
-        io::Error::other(format!("no thread got the rights of {}; the agent's log says why", self.shared.rights))
     }
 
     /// How long a file system may take to answer.
@@ -170,9 +174,8 @@ impl Workers {
 impl Shared {
     /// The life of a thread.
     fn work(&self, first: Task) {
-        if let Err(error) = self.rights.assume() {
-            tracing::warn!("failed to take on the rights of {}: {error}; is the unit of an older agent?", self.rights);
-            return;
+        if let Some(helpers) = &self.helpers {
+            have_made_by(Arc::clone(helpers));
         }
         first();
         loop {
@@ -185,6 +188,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn thread_is_gone() -> io::Error {
+    io::Error::other("a thread for files is gone")
 }
 
 /// A file's bytes as they are read.
@@ -212,7 +219,7 @@ impl Pieces {
             return Poll::Ready(None);
         }
         self.read.poll_recv(context).map(|piece| {
-            let piece = piece.unwrap_or_else(|| Err(self.workers.powerless()));
+            let piece = piece.unwrap_or_else(|| Err(thread_is_gone()));
             self.left -= piece.as_ref().map_or(self.left, |piece| piece.len() as u64);
             Some(piece)
         })

@@ -16,7 +16,7 @@ use crate::{
     files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
     job::{Container, FileMount, Job, Root, Work},
     runtime::{Engine, RESULT_FILE},
-    shim,
+    service, shim,
     storage::{Storage, stall},
 };
 
@@ -155,7 +155,7 @@ impl Run<'_> {
         let own = self.workers(Rights::Agent, REMOVE_STALL);
         let removals = dirs.into_iter().map(async |dir| {
             let doomed = dir.clone();
-            match own.run(&dir, move || fs::remove_dir_all(doomed)).await {
+            match own.run(&dir, move || remove_dir(&doomed)).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     warn!("failed to remove {}: {error}", dir.display());
                 }
@@ -164,4 +164,18 @@ impl Run<'_> {
         });
         join_all(removals).await;
     }
+}
+
+/// Removes a directory and what is in it. What lies in sticky directories of others the agent's unit may not remove, so one of its own
+/// does that.
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    let (parent, name) = match (dir.parent(), dir.file_name()) {
+        (Some(parent), Some(name)) if service::can_start_units() => (parent, name),
+        _ => return fs::remove_dir_all(dir),
+    };
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        removed => return removed,
+    }
+    service::run_in_unit(&["rm".as_ref(), "-rf".as_ref(), "--".as_ref(), name], parent, REMOVE_STALL)
 }

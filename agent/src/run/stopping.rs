@@ -1,7 +1,7 @@
 //! A stop under way: TERM, the grace period, KILL, on one clock with the VM's end. The engine is asked to send them; the loop does
 //! not wait for its answers, and what it does not do the agent does itself.
 
-use std::{pin::Pin, time::Duration};
+use std::{io, pin::Pin, time::Duration};
 
 use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
@@ -57,6 +57,8 @@ pub(super) enum Sent {
     /// Nothing runs that it could be sent to.
     NotRunning,
     No(EngineError),
+    /// What became of it without the engine, by the service manager.
+    ByUnit(String, io::Result<()>),
 }
 
 impl Stopping {
@@ -137,20 +139,31 @@ impl Stopping {
     /// Where the job goes on though it is to be dead.
     fn force(&mut self, run: &Run<'_>, engine: Option<&Engine>) {
         self.force_at = None;
-        let is_over = run.main_process().is_none_or(MainProcess::has_ended);
-        if !is_over
-            && matches!(self.send_directly(run, KILL), Due::Sent)
-            && let Some(engine @ Engine::Processes(_)) = engine.cloned()
+        if run.main_process().is_none_or(MainProcess::has_ended) {
+            return;
+        }
+        self.call = None;
+        let due = self.send_directly(run, KILL);
+        let by_unit = self.call.take();
+        if let Some(engine @ Engine::Processes(_)) = engine.cloned()
+            && (matches!(due, Due::Sent) || by_unit.is_some())
         {
             let id = run.record.attempt.container.clone().unwrap_or_default();
             self.call = Some(Box::pin(async move {
+                let sent = match by_unit {
+                    Some(by_unit) => by_unit.await,
+                    None => Sent::Yes,
+                };
                 engine.end_by_force(&id).await;
-                Sent::Yes
+                sent
             }));
+        } else {
+            self.call = by_unit;
         }
     }
 
-    /// Sends the signal to the job's main process, without the engine. It may not be allowed to, or not see the process.
+    /// Sends the signal to the job's main process, without the engine: the service manager does it, which is then called, where the
+    /// agent may not. It may not see the process.
     fn send_directly(&mut self, run: &Run<'_>, name: &str) -> Due {
         let again = Due::Again(Instant::now() + AGAIN_PAUSE);
         let Some(main) = run.main_process() else { return again };
@@ -166,13 +179,24 @@ impl Stopping {
             "USR2" | "12" => Signal::USR2,
             _ => Signal::TERM,
         };
-        if let Err(error) = main.signal(signal) {
+        match main.signal(signal) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let name = name.to_owned();
+                self.call = Some(Box::pin(async move { Sent::ByUnit(name, main.signal_by_unit(signal).await) }));
+                again
+            }
+            sent => self.note_direct(name, sent),
+        }
+    }
+
+    fn note_direct(&mut self, name: &str, sent: io::Result<()>) -> Due {
+        if let Err(error) = sent {
             let problem = format!("failed to send the job's main process {name} without the engine: {error}");
             if self.problem != problem {
                 warn!("{problem}");
                 self.problem = problem;
             }
-            return again;
+            return Due::Again(Instant::now() + AGAIN_PAUSE);
         }
         warn!("sent the job's main process {name} without the engine");
         Due::Sent
@@ -196,6 +220,7 @@ impl Stopping {
                 run.save_if_possible();
             }
             Sent::Yes | Sent::NotRunning => self.due = Due::Sent,
+            Sent::ByUnit(name, sent) => self.due = self.note_direct(&name, sent),
             Sent::No(error) if error.is_lost() => {
                 run.silence.note("the engine did not send the job its signal", &error);
                 self.due = self.send_directly(run, self.signal(run));

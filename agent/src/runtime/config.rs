@@ -11,10 +11,11 @@ use bollard::models::{
     MountType, MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{SecretEnv, process::can_start_units};
+use super::SecretEnv;
 use crate::{
     job::{Container, Gpus, Job, MetadataServer, MountKind, OwnMount, Process, RESULT_DIR},
     journal::Record,
+    service::can_start_units,
     shim::ProcessSpec,
 };
 

@@ -1,14 +1,22 @@
 //! The job's main process as the kernel knows it. It tells of the job's end, and ends the job, where the engine does neither.
 //! Source: `proc_pid_stat(5)`, `cgroups(7)`, `pidfd_open(2)`.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process},
 };
 
-use crate::clock;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    clock,
+    service::{can_start_units, own_program, run_in_unit},
+};
+
+/// Until the service manager has sent a signal.
+const UNIT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A process by its number and its start, so that another of the same number is never taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +84,35 @@ impl MainProcess {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Has the service manager send it a signal: by this program in a unit of its own, which may where the agent's may not.
+    ///
+    /// # Errors
+    /// As [`Self::signal`]; or there is no service manager, or it does not do it in time.
+    pub async fn signal_by_unit(self, signal: Signal) -> io::Result<()> {
+        if !can_start_units() {
+            return Err(Errno::PERM.into());
+        }
+        let order = format!("{}:{}:{}", self.pid, self.started_since_boot_s(), signal.as_raw());
+        let agent = own_program()?;
+        let run =
+            move || run_in_unit(&[agent.as_os_str(), "signal".as_ref(), order.as_ref()], Path::new("/"), UNIT_DEADLINE);
+        spawn_blocking(run).await.map_err(io::Error::other)?
+    }
+
+    /// What that unit does: `PID:START:SIGNAL`, the start in seconds since boot.
+    pub fn obey(order: &str) -> io::Result<()> {
+        let read = || {
+            let (pid, rest) = order.split_once(':')?;
+            let (started, signal) = rest.split_once(':')?;
+            Some((
+                Self::noted(pid.parse().ok()?, started.parse().ok()?)?,
+                Signal::from_named_raw(signal.parse().ok()?)?,
+            ))
+        };
+        let (process, signal) = read().ok_or_else(|| io::Error::other(format!("{order:?} is no PID:START:SIGNAL")))?;
+        process.signal(signal)
+    }
 }
 
 struct Stat {
@@ -98,7 +135,10 @@ impl Stat {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{Child, Command},
+    };
 
     use super::*;
     use crate::clock::TICK;
@@ -123,6 +163,29 @@ mod tests {
         assert!(main.signal(Signal::KILL).is_err());
         child.wait().unwrap();
         assert!(main.has_ended(), "reaped");
+    }
+
+    #[test]
+    fn an_order_names_the_process_its_start_and_the_signal() {
+        let mut child = sleeper();
+        let main = MainProcess::of_shim(child.id().into()).unwrap();
+        let (pid, start) = (child.id(), main.started_since_boot_s());
+        let wrong = [
+            format!("{pid}:{}:9", start + 1.0),
+            format!("{pid}:{start}:0"),
+            format!("{pid}:{start}:65"),
+            format!("{pid}:{start}"),
+            format!("-{pid}:{start}:9"),
+            format!("{pid}:NaN:9"),
+            "1:0:9".into(),
+            String::new(),
+        ];
+        for order in wrong {
+            assert!(MainProcess::obey(&order).is_err(), "{order:?}");
+        }
+        assert_eq!(child.try_wait().unwrap(), None);
+        MainProcess::obey(&format!("{pid}:{start}:9")).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 
     #[test]

@@ -16,8 +16,8 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{EngineError, process::can_start_units};
-use crate::shim::user_name;
+use super::EngineError;
+use crate::{service::can_start_units, shim::user_name};
 
 /// By IPv4, and by IPv6.
 const ADDRESSES: [(&str, &str); 2] = [("-4", "169.254.169.254"), ("-6", "fd20:ce::254")];

@@ -2,10 +2,10 @@
 //! shim that runs it (see [`crate::shim`]).
 
 use std::{
-    env, io,
+    io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     clock,
     install::unit_state,
     outcome::Exit,
-    service,
+    service::own_program,
     shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups, kill_groups},
     threads,
 };
@@ -352,24 +352,6 @@ async fn launch(spec: &ProcessSpec, dir: &Path) -> Result<Shim, EngineError> {
             Err(error) => return Err(failed("start the job's shim", &error)),
         }
     }
-}
-
-/// The program that this process runs: where it was replaced, its successor. Where that is gone too, itself, which the kernel
-/// calls "PATH (deleted)" (`proc_pid_exe(5)`).
-fn own_program() -> io::Result<PathBuf> {
-    let mut path = env::current_exe()?;
-    if let Some(replaced) = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
-        path = replaced.into();
-        if !path.exists() {
-            path = format!("/proc/{}/exe", process::id()).into();
-        }
-    }
-    Ok(path)
-}
-
-/// Whether services can be started here: not by a person at a laptop.
-pub(super) fn can_start_units() -> bool {
-    service::has_manager() && rustix::process::geteuid().is_root()
 }
 
 fn failed(what: &str, error: &io::Error) -> EngineError {

@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::Read,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };

@@ -1,3 +1,5 @@
+use std::{env, process};
+
 use tokio::net::UnixSocket;
 
 use super::*;
