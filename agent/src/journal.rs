@@ -251,15 +251,12 @@ impl Journal {
     /// Opens `dir`; where nothing can be written there, as on a file system that was mounted read-only after an error, `spare`, with
     /// the record that `dir` has. What is there is forgotten with the next boot, so no new job may be run: why not comes along.
     pub fn open_somewhere(dir: &Path, spare: &Path) -> Result<(Self, Option<JournalError>), JournalError> {
-        let opened = Self::open(dir).and_then(|journal| match read(dir) {
-            // It is neither read for what it is not, nor written over.
-            Err(problem @ JournalError::Version { .. }) => Err(problem),
-            _ => Ok(journal),
-        });
+        // A record that is another version's, or that the disk does not give, is neither read for what it is not, nor written over.
+        let opened = Self::open(dir).and_then(|journal| read(dir).map(|_| journal));
         let problem = match opened {
             Ok(journal) => return Ok((journal, None)),
-            Err(problem @ (JournalError::Open { .. } | JournalError::Version { .. })) => problem,
-            Err(other) => return Err(other),
+            Err(problem @ JournalError::InUse { .. }) => return Err(problem),
+            Err(problem) => problem,
         };
         let mut journal = Self::open(spare).map_err(|_| JournalError::Nowhere { problem: problem.to_string() })?;
         warn!("{problem}; using {} instead", spare.display());

@@ -63,7 +63,7 @@ fn run_job(config: &Config, gate: &Gate) -> ExitCode {
         Ok(Ended::Undelivered) => ExitCode::from(75),
         Err(error @ (RunError::Metadata(_) | RunError::NoTime)) => show(Err(gate.text(&error.to_string())), 69),
         // The unit starts the agent again after any other status.
-        Err(error @ RunError::Hopeless(_)) => show(Err(error.to_string()), 75),
+        Err(error @ RunError::Hopeless { .. }) => show(Err(error.to_string()), 75),
         Err(error) => show(Err(gate.text(&error.to_string())), 1),
     }
 }

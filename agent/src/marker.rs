@@ -88,11 +88,12 @@ impl Marker {
 }
 
 fn read(place: &Path) -> Sent {
+    let Ok(file) = File::open(place) else { return Sent::No };
     let mut text = Vec::new();
-    let most = Sent::Settled.text().len() as u64;
-    match File::open(place).and_then(|file| file.take(most).read_to_end(&mut text)) {
+    match file.take(Sent::Settled.text().len() as u64).read_to_end(&mut text) {
         Ok(_) => Sent::parse(&text),
-        Err(_) => Sent::No,
+        // It is there, and the disk does not give it: no less than one that is damaged.
+        Err(_) => Sent::Begun,
     }
 }
 
@@ -153,5 +154,8 @@ mod tests {
         ] {
             assert_eq!(Sent::parse(text), sent, "{text:?}");
         }
+        // Reading it fails, as on a bad sector.
+        assert_eq!(read(Path::new("/proc/self/mem")), Sent::Begun);
+        assert_eq!(read(Path::new("/no/such/marker")), Sent::No);
     }
 }

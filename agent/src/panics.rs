@@ -63,6 +63,11 @@ impl Panics {
         self.lines.len()
     }
 
+    /// Where they are written down.
+    pub fn file(&self) -> PathBuf {
+        self.files.iter().find(|file| file.exists()).unwrap_or(&self.files[0]).clone()
+    }
+
     /// The latest, a line each: when, and where in the code.
     pub fn latest(&self) -> &[String] {
         &self.lines[self.lines.len().saturating_sub(MAX_TOLD)..]

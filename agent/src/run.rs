@@ -27,7 +27,7 @@ mod take_on;
 mod unless_stopped;
 mod watch;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use hyper::Uri;
 use tracing::warn;
@@ -83,8 +83,11 @@ pub enum RunError {
     NoTime,
     #[error("failed to read the state of the machine: {0}")]
     Machine(#[from] std::io::Error),
-    #[error("the agent has panicked {0} times in a row, and could not report it; not trying again")]
-    Hopeless(usize),
+    #[error(
+        "the agent has panicked {count} times in a row, and could not report it; not trying again: remove {} to have it try",
+        file.display()
+    )]
+    Hopeless { count: usize, file: PathBuf },
 }
 
 /// What ends an attempt: something that failed, or being told to stop.
@@ -144,7 +147,7 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
     Panics::note_from_now_on(&config.state_dir, &config.spare_dir);
     let panics = Panics::load(&config.state_dir, &config.spare_dir);
     if panics.is_hopeless() {
-        return Err(RunError::Hopeless(panics.count()));
+        return Err(RunError::Hopeless { count: panics.count(), file: panics.file() });
     }
     let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
     let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());

@@ -46,9 +46,16 @@ impl Run<'_> {
                 return Ok(engine.clone());
             }
             let (host, patience) = (self.config.docker_host.clone(), self.config.engine_patience);
+            // The bound may pass before the first answer, as where the agent was started under a hung engine.
+            let is_first = self.silence.begin();
             let connecting = self.connecting(patience);
             match self.beside(care, job, None, connecting).await {
-                Ok(engine) => self.engine = Some(engine),
+                Ok(engine) => {
+                    if is_first {
+                        self.silence.end();
+                    }
+                    self.engine = Some(engine);
+                }
                 Err(source) if self.main_process().is_some() || self.record.attempt.stop.is_some() => {
                     self.silence.note("the engine stays away; the job is waited for without it", &source);
                 }

@@ -23,6 +23,16 @@ pub(super) struct Silence {
 }
 
 impl Silence {
+    /// The engine is being reached; true where nothing was unanswered before.
+    pub(super) fn begin(&mut self) -> bool {
+        let is_first = self.since.is_none();
+        if is_first {
+            self.since = Some(Instant::now());
+            self.error = "it could not be reached".into();
+        }
+        is_first
+    }
+
     /// Something about the job was asked in vain.
     pub(super) fn note(&mut self, what: &str, error: &EngineError) {
         if self.is_new(Instant::now(), error) {
@@ -75,6 +85,9 @@ mod tests {
     fn a_silence_lasts_from_the_first_question_to_an_answer() {
         let late = EngineError::Late { call: "inspect", deadline: Duration::from_secs(75) };
         let mut silence = Silence::default();
+        assert!(silence.begin() && !silence.begin());
+        assert!(silence.evidence("the engine").ends_with("for the last 0 s: it could not be reached"));
+        silence.end();
         silence.is_new(Instant::now(), &late);
         silence.is_new(Instant::now(), &EngineError::Unreachable("gone".into()));
         assert_eq!(silence.lasts().as_secs(), 75);

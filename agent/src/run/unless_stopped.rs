@@ -17,10 +17,12 @@ impl Run<'_> {
         let waits = self.waits.clone();
         let stop = async {
             let stop = notices.stop().await;
-            let waiting = waits.told();
+            let mut waiting = waits.told();
             // Even a sleep of nothing would let work that is done at once pass.
             if !grace.is_zero() {
                 sleep(grace).await;
+                // A call that had only just begun may be one that is never answered.
+                waiting = waiting.or_else(|| waits.told());
             }
             (stop, waiting)
         };

@@ -92,6 +92,32 @@ async fn a_record_of_a_later_version_is_kept_and_its_job_reported_once() {
     }
 }
 
+/// The disk does not give the record, as on a bad sector.
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_reported_once_and_its_job_ended() {
+    for is_delivered in [false, true] {
+        for vm in Vm::of_each_kind().await {
+            vm.set_job(if is_delivered { "true" } else { "echo x >> /shared/starts; sleep 1000" }, json!({}));
+            let mut agent = vm.start();
+            if is_delivered {
+                ends_with(agent, 0).await;
+            } else {
+                vm.until_running().await;
+                agent.kill9().await;
+            }
+            fs::remove_file(vm.journal_file()).unwrap();
+            fs::create_dir(vm.journal_file()).unwrap();
+            if !is_delivered {
+                let report = vm.run().await;
+                expect(&report, &json!({"cause": "AGENT_ERROR", "exit_code": null, "message": "~journal.json"}));
+            }
+            ends_with(vm.start(), 0).await;
+            assert_eq!(vm.cloud.accepted().len(), 1, "delivered before: {is_delivered}");
+            vm.check_remains().await;
+        }
+    }
+}
+
 /// After an error the kernel mounts a file system read-only. Nothing could be remembered of a job, so it is not run.
 #[tokio::test]
 async fn a_read_only_state_directory_is_reported() {
