@@ -62,6 +62,13 @@ fn hidden_word(word: &str) -> Cow<'_, str> {
         let tail = if query < rest.len() { "?…" } else { "" };
         return format!("{scheme}://{user}{rest_shown}{tail}").into();
     }
+    // As in a URL without its scheme; a digest stands after an @ too.
+    if let Some((user, host)) = word.rsplit_once('@')
+        && user.contains(':')
+        && !host.starts_with("sha")
+    {
+        return format!("…@{host}").into();
+    }
     match word.split_once(['=', ':']) {
         Some((name, value)) if !value.is_empty() && is_secret_name(name) => format!("{}…", &word[..=name.len()]).into(),
         _ => word.into(),
@@ -122,6 +129,10 @@ mod tests {
             ("train.py --token abc --epochs 3", "train.py --token … --epochs 3"),
             ("DB_PASSWORD=x y", "DB_PASSWORD=… y"),
             ("https://bot:pw@ghcr.io/p/i", "https://…@ghcr.io/p/i"),
+            ("bot:pw@ghcr.io/p/i", "…@ghcr.io/p/i"),
+            ("//bot:p@w@host/share:/x", "…@host/share:/x"),
+            ("h:5000/p:1@sha256:0", "h:5000/p:1@sha256:0"),
+            ("root@host", "root@host"),
             ("https://storage.googleapis.com/b/o?X-Goog-Signature=1", "https://storage.googleapis.com/b/o?…"),
             ("https://a?x@b", "https://a?…"),
             ("'ghp_x'", "'ghp_…"),

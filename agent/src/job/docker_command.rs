@@ -103,13 +103,16 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
 
 /// A character that is not what it looks like, with its place.
 fn not_plain(text: &str, odd: &Odd, is_in_args: bool) -> Problem {
-    // Of a flag: a dash for each that is meant.
+    // Of a flag: a dash for each that is meant. Of anything else the rest is not shown, as it may be a secret: -pPASSWORD.
     let rest = &text[odd.at + odd.c.len_utf8()..];
     let word: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').take(24).collect();
     let fix = match odd.kind {
-        Kind::Dash if odd.is_first && !word.is_empty() => {
+        Kind::Dash if odd.is_first => {
             let word = word.trim_start_matches('-');
-            format!("write {}{word} instead", if word.len() > 1 { "--" } else { "-" })
+            match flags::dashes(word).filter(|_| !is_in_args) {
+                Some(dashes) => format!("write {dashes}{word} instead"),
+                None => "write - or -- instead, without a space after it".to_owned(),
+            }
         }
         kind => odd_chars::instead(kind),
     };

@@ -40,12 +40,13 @@ pub(super) fn check(words: &[impl AsRef<str>]) -> Result<usize, Problem> {
         ("docker", "run", _) => Ok(2),
         ("docker", "container", "run") => Ok(3),
         ("", ..) => Err(Problem::new("there is no command").fix(format!("write for example {EXAMPLE}"))),
-        ("docker", "container", command) | ("docker", command, _) => Err(of_docker(command)),
+        ("docker", "container", command) => Err(of_docker("docker container", command)),
+        ("docker", command, _) => Err(of_docker("docker", command)),
         (first, ..) => Err(other(first, words)),
     }
 }
 
-fn of_docker(command: &str) -> Problem {
+fn of_docker(before: &str, command: &str) -> Problem {
     if command.starts_with('-') {
         return Problem::new("an option of docker itself stands before run")
             .fix("leave it out: the engine is the VM's own");
@@ -53,7 +54,12 @@ fn of_docker(command: &str) -> Problem {
     if let Some((name, fix)) = COMMANDS.iter().find(|(name, _)| *name == command) {
         return Problem::new(format!("docker {name} is another command than docker run")).fix(*fix);
     }
-    expected(&["docker", command].join(" ")).fix(match did_you_mean(command, ["run"]) {
+    if command.split_whitespace().nth(1).is_some() {
+        return Problem::new("a quote makes one word of run and what follows it")
+            .fix("leave the quote out, or close it where its word ends");
+    }
+    let problem = if is_plain(command) { expected(&[before, command].join(" ")) } else { begins_otherwise() };
+    problem.fix(match did_you_mean(command, ["run"]) {
         Some(_) => "did you mean docker run?".to_owned(),
         None => format!("write for example {EXAMPLE}"),
     })
@@ -135,6 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_line_that_a_quote_joins_nothing_is_shown() {
+        let error = check(&["docker", "run -e PW=hunter2 a"]).unwrap_err().at("a", "").to_string();
+        assert!(error.contains("a quote makes one word") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
     fn what_stands_before_docker_run_is_named_and_no_value_shown() {
         let cases = [
             ("HF_TOKEN=hf_SECRET docker run", "HF_TOKEN=… stands before docker run", "write -e HF_TOKEN=…"),
@@ -151,7 +163,8 @@ mod tests {
             ("/usr/bin/docker run", "\"/usr/bin/docker\" is not docker", "write docker run"),
             ("docker compose up", "docker compose is another command", "no file is read"),
             ("docker login -u x -phunter2", "docker login is another command", "leave it out"),
-            ("docker container ls", "found \"docker ls\"", "for example docker run"),
+            ("docker container ls", "found \"docker container ls\"", "for example docker run"),
+            ("docker hunter2Hunter", "a line that begins with docker run", "for example docker run"),
             ("docker -H tcp://hunter2@h run", "an option of docker itself", "leave it out"),
             ("docker rnu a", "found \"docker rnu\"", "did you mean docker run?"),
             ("dokcer run a", "found \"dokcer run a\"", "did you mean docker run?"),

@@ -113,6 +113,10 @@ pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Prob
             }
             // The engine's own default.
             ("tmpfs-mode", Some("1777" | "01777")) | ("bind-propagation", Some("rprivate" | "private")) => {}
+            ("", None) => {
+                return Err(Problem::new("nothing stands between two commas, or after the last")
+                    .fix("write the options without a space and without a comma at the end"));
+            }
             (key, _) if MOUNT_KEYS.contains(&key) => {
                 return Err(Problem::new(format!("{} is not key=value", quote(&field))).fix(MOUNT_EXAMPLE));
             }
@@ -131,6 +135,10 @@ pub(super) fn mount(text: &str, ignored: &mut Vec<String>) -> Result<Mount, Prob
         ("bind", Some(source)) => MountKind::Bind { source: checks::absolute_path(&source)?, create: false },
         ("bind", None) => {
             return Err(Problem::new("a bind mount needs a source").fix(MOUNT_EXAMPLE));
+        }
+        ("volume", Some(path)) if path.starts_with('/') => {
+            return Err(Problem::new(format!("{} is a directory, and the mount is of type volume", quote(&path)))
+                .fix("write type=bind"));
         }
         ("volume", source) => {
             let source = source.filter(|name| !name.is_empty());

@@ -50,7 +50,7 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, Problem> {
         },
     };
     let fields = comma_separated(text)?;
-    let asks_for_more = fields.len() > 1 || text.contains("capabilities=");
+    let asks_for_more = fields.len() > 1 || text.contains("capabilities=") || text.contains("driver=nvidia");
     let is_capability = |field: &String| CAPABILITIES.contains(&&**field);
     let (about, devices): (Vec<String>, Vec<String>) = fields
         .into_iter()

@@ -198,6 +198,15 @@ const FLAGS: &[Flag] = &[
     value("workdir", "w"),
 ];
 
+/// The dashes before what is the name of a flag, or the letters of several.
+pub(super) fn dashes(name: &str) -> Option<&'static str> {
+    let is_long = FLAGS.iter().any(|flag| flag.long == name);
+    let is_switch = |letter: char| FLAGS.iter().any(|flag| flag.short.starts_with(letter) && !flag.takes_value);
+    let letters = name.strip_suffix(|last: char| FLAGS.iter().any(|flag| flag.short.starts_with(last)));
+    let is_short = letters.is_some_and(|letters| letters.chars().all(is_switch));
+    is_long.then_some("--").or(is_short.then_some("-"))
+}
+
 /// Splits the words after `docker run` into flags and what follows them. `look` is called for each word before it is taken
 /// for a flag, a flag's value or the image, with its index.
 pub(super) fn split<'a>(
@@ -365,6 +374,12 @@ fn discreet_group(word: &str) -> Cow<'_, str> {
 /// As much of a flag as its name can be: a value may be a secret.
 fn shortened(flag: &str) -> Cow<'_, str> {
     const LONGEST: usize = 24;
+    // What is in no flag's name may begin a value.
+    if let Some(end) = flag.find(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
+        && end + 1 < flag.len()
+    {
+        return shortened(&flag[..end]) + &flag[end..=end] + "…";
+    }
     match flag.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &flag[..end]).into(),
         None => up_to_equals(flag),

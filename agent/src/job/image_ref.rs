@@ -47,7 +47,11 @@ pub(super) fn check(text: &str) -> Result<String, Problem> {
             "{} is not an image reference: repository names have no upper case",
             quote(text)
         ))
-        .fix(format!("did you mean {}?", quote(&lower))));
+        .fix(if check(&lower).is_ok() {
+            format!("did you mean {}?", quote(&lower))
+        } else {
+            EXAMPLE.to_owned()
+        }));
     }
     if name.len() > 255 {
         return Err(wrong("its name is longer than 255 characters"));

@@ -54,8 +54,9 @@ const YAML: (&str, &str) = ("this is YAML, not JSON", "write it as JSON, for exa
 const SHELL: (&str, &str) = ("this is to be replaced by a shell, and no shell reads it", "give the document itself");
 
 /// How texts of another kind begin, what they are, and what to do.
-const BEGINNINGS: [(&[&str], (&str, &str)); 8] = [
+const BEGINNINGS: [(&[&str], (&str, &str)); 9] = [
     (&["---", "- ", "%YAML"], YAML),
+    (&["<<"], SHELL),
     (&["<"], ("this is HTML or XML, not JSON", "look where the text came from: it may be the error page of a server")),
     (&["$(", "${", "@"], SHELL),
     (&["eyJ"], ("this is JSON in base64", "give the document itself")),
@@ -312,6 +313,13 @@ impl Reader<'_> {
         match self.text[self.at..].chars().next() {
             Some('\'') => self.error("a ' stands where JSON has \"").fix("write \""),
             Some('`') => self.error("a ` stands where JSON has \"").fix("write \""),
+            Some('\\') if self.text[self.at + 1..].starts_with('"') => self
+                .error("a \\ stands before the quotes: the text was escaped once too often")
+                .fix("leave each \\ before a \" out"),
+            // As in "echo "hi"".
+            Some(c) if self.text[..self.at].ends_with('"') && (c.is_alphanumeric() || "$/.-_%".contains(c)) => {
+                self.error("the string ended at the \" before this").fix("write \\\" for a quote within a string")
+            }
             Some(c) if odd_chars::kind(c).is_some() => self.odd(self.at, c),
             _ => self.error(problem).fix(fix),
         }

@@ -18,9 +18,11 @@ use super::units;
 use super::{container, spec};
 
 /// What people write who come from other tools, and what it is called here.
-const OTHER_NAMES: [(&str, &str); 5] = [
+const OTHER_NAMES: [(&str, &str); 7] = [
     ("command", "entrypoint"),
     ("cmd", "args"),
+    ("args", "command"),
+    ("retries", "retry"),
     ("environment", "env"),
     ("volumes", "mounts"),
     ("working_dir", "workdir"),

@@ -137,8 +137,12 @@ impl<'a> Line<'a> {
     fn add(&mut self, word: Option<Word<'a>>, doubts: &mut Vec<String>) {
         let Some(Word { text, pattern }) = word else { return };
         if pattern {
-            let may_be_secret =
-                text.starts_with('-') || self.words.last().is_some_and(|before| before.starts_with('-'));
+            // Names of files with a pattern in them have a dot or a slash, and a password has a letter or digit more.
+            let is_of_files = text.contains(['.', '/'])
+                && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'*' | b'?' | b'.' | b'/' | b'_' | b'-'));
+            let may_be_secret = !is_of_files
+                || text.starts_with('-')
+                || self.words.last().is_some_and(|before| before.starts_with('-'));
             let shown = match discreet::up_to_equals(&text) {
                 shown if shown.ends_with("=…") => quote(&shown),
                 _ if may_be_secret => "a word with * or ?".to_owned(),
@@ -154,9 +158,23 @@ impl<'a> Line<'a> {
 fn another_command(text: &str, at: usize) -> Problem {
     const PROBLEM: &str = "this line begins another command";
     let rest = &text[at..];
-    let before = text[..at].trim_end();
-    let before = before.rsplit('\n').next().unwrap_or_default();
+    let all_before = text[..at].trim_end();
+    let before = all_before.rsplit('\n').next().unwrap_or_default();
     let begins = |words: &[&str]| words.iter().any(|word| rest.starts_with(word));
+    let is_comment = |line: &&str| line.trim_start().starts_with('#');
+    let comments = all_before.rsplit('\n').take_while(is_comment).count();
+    let goes_on = all_before.rsplit('\n').nth(comments).is_some_and(|line| line.trim_end().ends_with('\\'));
+    let is_inline =
+        before.split('#').next().is_some_and(|code| code.len() < before.len() && code.trim_end().ends_with('\\'));
+    if comments > 0 && goes_on || is_inline {
+        let problem = format!("{PROBLEM}, as the comment before it ends the first");
+        return error_at(text, at, &problem).fix("take the comment away, the whole of it");
+    }
+    let follows = text[all_before.len()..].trim_start_matches('\r');
+    if before.ends_with('\\') && follows.starts_with('\n') {
+        let problem = format!("{PROBLEM}, as an empty line follows the \\ before it");
+        return error_at(text, at, &problem).fix("take the empty line away");
+    }
     if before.ends_with('\\') {
         let problem = format!("{PROBLEM}, as a space follows the \\ of the line before");
         return error_at(text, at, &problem).fix("end that line with \\ as its very last character");
@@ -349,6 +367,11 @@ mod tests {
             ("a 2>&1", "\">\" does nothing here"),
             ("a # c \\\n b", "line 2, column 2: this line begins another command"),
             ("a \\ \n b", "line 2, column 2: this line begins another command, as a space follows the \\"),
+            ("a \\\n # c\n b", "line 3, column 2: this line begins another command, as the comment before it"),
+            ("a \\\n # -c \\\n# d\n b", "line 4, column 2: this line begins another command, as the comment before it"),
+            ("a \\ # c\n b", "line 2, column 2: this line begins another command, as the comment before it"),
+            ("a \\\n\n b", "line 3, column 2: this line begins another command, as an empty line follows"),
+            ("a\n# c\n b", "line 3, column 2: this line begins another command"),
             ("a ^\n b", "line 2, column 2: this line begins another command: only cmd.exe"),
             ("a `\n b", "line 1, column 3: only PowerShell"),
             ("a\ndocker b", "line 2, column 1: this line begins another command, and a job is one"),
@@ -365,6 +388,10 @@ mod tests {
     fn patterns_are_passed_on_with_a_warning() {
         let mut doubts = Vec::new();
         assert_eq!(split("ls *.csv '*' [ -f x ] ", &mut doubts).words[1], "*.csv");
+        split("cp hunter2Hunter* ?word data/*.py", &mut doubts);
+        assert_eq!(doubts[1..3], ["a word with * or ? is passed on as it stands: no shell expands it"; 2]);
+        assert_eq!(doubts.split_off(3), [r#""data/*.py" is passed on as it stands: no shell expands it"#]);
+        doubts.truncate(1);
         assert_eq!(doubts, [r#""*.csv" is passed on as it stands: no shell expands it"#]);
     }
 }
