@@ -12,6 +12,7 @@ import pytest
 
 from conftest import World
 from driver.compute import CONCURRENT_OPERATIONS, RATE_LIMIT, Answer, error, not_found
+from driver.connectors import http_error
 from driver.simulated import report
 
 NewWorld = Callable[..., World]
@@ -33,6 +34,7 @@ LATER: dict[str, Answer] = {
     "429": (429, {"error": {"code": 429, "message": "Resource has been exhausted (e.g. check quota).", "status": "X"}}),
     "500": error(500, "backendError", "Backend Error"),
     "503 of a proxy": (503, "<html>upstream connect error</html>"),
+    "an operation that is not found": not_found(f"{P}/zones/us-a1-a/operations/operation-0"),
     "a token that has just expired": error(401, "authError", "Request had invalid authentication credentials."),
 }
 # Answers in no form of Google's.
@@ -70,6 +72,7 @@ AGAIN = {
     "internal error": ("INTERNAL_ERROR", "Internal error. Please try again or contact Google Support. (Code: '5D8C')"),
     "preempted at its start": ("PREEMPTED", "Instance failed to start due to preemption."),
     "preempted, without a code": ("UNKNOWN", "Instance failed to start due to preemption."),
+    "cancelled with its first VM": ("OPERATION_CANCELED_BY_USER", "Operation was canceled by user ''."),
     "vanished": ("RESOURCE_NOT_FOUND", f"The resource '{P}/zones/us-a1-a/instances/vmjob-x' was not found"),
 }
 FINAL: dict[str, tuple[Answer, str]] = {
@@ -96,6 +99,11 @@ FINAL: dict[str, tuple[Answer, str]] = {
     ),
     "no such image": (not_found(f"{P}/global/images/i"), "global/images/i' was not found"),
     "no such network": (not_found(f"{P}/global/networks/n"), "global/networks/n' was not found"),
+    "no such project": (error(404, "notFound", "The resource 'projects/nope' was not found"), "projects/nope"),
+    "no such service account": (
+        error(404, "notFound", "The resource 'projects/p/serviceAccounts/vm@p' of type 'serviceAccount' was not found."),
+        "serviceAccounts/vm@p",
+    ),
     "no billing": (error(403, "forbidden", "This API method requires billing to be enabled."), "billing enabled"),
     "an image that is named as a stock-out": (not_found(f"{P}/global/images/stockout-rateLimitExceeded"), "images/stockout"),
     "an image that is called a prototype": (
@@ -165,6 +173,38 @@ def test_a_poll_that_is_refused_is_no_answer_about_a_healthy_vm(world: NewWorld,
 class _Forgetful(dict[str, Any]):
     def __contains__(self, _key: object) -> bool:
         return False
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_OPERATION_RATE_EXCEEDED", "RESOURCE_NOT_READY", "SERVICE_UNAVAILABLE"])
+def test_an_operation_that_failed_for_now_is_followed_by_another_one(world: NewWorld, code: str) -> None:
+    w = world()
+    w.cloud.compute.failures = {ZONES[0]: [(code, "later")]}
+    result = w.run(zones=ZONES)
+    assert [row["zone"] for row in result["workflow"]["attempts"]] == [ZONES[0]]
+    assert w.calls("insert") == 2
+
+
+@pytest.mark.parametrize("failures", [1, 8, 100])
+def test_a_callback_endpoint_that_cannot_be_made_is_asked_for_again(
+    world: NewWorld, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = world()
+    left = iter(range(failures))
+    create = w.cloud.create_endpoint
+
+    def created(*args: Any) -> str:
+        if next(left, None) is not None:
+            raise http_error(503, None)
+        return create(*args)
+
+    monkeypatch.setattr(w.cloud, "create_endpoint", created)
+    w.run(zones=ZONES)
+    if failures == 100:
+        assert w.error["tags"][0] == "RequestFailed"
+        assert (w.error["warnings"], w.error["attempts"]) == ([], [])
+        assert 1800 <= w.seconds < 2100
+    else:
+        assert w.error is None
 
 
 def test_a_request_is_repeated_after_a_minute_for_half_an_hour(world: NewWorld) -> None:
@@ -252,6 +292,13 @@ def test_a_quota_of_a_region_is_no_reason_to_try_its_other_zones(world: NewWorld
     w.run(zones=ZONES)
     assert w.error["tags"] == ["NoCapacity", "QuotaExceeded"]
     assert "ask for more of this quota" in w.error["message"]
+
+
+def test_a_subnetwork_that_is_full_is_left_for_another_region(world: NewWorld) -> None:
+    w = world()
+    w.cloud.compute.failures = {zone: [("IP_SPACE_EXHAUSTED", "IP space of 's' is exhausted.")] for zone in ZONES}
+    assert w.run(zones=TWO_REGIONS)["workflow"]["attempts"][0]["zone"] == "us-b1-a"
+    assert w.calls("insert") == 2
 
 
 def test_a_quota_of_the_whole_project_is_no_reason_to_try_any_zone(world: NewWorld) -> None:
@@ -471,6 +518,27 @@ def test_an_agent_that_falls_silent_is_found_out_though_requests_are_refused_at_
     assert result["cause"] == "AGENT_SILENT"
     assert result["evidence"] == ["the last words\n"]
     assert 900 + 600 <= w.seconds < 900 + 600 + 30 * 60
+
+
+@pytest.mark.parametrize("body", [{}, "", "<html>", None, [1]], ids=str)
+def test_a_status_in_no_form_of_googles_is_no_end_of_the_vm(world: NewWorld, body: Any) -> None:
+    w = world({"run_s": 4 * 3600, "guest_attributes": False})
+    w.cloud.compute.answers["get"] = [(200, body)] * 3
+    assert w.run(max_attempts=1, silence=0)["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"state": 7}', "null"])
+def test_a_line_of_the_console_that_is_no_report_is_not_taken_for_one(world: NewWorld, line: str) -> None:
+    w = world({"outcome": None, "silent_after_s": 100, "serial": f"vmjob-report {line}\n"})
+    assert w.run(max_attempts=1)["cause"] == "AGENT_SILENT"
+
+
+@pytest.mark.parametrize("odd", [{"cause": 7}, {"message": {"a": 1}}, {"state": 7}], ids=str)
+def test_a_report_with_a_field_of_another_type_is_none(world: NewWorld, odd: dict[str, Any]) -> None:
+    w = world({"outcome": {"state": "FAILED", **odd}})
+    w.run()
+    assert w.error["tags"] == ["BadReport"]
+    w.assert_no_vm_is_left()
 
 
 def test_a_status_that_may_not_be_read_does_not_keep_the_workflow_waiting_for_ever(world: NewWorld) -> None:

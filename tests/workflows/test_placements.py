@@ -418,3 +418,12 @@ def test_a_job_that_bounds_its_own_memory_cannot_grow(world: NewWorld, job: str)
     assert not w.bodies()
     w.run(job=job, retry_rules=[{"on": ["OOM_KILLED"], "times": 1}])
     assert w.bodies()
+
+
+def test_a_long_wait_in_many_zones_stays_within_the_steps_of_an_execution(world: NewWorld) -> None:
+    w = world()
+    zones = [f"us-a1-{letter}" for letter in "abcdefgh"]
+    began = w.cloud.clock.now()
+    w.cloud.compute.room = lambda zone, _body, now: None if now - began > 12 * 3600 else stock_out(zone)
+    assert w.run(zones=zones, wait_for_capacity="60d")["state"] == "SUCCEEDED"
+    assert w.calls("insert") <= 20 * len(zones), "the pauses grow on"
