@@ -92,6 +92,32 @@ impl Gate {
         printable(&self.text(text), "").into_owned()
     }
 
+    /// JSON that the job has written, with each number that must not be shown as a text: as it stands, since one with many digits is rounded
+    /// once it is read, and not known any more.
+    pub fn mask_numbers(&self, json: &[u8]) -> Vec<u8> {
+        let (mut shown, mut rest) = (Vec::with_capacity(json.len()), json);
+        while let Some(first) = rest.first() {
+            let is_number = first.is_ascii_digit() || *first == b'-';
+            let length = match first {
+                b'"' => string_length(rest),
+                _ if is_number => {
+                    rest.iter().take_while(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte)).count()
+                }
+                _ => 1,
+            };
+            let (token, after) = rest.split_at(length);
+            let number = std::str::from_utf8(token).ok().filter(|_| is_number);
+            match number.map(|number| self.mask(number)) {
+                Some(masked) if masked.as_bytes() != token => {
+                    shown.extend([b"\"", masked.as_bytes(), b"\""].concat());
+                }
+                _ => shown.extend_from_slice(token),
+            }
+            rest = after;
+        }
+        shown
+    }
+
     /// `document` as JSON, with nothing in its texts that must not be shown; in the fields `foreign`, which the job has written, nothing
     /// in numbers and names either. `own` fields are the agent's own words, and stay. `fit` cuts down what is too long.
     pub fn json(
@@ -109,6 +135,17 @@ impl Gate {
         fit(&mut tree);
         Outgoing(tree.to_json())
     }
+}
+
+/// How long the JSON string at the beginning of `json` is, with its quotes.
+fn string_length(json: &[u8]) -> usize {
+    let mut is_escaped = true;
+    let end = json.iter().position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(json.len(), |end| end + 1)
 }
 
 /// `text` with `\\n`, `\\u001b` and the like for characters that begin a line, move a terminal's cursor, or turn the text around them; but
@@ -211,6 +248,25 @@ mod tests {
         assert_eq!(gate.line("a secret of some length, ya29.token-8\n"), "***, ***\\n");
         let long = format!("{}a secret of some length and more", "x".repeat(MAX_TEXT_BYTES - 6));
         assert!(gate.line(&long).ends_with("x*** an…"), "{}", gate.line(&long));
+    }
+
+    #[test]
+    fn a_number_is_masked_before_its_digits_are_rounded() {
+        let gate = Gate::default();
+        gate.hide_secrets(Arc::new(Masker::new(["987654321098765432109876"])));
+        for (json, shown) in [
+            ("987654321098765432109876", r#""***""#),
+            (r#"{"a":-987654321098765432109876.5e1,"b":[12,1e9]}"#, r#"{"a":"-***.5e1","b":[12,1e9]}"#),
+            (
+                r#"["\"987654321098765432109876",1,"\\",987654321098765432109876]"#,
+                r#"["\"987654321098765432109876",1,"\\","***"]"#,
+            ),
+            (r#"["987654321098765432109876"#, r#"["987654321098765432109876"#),
+            ("", ""),
+        ] {
+            assert_eq!(String::from_utf8(gate.mask_numbers(json.as_bytes())).unwrap(), shown, "{json}");
+        }
+        assert_eq!(gate.mask_numbers(b"\xff1\""), b"\xff1\"");
     }
 
     #[test]

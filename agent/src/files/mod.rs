@@ -13,7 +13,7 @@ use std::{fs::File, io, path::Path, sync::Arc};
 pub use self::{
     helper::serve,
     rights::{Rights, become_user},
-    view::{Entry, Mount, NewFile, Root, View, open_root, open_root_below},
+    view::{Entry, Mount, NewFile, Root, View, Writable, open_root},
     walk::{Found, Walk},
     workers::{Pieces, ThreadCount, Workers},
 };

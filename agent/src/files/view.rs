@@ -58,15 +58,45 @@ impl Root {
     }
 }
 
-/// Opens what a mount has as its source. Links are followed, as the engine follows them.
-pub fn open_root(source: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+/// Opens what a mount has as its source. Links are followed, as the engine follows them; but none leads out of a directory that the
+/// job may write, by whatever name the way comes into it: it may have put links there.
+pub fn open_root(source: &Path, writable: &Writable) -> io::Result<OwnedFd> {
+    let top = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    match View::of_dir(top).find_past(source, writable) {
+        Ok((Some(found), true)) => found.try_clone(),
+        Err((error, true)) => Err(error),
+        _ => follow(source),
+    }
 }
 
-/// The same, where the job may have put links on the way from `source` to `rest`: none of them leads out of `source`.
-pub fn open_root_below(source: &Path, rest: &Path) -> io::Result<OwnedFd> {
-    let found = View::of_dir(open_root(source)?).find(rest)?.ok_or(Errno::NOENT)?;
-    found.try_clone()
+fn follow(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The directories that a job may write, known by device and inode, as each may have several names.
+#[derive(Debug, Clone, Default)]
+pub struct Writable(Vec<(u64, u64)>);
+
+impl Writable {
+    /// The one at `path`, if there is one.
+    pub fn at(path: &Path) -> Self {
+        Self(follow(path).and_then(|dir| Ok(identity(&dir)?)).into_iter().collect())
+    }
+
+    fn contains(&self, dir: impl AsFd) -> bool {
+        !self.0.is_empty() && identity(dir).is_ok_and(|dir| self.0.contains(&dir))
+    }
+}
+
+impl FromIterator<Self> for Writable {
+    fn from_iter<I: IntoIterator<Item = Self>>(all: I) -> Self {
+        Self(all.into_iter().flat_map(|one| one.0).collect())
+    }
+}
+
+fn identity(file: impl AsFd) -> Result<(u64, u64), Errno> {
+    let stat = fstat(file)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// All that a job has.
@@ -169,7 +199,25 @@ impl View {
 
     /// Walks to `path`, through links and mounts.
     fn find(&self, path: &Path) -> io::Result<Here> {
+        self.find_past(path, &Writable::default()).map(|(here, _)| here).map_err(|(error, _)| error)
+    }
+
+    /// The same; from one of `writable` on, that is the root. With whether there was one.
+    fn find_past(&self, path: &Path, writable: &Writable) -> Result<(Here, bool), (io::Error, bool)> {
         let mut todo = reversed(path);
+        let confined = self.walk(&mut todo, writable).map_err(|error| (error, false))?;
+        match confined {
+            (Some(dir), true) => {
+                let rest: PathBuf = todo.into_iter().rev().collect();
+                let found = dir.try_clone().and_then(|dir| View::of_dir(dir).find(&rest));
+                found.map(|here| (here, true)).map_err(|error| (error, true))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Takes what it passes off `todo`, until there is no more, or one of `writable` is reached.
+    fn walk(&self, todo: &mut Vec<OsString>, writable: &Writable) -> io::Result<(Here, bool)> {
         // What was passed, without links.
         let mut passed = PathBuf::new();
         let mut here = self.root()?;
@@ -192,7 +240,12 @@ impl View {
                 continue;
             }
             match here.as_ref().map_or(Err(Errno::NOENT), |dir| step(dir.as_fd(), &name)) {
-                Ok(Step::To(found)) => (passed, here) = (path, Some(Arc::new(found))),
+                Ok(Step::To(found)) => {
+                    if writable.contains(&found) {
+                        return Ok((Some(Arc::new(found)), true));
+                    }
+                    (passed, here) = (path, Some(Arc::new(found)));
+                }
                 Ok(Step::Link(target)) => {
                     links += 1;
                     if links > MAX_LINKS {
@@ -215,7 +268,7 @@ impl View {
                 }
             }
         }
-        Ok(here)
+        Ok((here, false))
     }
 
     /// A container whose files all lie in its mounts has none of its own.

@@ -21,8 +21,6 @@ pub struct Place {
 pub enum Root {
     /// A directory, or a file.
     Vm(PathBuf),
-    /// `rest` below the source of another mount, which the job may write: it is not to put a link there that leads elsewhere.
-    Below { source: PathBuf, rest: PathBuf },
     /// The attempt's own directory for files, in which the container's own mounts have their sources.
     Files,
     /// A volume or a tmpfs, into which the agent cannot reach.
@@ -98,7 +96,7 @@ impl Job {
         let Work::Container(container) = &self.work else { return vec![at_root(Root::Vm("/".into()))] };
         let mounts = container.mounts.iter().map(|mount| FileMount {
             target: relative(&mount.target),
-            root: root_of(container, &mount.kind),
+            root: root_of(&mount.kind),
             is_read_only: mount.read_only,
         });
         std::iter::once(at_root(Root::Files)).chain(mounts).collect()
@@ -189,18 +187,10 @@ fn mount_of<'a>(container: &'a Container, path: &Path) -> Option<(&'a str, &'a M
 }
 
 /// Where the engine has the source of a mount.
-fn root_of(container: &Container, kind: &MountKind) -> Root {
-    let MountKind::Bind { source, .. } = kind else { return Root::Foreign };
-    let source = Path::new(source);
-    let outer = container.mounts.iter().filter(|mount| !mount.read_only).filter_map(|mount| match &mount.kind {
-        MountKind::Bind { source: outer, .. } => source.strip_prefix(outer).ok().map(|rest| (outer, rest)),
-        _ => None,
-    });
-    match outer.max_by_key(|(_, rest)| rest.components().count()) {
-        Some((outer, rest)) if !rest.as_os_str().is_empty() => {
-            Root::Below { source: outer.into(), rest: rest.to_owned() }
-        }
-        _ => Root::Vm(source.to_owned()),
+fn root_of(kind: &MountKind) -> Root {
+    match kind {
+        MountKind::Bind { source, .. } => Root::Vm(source.into()),
+        _ => Root::Foreign,
     }
 }
 
@@ -295,22 +285,6 @@ mod tests {
         }
         assert!(job(&mounts, &[("gs://b/x", "/etc/app.conf")], &[]).is_ok(), "a file of its own hides nothing");
         assert!(job(&mounts, &[("gs://b/p/", "/etc/app/")], &["/out.d/", "/out"]).is_ok());
-    }
-
-    /// The job may put a link in the place of a source that it can write to.
-    #[test]
-    fn a_source_below_another_is_opened_from_there() {
-        let mounts = json!([
-            {"type": "bind", "source": "/srv/a", "target": "/a"},
-            {"type": "bind", "source": "/srv/a/x/b", "target": "/b"},
-            {"type": "bind", "source": "/srv", "target": "/all", "read_only": true},
-            {"type": "tmpfs", "target": "/a/tmp"},
-        ]);
-        let job = job(&mounts, &[], &[]).unwrap();
-        let roots: Vec<Root> = job.file_mounts().into_iter().map(|mount| mount.root).collect();
-        let below = Root::Below { source: "/srv/a".into(), rest: "x/b".into() };
-        let vm = |source: &str| Root::Vm(source.into());
-        assert_eq!(roots, [Root::Files, vm("/srv/a"), below, vm("/srv"), Root::Foreign]);
     }
 
     #[test]

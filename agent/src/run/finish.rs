@@ -223,6 +223,7 @@ impl Run<'_> {
         if text.len() as u64 > MAX_RESULT_BYTES {
             return Err(format!("the result is larger than {MAX_RESULT_BYTES} bytes and was dropped"));
         }
+        let text = self.gate.mask_numbers(&text);
         let result: Value =
             serde_json::from_slice(&text).map_err(|error| format!("the result is no JSON and was dropped: {error}"))?;
         let written = printable(&result.to_string(), "").len();

@@ -142,7 +142,6 @@ impl Run<'_> {
         let (place, from) = (job.place(&input.to), Location::parse(&input.from));
         let root = match place.root {
             Root::Vm(dir) => dir,
-            Root::Below { source, rest } => source.join(rest),
             Root::Files | Root::Foreign => self.files_dir(self.record.attempt.number),
         };
         let goes_below = input.to.ends_with('/') && !from.is_prefix();

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{Run, inputs::OPEN_DIR};
 use crate::{
-    files::{self, JobFiles, Mount, Rights, View, Workers, open_root, open_root_below},
+    files::{self, JobFiles, Mount, Rights, View, Workers, Writable, open_root},
     job::{Container, FileMount, Job, Root, Work},
     runtime::{Engine, RESULT_FILE},
     service, shim,
@@ -48,18 +48,19 @@ impl Run<'_> {
     /// The files of the job as it sees them, with its rights.
     pub(super) async fn job_files(&self, job: &Job) -> io::Result<JobFiles> {
         let own = self.workers(Rights::Agent, self.file_stall());
+        let writable = self.writable(job).await;
         let mounts = job.file_mounts().into_iter().map(async |FileMount { target, root, is_read_only }| {
             let opened = match root {
-                Root::Vm(source) => own.run(&source.clone(), move || open_root(&source)).await,
-                Root::Below { source, rest } => {
-                    own.run(&source.join(&rest), move || open_root_below(&source, &rest)).await
+                Root::Vm(source) => {
+                    let writable = writable.clone();
+                    own.run(&source.clone(), move || open_root(&source, &writable)).await
                 }
                 Root::Files => {
                     let source = self.files_dir(self.record.attempt.number);
                     own.run(&source.clone(), move || {
                         // The job's user has to get at what is in it. Others do not get so far: see `make_own_dirs`.
                         fs::set_permissions(&source, Permissions::from_mode(OPEN_DIR))?;
-                        open_root(&source)
+                        open_root(&source, &Writable::default())
                     })
                     .await
                 }
@@ -73,6 +74,18 @@ impl Run<'_> {
         });
         let view = View::new(join_all(mounts).await);
         Ok(JobFiles::new(view, self.workers(self.job_rights(job)?, self.file_stall())))
+    }
+
+    /// What the job's container has been given to write. A source that hangs is no way to another.
+    async fn writable(&self, job: &Job) -> Writable {
+        let own = self.workers(Rights::Agent, self.file_stall());
+        let sources = job.file_mounts().into_iter().filter_map(|mount| match mount.root {
+            Root::Vm(source) if !mount.is_read_only && !mount.target.as_os_str().is_empty() => Some(source),
+            _ => None,
+        });
+        let found = sources
+            .map(async |source| own.run(&source.clone(), move || Ok(Writable::at(&source))).await.unwrap_or_default());
+        join_all(found).await.into_iter().collect()
     }
 
     /// A container's user that has only a name is known to its image alone, and so not before there is a container: until then no
@@ -120,7 +133,7 @@ impl Run<'_> {
         let root = own
             .run(&dir.clone(), move || match dir.join(RESULT_FILE).symlink_metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                _ => open_root(&dir).map(Some),
+                _ => open_root(&dir, &Writable::default()).map(Some),
             })
             .await?;
         let Some(root) = root else { return Ok(None) };
@@ -131,18 +144,20 @@ impl Run<'_> {
     /// The directory that stands for all that is under no mount of a container, with the agent's rights.
     pub(super) async fn own_files(&self, dir: PathBuf) -> io::Result<JobFiles> {
         let own = self.workers(Rights::Agent, self.file_stall());
-        let root = own.run(&dir.clone(), move || open_root(&dir)).await?;
+        let root = own.run(&dir.clone(), move || open_root(&dir, &Writable::default())).await?;
         Ok(JobFiles::new(View::of_dir(root), own))
     }
 
     /// Makes what a mount is to have as its source, a file or a directory, where nothing is there: below a directory that the agent
     /// opens, with the job's rights.
     pub(super) async fn make_source(&self, job: &Job, source: PathBuf, is_file: bool) -> io::Result<()> {
-        let own = self.workers(Rights::Agent, self.file_stall());
+        let (own, writable) = (self.workers(Rights::Agent, self.file_stall()), self.writable(job).await);
         let job_s = self.workers(self.job_rights(job)?, self.file_stall());
         let (path, name) = (source.clone(), source.file_name().unwrap_or_default().to_owned());
         let parent = own.run(&path, move || match source.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => source.parent().map(open_root).transpose(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                source.parent().map(|parent| open_root(parent, &writable)).transpose()
+            }
             _ => Ok(None),
         });
         let Some(parent) = parent.await? else { return Ok(()) };

@@ -5,8 +5,7 @@
 const OUR_LABELS: &[u8] = b"vmjob.";
 const LABELS: &[u8] = b"Labels";
 /// Fields that an image fills, and nothing here reads.
-const DROPPED: [&[u8]; 8] =
-    [b"Env", b"Cmd", b"Args", b"Entrypoint", b"Shell", b"OnBuild", b"ExposedPorts", b"Volumes"];
+const DROPPED: [&[u8]; 8] = [b"Env", b"Cmd", b"Args", b"Entrypoint", b"Shell", b"OnBuild", b"ExposedPorts", b"Volumes"];
 /// More than the engine nests.
 const MAX_DEPTH: usize = 64;
 

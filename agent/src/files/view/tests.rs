@@ -23,11 +23,11 @@ impl Stage {
     }
 
     fn open(&self, path: &str) -> Root {
-        Root::Open(open_root(&self.0.join(path)).unwrap().into())
+        Root::Open(open_root(&self.0.join(path), &Writable::default()).unwrap().into())
     }
 
     fn view(&self) -> View {
-        View::of_dir(open_root(&self.0.join("root")).unwrap())
+        View::of_dir(open_root(&self.0.join("root"), &Writable::default()).unwrap())
     }
 
     /// As a container sees it that has `root` as `/data`.
@@ -200,15 +200,29 @@ fn a_pipe_is_not_waited_for() {
     assert!(stage.view().create(Path::new("x"), "pipe".into()).is_err());
 }
 
+/// By whatever name the way comes into it.
 #[test]
-fn a_source_below_another_does_not_lead_out_of_that() {
+fn a_source_below_what_the_job_writes_does_not_lead_out_of_that() {
     let stage = Stage::new("below");
-    symlink("..", stage.0.join("root/up")).unwrap();
-    symlink("sub", stage.0.join("root/fine")).unwrap();
-    let below = |rest: &str| open_root_below(&stage.0.join("root"), Path::new(rest));
-    assert!(below("up/secret").is_err());
-    let view = View::of_dir(below("fine").unwrap());
-    assert_eq!(read(&view, "file").as_deref(), Some("file"));
+    for (to, name) in
+        [("..", "root/up"), ("sub", "root/fine"), ("root", "alias"), ("root/up", "into"), ("root/fine", "in")]
+    {
+        symlink(to, stage.0.join(name)).unwrap();
+    }
+    for (writable, source, leads_out) in [
+        ("root", "root/up", false),
+        ("root", "alias/up", false),
+        ("root", "into", false),
+        ("alias", "root/up", false),
+        ("root/sub", "root/up", true),
+        ("none", "root/up", true),
+    ] {
+        let opened = open_root(&stage.0.join(source), &Writable::at(&stage.0.join(writable)));
+        let is_out = opened.is_ok_and(|root| View::of_dir(root).look(Path::new("secret")).is_ok());
+        assert_eq!(is_out, leads_out, "{writable} {source}");
+    }
+    let fine = open_root(&stage.0.join("in"), &Writable::at(&stage.0.join("root"))).unwrap();
+    assert_eq!(read(&View::of_dir(fine), "file").as_deref(), Some("file"));
 }
 
 /// The kernel's walk below a root gives up with `EAGAIN` then.

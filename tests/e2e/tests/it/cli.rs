@@ -231,12 +231,8 @@ async fn status_shows_the_journal_also_while_the_agent_runs() {
 
 #[tokio::test]
 async fn the_log_comes_as_text_or_as_json_and_as_much_as_is_wanted() {
-    let all: [(&[&str], &str, bool); 4] = [
-        (&[], "info", true),
-        (&["--log-format", "json"], "info", true),
-        (&[], "error", true),
-        (&[], "off", false),
-    ];
+    let all: [(&[&str], &str, bool); 4] =
+        [(&[], "info", true), (&["--log-format", "json"], "info", true), (&[], "error", true), (&[], "off", false)];
     for (args, level, speaks) in all {
         let vm = Vm::without_docker(Config::default()).await;
         vm.cloud.set_attribute("job-spec", "{}");

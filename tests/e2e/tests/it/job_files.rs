@@ -132,23 +132,35 @@ async fn mounts_in_mounts_are_seen_as_the_job_sees_them() {
     assert!(vm.logs().contains("the mount /shared/tmp in the output /shared/ is not uploaded"), "{}", vm.logs());
 }
 
-/// A job may put a link in the place of a source that another mount lets it write to.
+/// A job may put a link in the place of a source that another mount lets it write to, by whatever name that has it.
 #[tokio::test]
 async fn a_source_that_the_job_swaps_for_a_link_leads_nowhere() {
-    let Some(vm) = Vm::with_docker().await else { return };
-    fs::create_dir_all(vm.dir().join("shared/b")).unwrap();
-    fs::create_dir(vm.dir().join("outside")).unwrap();
-    fs::write(vm.dir().join("outside/key"), "key").unwrap();
-    let changes = json!({
-        "container": {"mounts": [
-            {"type": "bind", "source": vm.dir().join("shared"), "target": "/shared"},
-            {"type": "bind", "source": vm.dir().join("shared/b"), "target": "/b"},
-        ]},
-        "outputs": [{"from": "/b/", "to": "gs://b/o/"}, {"from": "/b/key", "to": "gs://b/o/"}],
-    });
-    let report = vm.run_job("cd /shared && mv b c && ln -s ../outside b && echo 1 >/b/x", changes).await;
-    expect(&report, &json!({"cause": "OUTPUT_FAILED"}));
-    assert!(vm.cloud.objects("b").is_empty());
+    for (outer, inner, from) in [
+        ("shared", "shared/b", "/b/"),
+        ("alias", "shared/b", "/b/"),
+        ("shared", "alias/b", "/b/"),
+        ("shared", "into", "/b/"),
+        ("alias", "shared/b/x", "/b"),
+    ] {
+        let Some(vm) = Vm::with_docker().await else { return };
+        fs::create_dir_all(vm.dir().join("shared/b")).unwrap();
+        fs::create_dir(vm.dir().join("outside")).unwrap();
+        for file in ["shared/b/x", "outside/key", "outside/x"] {
+            fs::write(vm.dir().join(file), "key").unwrap();
+        }
+        symlink("shared", vm.dir().join("alias")).unwrap();
+        symlink("shared/b", vm.dir().join("into")).unwrap();
+        let changes = json!({
+            "container": {"mounts": [
+                {"type": "bind", "source": vm.dir().join(outer), "target": "/shared"},
+                {"type": "bind", "source": vm.dir().join(inner), "target": "/b"},
+            ]},
+            "outputs": [{"from": from, "to": "gs://b/o/"}],
+        });
+        let report = vm.run_job("cd /shared && mv b c && ln -s ../outside b", changes).await;
+        expect(&report, &json!({"cause": "OUTPUT_FAILED"}));
+        assert!(vm.cloud.objects("b").is_empty(), "{outer} {inner} {from}");
+    }
 }
 
 /// By a link, or by what it may name but not read: what the job cannot read it gets by no output, and no result.
