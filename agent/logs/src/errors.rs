@@ -130,18 +130,15 @@ impl Errors {
         let Some((weight, begins)) = judged else { return };
         let text = if from > 0 { "…".to_owned() + &text_of(shown(content)) } else { text_of(shown(content)) };
         let window = Window { line: number(), text };
-        match begins {
-            Some((found, goes_on)) => {
-                let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
-                self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
-            }
-            None => {
-                if known.is_none() {
-                    self.last_kept = Some((content.to_vec(), weight));
-                }
-                self.keep(weight, window);
-            }
+        if let Some((found, goes_on)) = begins {
+            let (prefix, and_one) = (content[..found].to_vec(), goes_on == GoesOn::AndOne);
+            self.traces[stream as usize] = Some(Trace { weight, window, and_one, prefix, lines: 0, cut_at: None });
+            return;
         }
+        if known.is_none() {
+            self.last_kept = Some((content.to_vec(), weight));
+        }
+        self.keep(weight, window);
     }
 
     /// Looks at the line after those of a trace.

@@ -40,30 +40,25 @@ struct Spot {
 struct Table {
     /// For each gram of four bytes a bit for each distance from the beginning of a window at which one has it. The upper four bits
     /// are for windows whose first byte may be any, and stands before a sign of six.
-    places: [u8; 1 << PLACE_BITS],
+    places: Box<[u8; 1 << PLACE_BITS]>,
     /// Which windows there are, a bit each.
-    windows: [u32; 1 << (WINDOW_BITS - 5)],
+    windows: Box<[u32; 1 << (WINDOW_BITS - 5)]>,
     /// The first spot of each bucket of windows, from 1, and the spots.
-    buckets: [u16; 1 << BUCKET_BITS],
+    buckets: Box<[u16; 1 << BUCKET_BITS]>,
     spots: Vec<Spot>,
     /// The signs that a line begins with.
     line_starts: Vec<(&'static str, &'static Group)>,
 }
 
 /// Made when it is first used: in the binary it would take more than what makes it.
-static TABLE: OnceLock<Box<Table>> = OnceLock::new();
+static TABLE: OnceLock<Table> = OnceLock::new();
 
 fn table() -> Table {
-    let mut table = Table {
-        places: [0; 1 << PLACE_BITS],
-        windows: [0; 1 << (WINDOW_BITS - 5)],
-        buckets: [0; 1 << BUCKET_BITS],
-        spots: Vec::new(),
-        line_starts: Vec::new(),
-    };
+    let mut table =
+        Table { places: zeros(), windows: zeros(), buckets: zeros(), spots: Vec::new(), line_starts: Vec::new() };
     let mut ordinary = vec![0; 1 << (PLACE_BITS - 2)];
     for at in 0..ORDINARY.len() - STEP {
-        ordinary[place(eight(ORDINARY, at) as u32) / 4] += 4096;
+        ordinary[place(gram(eight(ORDINARY, at), 0)) / 4] += 4096;
     }
     for group in &GROUPS {
         for sign in group.signs {
@@ -71,6 +66,19 @@ fn table() -> Table {
         }
     }
     table
+}
+
+/// An array that never was on the stack.
+#[expect(clippy::unnecessary_box_returns, reason = "the array is too large for the stack")]
+fn zeros<T: Copy + Default, const N: usize>() -> Box<[T; N]> {
+    vec![T::default(); N].try_into().unwrap_or_else(|_| unreachable!("the vector has this very length"))
+}
+
+/// The four bytes of `eight` from this one on.
+#[inline]
+fn gram(eight: u64, distance: usize) -> u32 {
+    let [a, b, c, d, ..] = (eight >> (8 * distance)).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 #[inline]
@@ -97,7 +105,7 @@ const fn window_place(window: u64) -> (usize, u32) {
 
 /// Where a sign is in `text` from `start` on: the first or one close to it.
 pub(crate) fn find(text: &[u8], start: usize) -> Option<usize> {
-    let table = TABLE.get_or_init(|| Box::new(table()));
+    let table = TABLE.get_or_init(table);
     if start == 0 && table.at_line_start(text).is_some() {
         return Some(0);
     }
@@ -127,7 +135,7 @@ pub(crate) fn find(text: &[u8], start: usize) -> Option<usize> {
 
 /// All signs in a line.
 pub(crate) fn all(line: &[u8], mut take: impl FnMut(Found)) {
-    let table = TABLE.get_or_init(|| Box::new(table()));
+    let table = TABLE.get_or_init(table);
     if let Some(found) = table.at_line_start(line) {
         take(found);
     }
@@ -194,13 +202,12 @@ impl Table {
         let cost = |from: &usize| -> u32 {
             let window = &bytes[*from..from + WINDOW];
             let grams = (0..STEP).map(|distance| {
-                let gram = (eight(window, 0) >> (8 * distance)) as u32;
+                let gram = gram(eight(window, 0), distance);
                 let is_there = self.places[place(gram)] >> distance & 1 > 0;
                 let letters = window[distance..][..STEP].iter().copied().map(commonness).product::<u32>();
                 if is_there { 0 } else { letters + ordinary[place(gram) / 4] }
             });
-            let is_ordinary =
-                (0..STEP).all(|distance| ordinary[place((eight(window, 0) >> (8 * distance)) as u32) / 4] > 0);
+            let is_ordinary = (0..STEP).all(|distance| ordinary[place(gram(eight(window, 0), distance)) / 4] > 0);
             grams.sum::<u32>() + if is_ordinary { 1 << 20 } else { 0 }
         };
         let offset = (0..=bytes.len().saturating_sub(WINDOW)).filter(|_| bytes.len() >= WINDOW).min_by_key(cost);
@@ -208,7 +215,7 @@ impl Table {
         let offset = offset.unwrap_or(0);
         let eight = eight(bytes, offset) << if is_short { 8 } else { 0 };
         for distance in 0..STEP {
-            let gram = (eight >> (8 * distance)) as u32;
+            let gram = gram(eight, distance);
             let bit = 1 << (distance + if is_short { STEP } else { 0 });
             if is_short && distance == 0 {
                 // A letter stands before no word but the names of errors.
@@ -225,7 +232,14 @@ impl Table {
         self.windows[word] |= bit;
         let is_exact = bytes.iter().any(u8::is_ascii_uppercase);
         let next = &mut self.buckets[bucket(window)];
-        self.spots.push(Spot { window, sign, group, is_exact, offset: offset as u8, next: *next });
+        self.spots.push(Spot {
+            window,
+            sign,
+            group,
+            is_exact,
+            offset: u8::try_from(offset).unwrap_or(u8::MAX),
+            next: *next,
+        });
         *next = u16::try_from(self.spots.len()).unwrap_or(0);
     }
 
@@ -234,7 +248,7 @@ impl Table {
     fn places_of(&self, chunk: &[u8; 4 * STEP]) -> [u8; 4] {
         let (halves, _) = chunk.as_chunks::<8>();
         let [low, high] = [0, 1].map(|half: usize| u64::from_le_bytes(halves[half]) | FOLD);
-        [low, low >> 32, high, high >> 32].map(|gram| self.places[place(gram as u32)])
+        [(low, 0), (low, 4), (high, 0), (high, 4)].map(|(half, from)| self.places[place(gram(half, from))])
     }
 
     /// The sign that a line begins with, where nothing is before it that could be looked at.
@@ -281,7 +295,7 @@ impl Table {
             let (offset, is_short) = window_at(places.trailing_zeros());
             places &= places - 1;
             // Where any byte may stand before a sign, that may be the text's beginning.
-            let Some(from) = (at + offset + is_short as usize).checked_sub(STEP) else { continue };
+            let Some(from) = (at + offset + usize::from(is_short > 0)).checked_sub(STEP) else { continue };
             let window = window_of(eight(text, from) << (8 * is_short), is_short);
             let mut next = self.buckets[bucket(window)];
             while next > 0 {

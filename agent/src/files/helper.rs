@@ -163,7 +163,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::files::{Entry, JobFiles, View, Workers, open_root};
+    use crate::files::{Entry, JobFiles, View, Workers, Writable, open_root};
 
     const NOBODY: u32 = 65534;
 
@@ -179,7 +179,7 @@ mod tests {
         std::os::unix::fs::chown(&dir, Some(NOBODY), Some(NOBODY)).unwrap();
         fs::write(dir.join("secret"), "secret").unwrap();
         fs::set_permissions(dir.join("secret"), Permissions::from_mode(0o600)).unwrap();
-        let view = View::of_dir(open_root(&dir).unwrap());
+        let view = View::of_dir(open_root(&dir, &Writable::default()).unwrap());
         Some((dir, view))
     }
 
