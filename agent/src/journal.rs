@@ -193,12 +193,6 @@ fn is_span(seconds: f64) -> bool {
     (0.0..=3.2e9).contains(&seconds)
 }
 
-/// What every version of a record has.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u64,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("failed to open the state directory {dir}: {source}")]
@@ -334,12 +328,13 @@ impl Journal {
 pub fn read(dir: &Path) -> Result<Option<serde_json::Result<Record>>, JournalError> {
     let path = dir.join(RECORD);
     match fs::read(&path) {
-        Ok(text) => match serde_json::from_slice(&text) {
-            Ok(Versioned { version }) if version != u64::from(Record::VERSION) => {
-                Err(JournalError::Version { path, version })
+        Ok(text) => {
+            let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            match record["version"].as_u64() {
+                Some(version) if version != u64::from(Record::VERSION) => Err(JournalError::Version { path, version }),
+                _ => Ok(Some(serde_json::from_slice(&text))),
             }
-            _ => Ok(Some(serde_json::from_slice(&text))),
-        },
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(JournalError::Read { path, source }),
     }

@@ -12,14 +12,11 @@ use std::{
 
 use serde_json::{Map, Value};
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    span,
 };
-use tracing_subscriber::{
-    Layer, Registry,
-    filter::Targets,
-    layer::{Context, SubscriberExt},
-};
+use tracing_subscriber::filter::Targets;
 
 use crate::{
     cli::LogFormat,
@@ -31,21 +28,38 @@ use crate::{
 /// Starts logging what `filter` lets pass, as it comes through `gate`.
 pub fn init(format: LogFormat, filter: Targets, gate: Gate) {
     let has_colours = io::IsTerminal::is_terminal(&io::stderr());
-    let lines = Lines { format, has_colours, gate, stderr: Mutex::new(Stderr(None)) };
+    let lines = Lines { format, filter, has_colours, gate, stderr: Mutex::new(Stderr(None)) };
     // A second start, which no program makes, would change nothing.
-    let _ = tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines));
+    let _ = tracing::subscriber::set_global_default(lines);
 }
 
-/// Makes a line of each event. (The layer that `tracing-subscriber` brings for it would add 20 KB.)
+/// Makes a line of each event. There are no spans, so a registry of them would be for nothing.
 struct Lines {
     format: LogFormat,
+    filter: Targets,
     has_colours: bool,
     gate: Gate,
     stderr: Mutex<Stderr>,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.would_enable(metadata.target(), metadata.level())
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
         let (time, level) = (clock::now(), *event.metadata().level());
         let mut fields = Fields { gate: &self.gate, text: String::new(), values: Map::new() };
         let line = match self.format {

@@ -115,9 +115,10 @@ impl Run<'_> {
     pub(super) async fn note_rights(&mut self, job: &Job, id: &str) {
         let Work::Container(container) = &job.work else { return };
         let user = self.user_of(container).to_owned();
-        let is_wanted = !(job.inputs.is_empty() && job.outputs.is_empty());
-        if is_wanted
-            && Rights::of_container(&user) != Some(Rights::Agent)
+        let known = Rights::of_container(&user);
+        let has_files = !(job.inputs.is_empty() && job.outputs.is_empty());
+        // Any job may leave a result, which takes the rights of a user that has only a name.
+        if (known.is_none() || has_files && known != Some(Rights::Agent))
             && let Some(Engine::Docker(docker)) = &self.engine
         {
             let (passwd, group) = (docker.text_file(id, "/etc/passwd"), docker.text_file(id, "/etc/group"));

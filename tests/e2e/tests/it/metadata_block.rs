@@ -406,10 +406,11 @@ async fn it_is_not_lifted_while_an_earlier_container_may_run() {
     vm.set_job(e2e::UNTIL_LET_GO, changes);
     let agent = vm.start();
     vm.until_phase("RUNNING").await;
-    // It stands for one that could not be removed.
+    // It stands for one that could not be removed: by the image's id, as one of the job's own image would be.
     let label = format!("vmjob.claim={}", vm.journal()["claim"].as_str().unwrap());
     let name = format!("earlier-{}", vm.container(1));
-    docker::docker(&["run", "-d", "--name", &name, "--label", &label, docker::IMAGE, "sleep", "600"]).await;
+    let image = docker::docker(&["image", "inspect", "--format", "{{.Id}}", docker::IMAGE]).await;
+    docker::docker(&["run", "-d", "--name", &name, "--label", &label, image.trim(), "sleep", "600"]).await;
     vm.let_go();
     expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
     assert!(rules().await.contains("iif") && vm.logs().contains("stays blocked for iif"), "{}", vm.logs());
