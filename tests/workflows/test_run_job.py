@@ -579,7 +579,7 @@ def test_an_endpoint_that_cannot_be_made_is_an_error_that_tells_of_the_vms_befor
 
     w.cloud.create_endpoint = once  # type: ignore[method-assign]
     w.run()
-    assert w.error["message"].startswith("no endpoint; warning · the VM ")
+    assert w.error["message"].startswith("failed to make a callback endpoint: no endpoint; warning · the VM ")
     assert w.error["attempts"][0]["cause"] == "PREEMPTED"
 
 
