@@ -317,7 +317,7 @@ write_report_to() { # FILE
 "usage":{"cpu_s":null,"peak_memory_bytes":null,"oom_kills":null,"read_bytes":null,"written_bytes":null},
 "logs":{"stdout_bytes":0,"stderr_bytes":0,"stdout_lines":0,"stderr_lines":0,
 "head":"","tail":"","errors":[],"omitted_bytes":0,"lost_bytes":0,"uri":null},
-"result":null,"uploads":[],
+"result":null,"uploads":[],"uploads_omitted":0,
 "vm":{"name":"$(about_vm instance/name)","id":"$id","zone":"$(about_vm instance/zone)",
 "project":"$(about_vm project/project-id)","machine_type":"$(about_vm instance/machine-type)"},
 "agent":{"version":"startup-script"}}
