@@ -26,7 +26,7 @@ impl Ends {
         }
     }
 
-    /// Puts in a line that comes after the first `at` bytes, and what is left there of a line.
+    /// Inserts a line after the first `at` bytes, behind the rest of the line that ends there.
     pub(crate) fn insert(&mut self, at: u64, line: &[u8]) {
         let place = |length: usize, from: u64| usize::try_from(from).ok().filter(|from| *from <= length);
         let splice = |text: &mut Vec<u8>, at: usize| {

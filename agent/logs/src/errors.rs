@@ -72,7 +72,7 @@ impl Errors {
         self.budget_bytes = bytes;
     }
 
-    /// Looks at whole lines, of which the first has the number `line`. `before` is the end of what came before them.
+    /// Looks at whole lines. The first has the number `line`; `before` is the end of the log up to it.
     pub(crate) fn look_at(&mut self, stream: Stream, mut line: u64, lines: &[u8], before: &[u8]) {
         if stream == Stream::Stderr {
             self.note_stderr(line, lines);

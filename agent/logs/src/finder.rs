@@ -221,8 +221,17 @@ mod tests {
         let alike = (0..5500).map(|number| form(&format!("{}{number:05}", "x".repeat(40)), number % 2 == 0));
         let finder = Finder::new(alike.chain([form(&"x".repeat(60_000), false)]).collect());
         let text = "x".repeat(2_000_000);
-        let began = std::time::Instant::now();
-        assert!(found(&finder, text.as_bytes()).last().unwrap().1 == 2_000_000);
-        assert!(began.elapsed().as_secs_f64() < 5.0, "{:?}", began.elapsed());
+        // The least of three: another process may have had the core meanwhile.
+        let time_of = |text: &str| {
+            let runs = (0..3).map(|_| {
+                let began = std::time::Instant::now();
+                assert!(found(&finder, text.as_bytes()).last().unwrap().1 == text.len() as u64);
+                began.elapsed().as_secs_f64()
+            });
+            runs.fold(f64::INFINITY, f64::min)
+        };
+        let (short, long) = (time_of(&text[..text.len() / 8]), time_of(&text));
+        // Eight times as long: 8 times the time, where a quadratic search takes 64 times.
+        assert!(long < 24.0 * short, "{long} s, {short} s for an eighth");
     }
 }

@@ -187,7 +187,7 @@ impl Line<'_> {
         if !low.starts_with(b"error") {
             return None;
         }
-        // The class whose name ends with it.
+        // The exception class: its name ends with the sign.
         let before = self.low[..at].iter().rev().take_while(|byte| is_word(**byte) || b".$:".contains(byte)).count();
         let before =
             if self.low[..at].ends_with(b": ") || self.low[at - before..at].ends_with(b":") { 0 } else { before };

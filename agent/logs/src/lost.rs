@@ -47,7 +47,7 @@ impl Lost {
         Self { bytes, is_more: false, losses: if bytes > 0 { vec![how] } else { Vec::new() } }
     }
 
-    /// Some, and nobody can tell how much.
+    /// An unknown number of bytes.
     pub fn some(how: Loss) -> Self {
         Self { bytes: 0, is_more: true, losses: vec![how] }
     }

@@ -21,7 +21,7 @@ const MAX_COLUMN: usize = 256;
 pub(crate) struct Row {
     #[serde(with = "crate::base64_bytes")]
     pub(crate) text: Vec<u8>,
-    /// The line of the log that it was begun with.
+    /// Number of the log line that started this row.
     pub(crate) number: u64,
     /// How much of the log was shown when it was last written.
     pub(crate) at: u64,

@@ -34,7 +34,7 @@ thread_local! {
     static HELPED: RefCell<Option<Helped>> = const { RefCell::new(None) };
 }
 
-/// A thread whose calls a helper makes.
+/// A thread that sends its calls to a helper.
 struct Helped {
     helpers: Arc<Helpers>,
     /// To the helper, which has a thread for this one.

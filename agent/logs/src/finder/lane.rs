@@ -227,7 +227,7 @@ impl Lane {
         (state.end, state.break_bytes) = (at + 1, 0);
     }
 
-    /// Of a stream of which `taken` bytes have come.
+    /// The state of a stream after its first `taken` bytes.
     pub(super) fn begun<'a>(&'a self, state: &'a LaneState, taken: u64) -> impl Iterator<Item = Begun<'a>> {
         let node = &self.nodes[state.node as usize];
         let letters = self.forms.get(node.form as usize).map_or(&[][..], |form| &form[..usize::from(node.depth)]);

@@ -293,7 +293,7 @@ impl Line<'_> {
                 || self.low.len() > 64 && !self.has_thing() && (ends.is_ascii_alphabetic() || ends == b','))
     }
 
-    /// Whether it is the middle or the end of a sentence that was begun in a line before.
+    /// Whether the line continues a sentence from an earlier line.
     pub(super) fn is_fragment(&self) -> bool {
         let text = self.raw.trim_ascii_start();
         let is_indented = text.len() < self.raw.len();
