@@ -1,7 +1,20 @@
 //! vmjob-agent: runs the one job of a Compute Engine VM and reports to a Cloud Workflows callback how it ended.
 //!
-//! Data flows one way: [`metadata`] → [`job`] → [`runtime`] → [`logs`] → [`outcome`] → [`delivery`], with the [`journal`] below
-//! all of them. [`mod@run`] is the one place that knows them all.
+//! Modules, from the top. Each imports only from lines below its own, which the test in `order.rs` holds:
+//!
+//! ```text
+//! run
+//! checks, check
+//! report, claim, cli, status
+//! journal
+//! outcome, panics
+//! logs, delivery, on_finish
+//! runtime, stop, storage, secrets, marker
+//! shim, install, logging, metadata
+//! files, http
+//! gate, service, job
+//! clock, console, crc, durable, machine, mask, retry, threads, waits
+//! ```
 
 pub mod check;
 pub mod checks;
@@ -23,6 +36,8 @@ pub mod marker;
 pub mod mask;
 pub mod metadata;
 pub mod on_finish;
+#[cfg(test)]
+mod order;
 pub mod outcome;
 pub mod panics;
 pub mod retry;
