@@ -109,14 +109,16 @@ impl Errors {
         found: usize,
         around: impl FnOnce() -> Context,
     ) {
+        // A line that came in pieces is known as far as this.
+        let content = &content[..content.len().min(MAX_LINE_BYTES)];
         // Which of a long line's signs the search meets first depends on where the search began.
         let found = match content.len() {
             ..=NEAR_BYTES => found,
-            _ => signs::find(&content[..content.len().min(MAX_LINE_BYTES)], 0).unwrap_or(MAX_LINE_BYTES),
+            _ => match signs::find(content, 0) {
+                Some(found) => found,
+                None => return,
+            },
         };
-        if found >= MAX_LINE_BYTES {
-            return;
-        }
         // Of a long line what is around the sign.
         let from = if found < NEAR_BYTES { 0 } else { found - MAX_SHOWN_BYTES / 4 };
         let from = from + content[from..].iter().take_while(|byte| from > 0 && (0x80..0xc0).contains(*byte)).count();

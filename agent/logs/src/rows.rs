@@ -2,8 +2,13 @@
 //!
 //! In: text and moves. Out: rows that can no longer change, as they scroll off the top. A row has no right edge: text does not wrap.
 
+mod extent;
+
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use self::extent::Extent;
 use crate::{
     errors::MAX_LINE_BYTES,
     screen::Move,
@@ -11,6 +16,8 @@ use crate::{
     width::{TAB, columns, is_simple, offset},
 };
 
+/// What a row has in place of invalid bytes.
+const REPLACEMENT: &str = "\u{fffd}";
 /// How many rows a terminal has.
 pub(crate) const ROWS: usize = 100;
 /// How far to the right the cursor moves without text.
@@ -19,6 +26,7 @@ const MAX_COLUMN: usize = 256;
 /// A line as it is shown.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
+    /// UTF-8.
     #[serde(with = "crate::base64_bytes")]
     pub(crate) text: Vec<u8>,
     /// Number of the log line that started this row.
@@ -38,6 +46,13 @@ impl Row {
     pub(crate) fn shown(&self) -> &[u8] {
         let blank = self.text.iter().rev().take_while(|byte| self.is_moved && **byte == b' ').count();
         &self.text[..self.text.len() - blank]
+    }
+
+    /// Invalid bytes would join with others that the cursor brings beside them.
+    fn replace_invalid(&mut self) {
+        if let Cow::Owned(text) = String::from_utf8_lossy(&self.text) {
+            self.text = text.into_bytes();
+        }
     }
 
     fn is_nothing(&self) -> bool {
@@ -98,6 +113,9 @@ pub(crate) struct Rows {
     quiet: usize,
     /// Whether the first row is the top of the screen: the screen was cleared, or the cursor was put somewhere on it.
     is_page: bool,
+    /// How long the row may have become since the cursor was last moved.
+    #[serde(default)]
+    extent: Option<Extent>,
     /// The beginning of a character.
     #[serde(with = "crate::base64_bytes")]
     partial: Vec<u8>,
@@ -105,7 +123,8 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// The cursor is at the end of this line.
-    pub(crate) fn begin(row: Row) -> Self {
+    pub(crate) fn begin(mut row: Row) -> Self {
+        row.replace_invalid();
         Self { column: columns(&row.text, 0), all: vec![row], ..Self::default() }
     }
 
@@ -136,7 +155,8 @@ impl Rows {
     }
 
     /// Puts back rows that were there before the first.
-    pub(crate) fn put_back(&mut self, rows: Vec<Row>) {
+    pub(crate) fn put_back(&mut self, mut rows: Vec<Row>) {
+        rows.iter_mut().for_each(Row::replace_invalid);
         (self.row, self.saved.0) = (self.row + rows.len(), self.saved.0 + rows.len());
         self.all.splice(..0, rows);
     }
@@ -144,10 +164,10 @@ impl Rows {
     /// Writes text of the line `number` at the cursor; `at`: how much of the log was shown by then. Returns how much of it there is
     /// room for.
     pub(crate) fn write(&mut self, text: &[u8], number: u64, at: u64) -> usize {
-        let length =
-            text.len().min((MAX_LINE_BYTES + 1).saturating_sub(self.all[self.row].text.len() + self.partial.len()));
-        let text = &text[..length];
         let row = &mut self.all[self.row];
+        let extent = self.extent.get_or_insert_with(|| Extent::of(&row.text, self.column));
+        let length = extent.add(text);
+        let text = &text[..length];
         row.at = at;
         if row.text.is_empty() {
             row.number = number;
@@ -165,11 +185,8 @@ impl Rows {
     fn write_any(&mut self, text: &[u8]) {
         let mut text = [&std::mem::take(&mut self.partial)[..], text].concat();
         self.partial = text.split_off(text.len() - cut_character(&text));
-        let text: Vec<u8> = match str::from_utf8(&text) {
-            Ok(all) => all.chars().filter(|c| is_shown(*c)).collect::<String>().into(),
-            Err(_) => text.into_iter().filter(|byte| !byte.is_ascii_control() || *byte == b'\t').collect(),
-        };
-        for (index, part) in text.split(|byte| *byte == b'\t').enumerate() {
+        let text: String = String::from_utf8_lossy(&text).chars().filter(|c| is_shown(*c)).collect();
+        for (index, part) in text.as_bytes().split(|byte| *byte == b'\t').enumerate() {
             let row = &mut self.all[self.row];
             if index > 0 {
                 let next = (self.column / TAB + 1) * TAB;
@@ -187,15 +204,14 @@ impl Rows {
 
     /// Whether the row is too long to be kept.
     pub(crate) fn is_long(&self) -> bool {
-        self.all[self.row].text.len() > MAX_LINE_BYTES
+        self.extent.is_some_and(|extent| extent.bytes() > MAX_LINE_BYTES)
     }
 
     /// What looks like the beginning of a character is none.
     fn complete(&mut self) {
-        let partial = std::mem::take(&mut self.partial);
-        if !partial.is_empty() {
-            self.all[self.row].write(self.column, &partial);
-            self.column += columns(&partial, self.column);
+        if !std::mem::take(&mut self.partial).is_empty() {
+            self.all[self.row].write(self.column, REPLACEMENT.as_bytes());
+            self.column += 1;
         }
     }
 
@@ -204,7 +220,7 @@ impl Rows {
         self.complete();
         end.clone_into(&mut self.all[self.row].end);
         self.quiet = if self.row + 1 == self.all.len() { self.quiet + 1 } else { 0 };
-        self.column = 0;
+        (self.column, self.extent) = (0, None);
         self.index()
     }
 
@@ -228,7 +244,7 @@ impl Rows {
     /// Moves the cursor, or erases something. Rows that are no longer on the screen are returned.
     pub(crate) fn apply(&mut self, moved: Move) -> Vec<Row> {
         self.complete();
-        self.quiet = 0;
+        (self.quiet, self.extent) = (0, None);
         let mut gone = Vec::new();
         match moved {
             Move::Return => self.column = 0,

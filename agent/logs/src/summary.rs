@@ -141,6 +141,10 @@ impl Summary {
                 text = &text[written..];
                 continue;
             }
+            if written < line.len() {
+                text = &text[written..];
+                continue;
+            }
             if end.is_some() {
                 gone = rows.feed(if is_returned { "\r\n" } else { "\n" });
                 channel.open = None;

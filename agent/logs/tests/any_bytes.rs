@@ -46,3 +46,21 @@ proptest! {
         prop_assert_eq!(errors_of(&log, &[]), errors_of(&log, &cuts));
     }
 }
+
+/// Rows that reach their greatest length while the cursor moves, with bytes that are not UTF-8 in them.
+#[test]
+fn what_is_found_in_long_rows_does_not_depend_on_where_blocks_end() {
+    let cases: [(&[u8], &[u8], &[u8]); 4] = [
+        (&[0; 689], b"\x08", b" "),
+        (&[b'x'; 4000], b"\r", b"\xc3"),
+        (&[0xc3; 60], b"\x1b[30D0 failed cobra", b"\x80"),
+        (&[0xe2; 2000], b"\x1b[900D(pid:8) was sent SIGKILL!", b"\xff"),
+    ];
+    for (begin, moved, rest) in cases {
+        let log = [begin, moved, &rest.repeat(7505), b"\n\0error\n"].concat();
+        let whole = errors_of(&log, &[]);
+        for cut in (0..log.len()).rev().step_by(7) {
+            assert_eq!(errors_of(&log, &[cut]), whole, "cut at {cut} of {:?}…", &log[..20]);
+        }
+    }
+}
