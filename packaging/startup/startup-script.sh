@@ -371,6 +371,8 @@ post() { # FILE URL
     local token='' answer exit
     if [ -z "$2" ]; then
         say 'there is no callback-url to report to' && echo impossible && return
+    elif ! is_url "$2"; then
+        say "callback-url is no URL: $2" && echo impossible && return
     elif may_have_token "$2"; then
         token=$(token)
         case $? in
@@ -407,11 +409,17 @@ retry_after_s() { # <HEAD
     echo $((seconds > 0 ? seconds : 0))
 }
 
+# Whether a text is an http or https URL of a host that can be: each of its labels has a character. Sets BASH_REMATCH.
+is_url() { # TEXT
+    [[ $1 != *[[:space:][:cntrl:]]* ]] || return
+    [[ ${1,,} =~ ^(https?)://([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:]+\])(:[0-9]+)?([/?]|$) ]]
+}
+
 # The token is worth as much as the service account. It goes to Google, or to hosts named in VMJOB_CALLBACK_ALLOW; unencrypted
 # to this very machine only. To others the report goes without.
 may_have_token() { # URL
     local host named
-    [[ ${1,,} =~ ^(https?)://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?(/|$) ]] || return
+    is_url "$1" || return
     host=${BASH_REMATCH[2]}
     [ "${BASH_REMATCH[1]}" = https ] || [[ $host =~ ^(localhost|127(\.[0-9]+){3}|\[::1\])$ ]] || return
     named=$(sed -n 's/^VMJOB_CALLBACK_ALLOW=//p' /etc/default/vmjob-agent 2>/dev/null | tr -d "\"' ")

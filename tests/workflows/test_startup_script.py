@@ -162,6 +162,51 @@ def test_a_value_may_have_spaces_and_line_ends_around_it(server: Server, tmp_pat
     assert "fetched from gs://: neither a gs:// nor" in json.loads(body)["message"]
 
 
+GOOD = "https://workflowexecutions.googleapis.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "gets_it"),
+    [
+        (f"{GOOD}/v1/projects/p", True),
+        (GOOD, True),
+        (f"{GOOD}:443?a=b", True),
+        ("HTTPS://WorkflowExecutions.GoogleAPIs.com/v1", True),
+        ("http://127.0.0.1:8080/callback", False),
+        ("http://workflowexecutions.googleapis.com/v1", False),
+        ("https://.googleapis.com/", False),
+        ("https://..googleapis.com/", False),
+        ("https://a..googleapis.com/", False),
+        ("https://googleapis.com/", False),
+        ("https://a.googleapis.com./", False),
+        ("https://a.googleapis.com.example.com/", False),
+        ("https://user@a.googleapis.com/", False),
+        ("https://example.com\\.googleapis.com/", False),
+        (f"{GOOD}/v1\n", False),
+        (f"{GOOD}/v1\nhttps://example.com/", False),
+        (f"{GOOD}\n/", False),
+        (f"https://example.com/\n{GOOD}/", False),
+        (f"{GOOD}/v1\r", False),
+        (f"{GOOD}/a b", False),
+        ("https://example.com", False),
+        ("", False),
+    ],
+)
+def test_the_token_goes_to_a_host_of_google_alone(url: str, gets_it: bool) -> None:
+    functions = f"source <(sed '/^main$/d' {SCRIPT}); may_have_token \"$1\""
+    assert (subprocess.run(["/bin/bash", "-c", functions, "bash", url], check=False).returncode == 0) == gets_it
+
+
+@pytest.mark.parametrize("url", ["https://.googleapis.com/", f"{GOOD}/v1\nhttps://example.com/", "https://a b/", "nowhere"], ids=repr)
+def test_a_callback_url_of_no_host_is_refused_at_once(server: Server, tmp_path: Path, url: str) -> None:
+    server.attributes = {"callback-url": url}
+    began = time.monotonic()
+    status, said = run(server, tmp_path)
+    assert (status, server.posted) == (1, [])
+    assert "callback-url is no URL" in said
+    assert time.monotonic() - began < 20
+
+
 def test_the_workflow_waits_longer_for_a_sign_of_life_than_the_script_takes_to_give_one() -> None:
     heartbeat_s = int(re.findall(r"(?m)^HEARTBEAT_S=(\d+)", SCRIPT.read_text())[0])
     assigned = dict(steps(checked(WORKFLOWS / "run-job.yaml")["run_job"]))["describe_vm"]["assign"]
