@@ -60,6 +60,18 @@ class World:
         assert not self.cloud.compute.instances
 
 
+def hoarse(boot: Any) -> Any:
+    """The agent's heartbeats stop, but it runs and reports."""
+
+    def booted(instance: Any) -> Any:
+        vm = boot(instance)
+        vm.guest_attribute = lambda _key: None
+        vm.silent_after_s = float("inf")
+        return vm
+
+    return booted
+
+
 @pytest.fixture
 def world() -> Callable[..., World]:
     return World.new

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from conftest import World
+from conftest import World, hoarse
+from driver import limits
 from driver.compute import CONCURRENT_OPERATIONS, RATE_LIMIT, Answer, error, not_found
 from driver.connectors import http_error
 from driver.simulated import report
@@ -35,6 +36,9 @@ LATER: dict[str, Answer] = {
     "500": error(500, "backendError", "Backend Error"),
     "503 of a proxy": (503, "<html>upstream connect error</html>"),
     "an operation that is not found": not_found(f"{P}/zones/us-a1-a/operations/operation-0"),
+    "404 that names nothing": (404, {"error": {"code": 404, "message": "Not Found"}}),
+    "404 without a body": (404, None),
+    "404 of a proxy": (404, "<html>404 page not found</html>"),
     "a token that has just expired": error(401, "authError", "Request had invalid authentication credentials."),
 }
 # Answers in no form of Google's.
@@ -518,6 +522,25 @@ def test_an_agent_that_falls_silent_is_found_out_though_requests_are_refused_at_
     assert result["cause"] == "AGENT_SILENT"
     assert result["evidence"] == ["the last words\n"]
     assert 900 + 600 <= w.seconds < 900 + 600 + 30 * 60
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [error(403, "forbidden", "Required 'compute.instances.get' permission"), RATE_LIMIT, (503, None), (404, None)],
+    ids=["403", "rate limit", "503", "404"],
+)
+@pytest.mark.parametrize("refused", [("get",), ("get_guest_attributes",), ("get", "get_guest_attributes")], ids=" and ".join)
+def test_answers_that_are_refused_for_months_stay_within_the_steps_of_an_execution(
+    world: NewWorld, answer: Answer, refused: tuple[str, ...]
+) -> None:
+    w = world({"run_s": 300 * 86_400})
+    if "get" in refused:
+        w.cloud.compute.boot = hoarse(w.cloud.compute.boot)
+    w.execution.measure_memory = False
+    w.cloud.compute.answers = {name: [answer] * 100_000 for name in refused}
+    assert w.run(timeout="300d", max_attempts=1)["state"] == "SUCCEEDED"
+    assert w.execution.steps < 0.9 * limits.STEPS
+    print(f"300 days of refused answers: {w.execution.steps} steps, {w.execution.callback_waits} waits")
 
 
 @pytest.mark.parametrize("body", [{}, "", "<html>", None, [1]], ids=str)

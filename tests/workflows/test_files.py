@@ -265,8 +265,11 @@ def test_every_argument_is_in_the_description_at_the_top() -> None:
     """`check_arguments` knows the same words as the comment that people read."""
     text = (WORKFLOWS / "run-job.yaml").read_text()
     described = text[: text.index("\nmain:")]
-    known = dict(steps(checked(WORKFLOWS / "run-job.yaml")["check_arguments"]))["known"]["assign"]
-    types, parts = known[0]["types"], known[1]["parts"]
+    known = {}
+    for assignment in dict(steps(checked(WORKFLOWS / "run-job.yaml")["check_arguments"]))["known"]["assign"]:
+        known |= assignment
+    kinds, types, parts = known["kinds"], known["types"], known["parts"]
+    assert {*types.values(), *(kind for part in parts.values() for kind in part.values())} <= set(kinds)
     assert len(types) > 20
     assert set(parts) <= set(types)
     for word in [*types, *(name for part in parts.values() for name in part)]:

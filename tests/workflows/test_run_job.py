@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from workflows_emulator.utils import WorkflowError
 
-from conftest import JOB, World
+from conftest import JOB, World, hoarse
 from driver import limits, stdlib
 from driver.compute import error
-from driver.execution import Cancelled, Execution
+from driver.execution import WORKFLOWS, Cancelled, Execution, checked
 from driver.simulated import report
+from test_files import steps
 
 NewWorld = Callable[..., World]
 DAY = 86_400
@@ -142,6 +143,30 @@ def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None
 # What the caller got wrong.
 
 
+CHECKED: dict[str, Any] = {}
+for assignment in dict(steps(checked(WORKFLOWS / "run-job.yaml")["check_arguments"]))["known"]["assign"]:
+    CHECKED |= assignment
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 0, -0.5, 1e300, "", " ", "x\ny", "Ä", "-5", "0x10", [], {}, True, [None], {"": 1}], ids=repr
+)
+@pytest.mark.parametrize("key", sorted(set(CHECKED["types"]) - {"job"}))
+def test_every_argument_is_held_to_its_form(world: NewWorld, key: str, value: Any) -> None:
+    """An odd value is what the argument may be, or an error that names the argument and says what to write."""
+    w = world()
+    w.execution.measure_memory = False
+    w.run(**{key: value})
+    if w.error:
+        assert w.error["tags"] == ["InvalidArgument"]
+        assert f"`{key}" in w.error["message"] or "`job.timeout`" in w.error["message"]
+        assert not w.cloud.compute.requests
+    else:
+        fine = {"truth": [True], "seconds": [0], "price": [0], "duration": [0], "index": [0], "path": ["Ä", "-5", "0x10"]}
+        fine |= {"labels": [{}], "map": [{}], "list": [[]]}
+        assert any(value == good and type(value) is type(good) for good in fine[CHECKED["types"][key]])
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -150,57 +175,57 @@ def test_a_job_is_too_large_before_it_breaks_the_memory(world: NewWorld) -> None
         ({"baked": False, "agent": {}}, "say where the agent is"),
         ({"agent": {"url": "gs://b/a", "sha256": "ab" * 32}}, "there is none: `agent: {startup_script, url, sha256}`"),
         ({"job": "echo hi"}, "begins with `docker run`"),
-        ({"timeout": "soon"}, "`soon` is not a duration"),
+        ({"timeout": "soon"}, '`timeout` is "soon": write a duration, such as 90s or 1h30m, or seconds as '),
         ({"timeout": "301d"}, "300 days are the limit"),
         ({"job": "docker run busybox", "task_index": 0, "task_count": 2}, "cannot be one of several tasks"),
         ({"job": None}, "say what to run"),
         ({"job": ""}, "begins with `docker run`"),
-        ({"job": ["docker", "run"]}, "`job` is of type list; it takes: map or string"),
-        ({"job": 7}, "`job` is of type integer"),
-        ({"job": {**JOB, "timeout": True}}, "a timeout is a duration such as 1h30m"),
-        ({"job": {**JOB, "timeout": {"hours": 3}}}, "a timeout is a duration such as 1h30m"),
-        ({"agent": "gs://b/startup.sh"}, "`agent` is of type string; it takes: map"),
+        ({"job": ["docker", "run"]}, '`job` is ["docker","run"]: write a job-spec as a map, a gs:// URL of one, o'),
+        ({"job": 7}, "`job` is 7: write a job-spec as a map, a gs:// URL of one, or a `docker run"),
+        ({"job": {**JOB, "timeout": True}}, "`job.timeout` is of type boolean: write 90s, 1h30m, or seconds as a number"),
+        ({"job": {**JOB, "timeout": {"hours": 3}}}, "`job.timeout` is of type map: write 90s, 1h30m, or seconds as a number"),
+        ({"agent": "gs://b/startup.sh"}, '`agent` is "gs://b/startup.sh": write a map, {…}'),
         ({"agent": {"startup-script": "gs://b/s"}}, "unknown argument `agent.startup-script`"),
-        ({"agent": {"url": 7}}, "`agent.url` is of type integer; it takes: string"),
+        ({"agent": {"url": 7}}, "`agent.url` is 7: write a URL, gs://BUCKET/OBJECT or https://…"),
         ({"baked": False, "agent": {"startup_script": None}}, "say where the agent is"),
-        ({"baked": "yes"}, "`baked` is of type string; it takes: boolean"),
-        ({"machine_type": ["e2-small"]}, "`machine_type` is of type list; it takes: string"),
-        ({"zones": "us-central1-a"}, "`zones` is of type string; it takes: list of names"),
-        ({"zones": []}, "`zones` is a list of one or more names"),
-        ({"zones": ["us-central1-a", 7]}, "`zones` is a list of one or more names"),
-        ({"zones": [["us-central1-a"]]}, "`zones` is a list of one or more names"),
-        ({"zones": ["us-central1-a", None]}, "`zones` is a list of one or more names"),
-        ({"max_attempts": 0}, "`max_attempts` is 1 or more"),
-        ({"max_attempts": "3"}, "`max_attempts` is of type string; it takes: integer"),
-        ({"max_attempts": 2.5}, "`max_attempts` is of type double; it takes: integer"),
-        ({"timeout": ["1h"]}, "`timeout` is of type list"),
+        ({"baked": "yes"}, '`baked` is "yes": write true or false'),
+        ({"machine_type": ["e2-small"]}, '`machine_type` is ["e2-small"]: write a name in lower case, such as e2-stan'),
+        ({"zones": "us-central1-a"}, '`zones` is "us-central1-a": write a list of one or more names, such as ["us'),
+        ({"zones": []}, '`zones` is []: write a list of one or more names, such as ["us-central1-a",'),
+        ({"zones": ["us-central1-a", 7]}, '`zones` is ["us-central1-a",7]: write a list of one or more names, such as '),
+        ({"zones": [["us-central1-a"]]}, '`zones` is [["us-central1-a"]]: write a list of one or more names, such as '),
+        ({"zones": ["us-central1-a", None]}, '`zones` is ["us-central1-a",null]: write a list of one or more names, such '),
+        ({"max_attempts": 0}, "`max_attempts` is 0: write a whole number from 1 to 9999"),
+        ({"max_attempts": "3"}, '`max_attempts` is "3": write a whole number from 1 to 9999'),
+        ({"max_attempts": 2.5}, "`max_attempts` is 2.5: write a whole number from 1 to 9999"),
+        ({"timeout": ["1h"]}, '`timeout` is ["1h"]: write a duration, such as 90s or 1h30m, or seconds as '),
         ({"timeout": 0}, "more than 0"),
         ({"timeout": "0s"}, "more than 0"),
-        ({"timeout": -5}, "more than 0"),
-        ({"timeout": ""}, "`` is not a duration"),
-        ({"spot": "true"}, "`spot` is of type string; it takes: boolean"),
-        ({"disk": 50}, "`disk` is of type integer; it takes: map"),
+        ({"timeout": -5}, "`timeout` is -5: write a duration, such as 90s or 1h30m, or seconds as a nu"),
+        ({"timeout": ""}, '`timeout` is "": write a duration, such as 90s or 1h30m, or seconds as a nu'),
+        ({"spot": "true"}, '`spot` is "true": write true or false'),
+        ({"disk": 50}, "`disk` is 50: write a map, {…}"),
         ({"disk": {"size": 50}}, "unknown argument `disk.size`"),
-        ({"disk": {"size_gb": 50.5}}, "`disk.size_gb` is of type double; it takes: integer or string"),
-        ({"gpu": "nvidia-l4"}, "`gpu` is of type string; it takes: map"),
+        ({"disk": {"size_gb": 50.5}}, "`disk.size_gb` is 50.5: write a whole number of GB, such as 50"),
+        ({"gpu": "nvidia-l4"}, '`gpu` is "nvidia-l4": write a map, {…}'),
         ({"gpu": {"count": 1}}, "`gpu` names a type"),
-        ({"gpu": {"type": "nvidia-l4", "count": 0}}, "`gpu` names a type, and a count of 1 or more"),
-        ({"gpu": {"type": "nvidia-l4", "count": "1"}}, "`gpu.count` is of type string; it takes: integer"),
+        ({"gpu": {"type": "nvidia-l4", "count": 0}}, "`gpu.count` is 0: write a whole number from 1 to 9999"),
+        ({"gpu": {"type": "nvidia-l4", "count": "1"}}, '`gpu.count` is "1": write a whole number from 1 to 9999'),
         ({"gpu": {}}, "`gpu` names a type"),
-        ({"network": "default"}, "`network` is of type string; it takes: map"),
-        ({"network": {"external_ip": "yes"}}, "`network.external_ip` is of type string; it takes: boolean"),
+        ({"network": "default"}, '`network` is "default": write a map, {…}'),
+        ({"network": {"external_ip": "yes"}}, '`network.external_ip` is "yes": write true or false'),
         ({"network": {"subnet": "s"}}, "unknown argument `network.subnet`"),
-        ({"labels": ["team=a"]}, "`labels` is of type list; it takes: map"),
-        ({"service_account": {"email": "a"}}, "`service_account` is of type map"),
-        ({"silence": "10m"}, "`silence` is of type string; it takes: integer or double"),
-        ({"silence": -1}, "`silence` 0 or more"),
+        ({"labels": ["team=a"]}, '`labels` is ["team=a"]: write a map of texts, lower case, digits, - and _ a'),
+        ({"service_account": {"email": "a"}}, '`service_account` is {"email":"a"}: write a text without spaces'),
+        ({"silence": "10m"}, '`silence` is "10m": write a number of seconds, 0 or more'),
+        ({"silence": -1}, "`silence` is -1: write a number of seconds, 0 or more"),
         ({"task_index": 0}, "`task_index` and `task_count` go together"),
         ({"task_count": 2}, "`task_index` and `task_count` go together"),
         ({"task_index": 2, "task_count": 2}, "`task_index` is 0 to `task_count` - 1"),
-        ({"task_index": -1, "task_count": 2}, "`task_index` is 0 to `task_count` - 1"),
-        ({"brief": 1}, "`brief` is of type integer; it takes: boolean"),
-        ({"image": 7}, "`image` is of type integer; it takes: string"),
-        ({"project": False}, "`project` is of type boolean; it takes: string"),
+        ({"task_index": -1, "task_count": 2}, "`task_index` is -1: write a whole number from 0 on"),
+        ({"brief": 1}, "`brief` is 1: write true or false"),
+        ({"image": 7}, "`image` is 7: write a text without spaces"),
+        ({"project": False}, "`project` is false: write a name in lower case, such as e2-standard-2 or us"),
     ],
 )
 def test_a_wrong_argument_is_an_error_before_there_is_a_vm(world: NewWorld, args: dict[str, Any], words: str) -> None:
@@ -400,20 +425,8 @@ def test_an_agent_that_never_starts_is_found_out_once_with_the_console_as_eviden
 
 def test_a_long_job_may_be_silent_for_as_long_as_the_caller_says(world: NewWorld) -> None:
     w = world({"run_s": 2 * 3600, "silent_after_s": 60})
-    w.cloud.compute.boot = _hoarse(w.cloud.compute.boot)
+    w.cloud.compute.boot = hoarse(w.cloud.compute.boot)
     assert w.run(silence=0)["state"] == "SUCCEEDED"
-
-
-def _hoarse(boot: Any) -> Any:
-    """The agent's heartbeats stop, but it runs and reports."""
-
-    def booted(instance: Any) -> Any:
-        vm = boot(instance)
-        vm.guest_attribute = lambda _key: None
-        vm.silent_after_s = float("inf")
-        return vm
-
-    return booted
 
 
 @pytest.mark.parametrize("code", [403, 412], ids=["not permitted", "forbidden by the organisation"])
@@ -688,9 +701,9 @@ def test_the_largest_report_and_the_largest_job_fit_the_memory(world: NewWorld) 
 def test_what_a_short_job_costs(world: NewWorld) -> None:
     """They are billed: so they are counted, and a change that makes them many more is seen."""
     w = world({"run_s": 20.0})
-    w.run(agent={"startup_script": "gs://b/s", "url": "gs://b/a", "sha256": "0"})
-    assert w.execution.steps <= 80
-    assert w.execution.api_calls <= 12
+    w.run(agent={"startup_script": "gs://b/s", "url": "gs://b/a", "sha256": "ab" * 32})
+    assert w.execution.steps <= 72
+    assert w.execution.api_calls <= 9
     print(f"a job of a minute: {w.execution.steps} steps, {w.execution.api_calls} calls, {w.execution.polls} of them polls")
     today = world({"run_s": 20.0})
     today.execution = Execution(today.cloud, "shell-way", Path(__file__).parent)

@@ -197,7 +197,10 @@ def test_the_token_goes_to_a_host_of_google_alone(url: str, gets_it: bool) -> No
     assert (subprocess.run(["/bin/bash", "-c", functions, "bash", url], check=False).returncode == 0) == gets_it
 
 
-@pytest.mark.parametrize("url", ["https://.googleapis.com/", f"{GOOD}/v1\nhttps://example.com/", "https://a b/", "nowhere"], ids=repr)
+NO_URLS = ["https://.googleapis.com/", f"{GOOD}/v1\nhttps://example.com/", "https://a b/", "nowhere"]
+
+
+@pytest.mark.parametrize("url", NO_URLS, ids=repr)
 def test_a_callback_url_of_no_host_is_refused_at_once(server: Server, tmp_path: Path, url: str) -> None:
     server.attributes = {"callback-url": url}
     began = time.monotonic()
