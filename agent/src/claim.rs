@@ -7,10 +7,9 @@ use ring::digest::{SHA256, digest};
 use tracing::info;
 
 use crate::{
-    checks::Preflighted,
     clock,
     job::{Parsed, parse_docker_command, parse_spec},
-    journal::{Attempt, Phase, Record, Source},
+    journal::{Attempt, Phase, Preflighted, Record, Source},
     metadata::{Metadata, MetadataError, Vm},
     outcome::Failure,
     stop::Notices,

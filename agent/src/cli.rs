@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 use lexopt::prelude::*;
 use tracing_subscriber::filter::Targets;
 
-use crate::{install::Install, job::parse_duration};
+use crate::{install::Install, job::parse_duration, logging::LogFormat};
 
 pub const HELP: &str = "\
 vmjob-agent: runs the job of this VM and reports how it ended
@@ -114,12 +114,6 @@ pub struct Config {
     pub block_mounts: Vec<PathBuf>,
     /// Why no new job can be run, if so: it is reported.
     pub cannot_run: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 /// A checked command line.

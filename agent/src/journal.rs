@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::{
-    checks::Preflighted,
     clock,
     delivery::Progress,
     durable,
@@ -62,6 +61,16 @@ pub enum Source {
     DockerCommand(String),
     /// There was no text that could be kept: none at all, two, or not UTF-8. The report says which.
     Unreadable,
+}
+
+/// What the preflight found; kept in the journal, so that it is looked for once and gets into the report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preflighted {
+    pub is_done: bool,
+    pub warnings: Vec<String>,
+    /// The report can never get out of the VM as it is.
+    pub cannot_report: bool,
 }
 
 /// What is known of one attempt to run the job.

@@ -10,7 +10,7 @@
 //! outcome, panics
 //! logs, delivery, on_finish
 //! runtime, stop, storage, secrets, marker
-//! shim, install, logging, metadata
+//! google, shim, install, logging, metadata
 //! files, http
 //! gate, service, job
 //! clock, console, crc, durable, machine, mask, retry, threads, waits
@@ -21,11 +21,13 @@ pub mod checks;
 pub mod claim;
 pub mod cli;
 pub mod clock;
+pub mod console;
 pub mod crc;
 pub mod delivery;
 pub mod durable;
 pub mod files;
 pub mod gate;
+pub mod google;
 pub mod http;
 pub mod install;
 pub mod job;

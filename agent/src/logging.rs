@@ -19,11 +19,16 @@ use tracing::{
 use tracing_subscriber::filter::Targets;
 
 use crate::{
-    cli::LogFormat,
     clock,
     gate::{Gate, printable},
     threads,
 };
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
 
 /// Starts logging what `filter` lets pass, as it comes through `gate`.
 pub fn init(format: LogFormat, filter: Targets, gate: Gate) {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
-    delivery::check_endpoint,
+    google::check_endpoint,
     http::Http,
     job::{CallbackAuth, OnFinish},
     metadata::{Metadata, Vm},

@@ -46,6 +46,7 @@ use crate::{
     delivery::{self, End, GuestAttributes},
     files::ThreadCount,
     gate::Gate,
+    google::check_endpoint,
     http::Http,
     job::{CallbackAuth, Job, Work},
     journal::{Journal, JournalError, Phase, Record},
@@ -273,7 +274,7 @@ impl Run<'_> {
     /// Where the report goes; `None` if it goes nowhere.
     fn endpoint(&self, auth: &CallbackAuth) -> Result<Option<Uri>, String> {
         let Some(url) = &self.record.callback_url else { return Ok(None) };
-        delivery::check_endpoint(delivery::CALLBACK_URL, url, auth, &self.config.callback_allow).map(Some)
+        check_endpoint(delivery::CALLBACK_URL, url, auth, &self.config.callback_allow).map(Some)
     }
 
     /// The engine, waited for as long as the configuration says.

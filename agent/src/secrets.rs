@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::{
-    delivery::{check_endpoint, retry_after},
+    google::check_endpoint,
     http::{Answer, Http},
     job::{CallbackAuth, is_secret_version},
     metadata::{Metadata, TokenError},
@@ -171,7 +171,7 @@ impl SecretManager<'_> {
         let (project, secret) = parts(name);
         let fix = match answer.status.as_u16() {
             401 | 408 | 429 | 500.. => {
-                return Try { wait: retry_after(answer).unwrap_or_default(), ..Try::again(problem) };
+                return Try { wait: answer.retry_after().unwrap_or_default(), ..Try::again(problem) };
             }
             403 => format!(
                 "give the VM's service account `roles/secretmanager.secretAccessor`, and the VM the scope `cloud-platform`: \

@@ -31,7 +31,6 @@ use signal_hook::{
     low_level::pipe,
 };
 
-pub(crate) use self::log::char_boundary;
 use self::{
     cgroup::Group,
     log::{Log, Unfinished},

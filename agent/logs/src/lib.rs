@@ -25,6 +25,7 @@ pub use self::{
     log_summary::LogSummary,
     lost::{Loss, Lost},
     summary::Summary,
+    text::char_boundary,
 };
 
 /// Which of the job's two streams a block of output came from. A TTY has only one: stdout.

@@ -35,6 +35,15 @@ impl Text {
     }
 }
 
+/// Where to cut so that at most `most` bytes come before, and no character is torn.
+pub fn char_boundary(bytes: &[u8], most: usize) -> usize {
+    if bytes.len() <= most {
+        return bytes.len();
+    }
+    let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
+    (most.saturating_sub(3)..=most).rev().find(|at| !is_inside(at)).unwrap_or(most)
+}
+
 /// How many bytes at the end of `bytes` are the beginning of a character.
 pub(crate) fn cut_character(bytes: &[u8]) -> usize {
     let end = &bytes[bytes.len().saturating_sub(3)..];
@@ -133,5 +142,13 @@ mod tests {
         ] {
             assert_eq!(alike(a.as_bytes(), b.as_bytes()), ends, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn no_character_is_torn() {
+        let text = "aä€😀z".as_bytes();
+        let cuts: Vec<usize> = (1..=text.len()).map(|most| char_boundary(text, most)).collect();
+        assert_eq!(cuts, [1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11]);
+        assert_eq!(char_boundary(&[0x80; 20], 10), 10, "what is no text is cut where it has to be");
     }
 }

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::Finding;
 use crate::{
     claim::{self, read_attributes},
-    delivery::{CALLBACK_URL, check_endpoint},
+    delivery::CALLBACK_URL,
+    google::check_endpoint,
     job::{CallbackAuth, Job},
     metadata::{Metadata, MetadataError},
     outcome::Outcome,

@@ -14,5 +14,5 @@ mod unit;
 pub use self::{
     doctor::doctor,
     finding::{Finding, Grade},
-    preflight::{Preflight, Preflighted},
+    preflight::Preflight,
 };

@@ -4,12 +4,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use hyper::Uri;
-use serde::{Deserialize, Serialize};
 
 use super::{Finding, Grade, callback, clock::clock, disk};
 use crate::{
     http::Http,
     job::CallbackAuth,
+    journal::Preflighted,
     metadata::{Metadata, Vm},
     outcome::Failure,
 };
@@ -25,16 +25,6 @@ pub struct Preflight {
     /// `None` where no report is to be sent.
     pub callback: Option<(Uri, CallbackAuth)>,
     pub state_dir: PathBuf,
-}
-
-/// What was found; kept in the journal, so that it is looked for once and gets into the report.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Preflighted {
-    pub is_done: bool,
-    pub warnings: Vec<String>,
-    /// The report can never get out of the VM as it is.
-    pub cannot_report: bool,
 }
 
 impl Preflight {

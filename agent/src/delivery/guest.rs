@@ -19,7 +19,6 @@ use tracing::{debug, info, warn};
 use crate::{
     clock,
     gate::Outgoing,
-    journal::Phase,
     marker::Sent,
     metadata::{Metadata, MetadataError},
 };
@@ -46,9 +45,9 @@ impl GuestAttributes {
         Self { updates, task: tokio::spawn(writer.run(queue)) }
     }
 
-    pub fn set_state(&self, phase: Phase) {
+    pub fn set_state(&self, state: &'static str) {
         // The task may have ended: the VM has no guest attributes.
-        let _ = self.updates.send(("state", phase.name().into()));
+        let _ = self.updates.send(("state", state.into()));
     }
 
     pub fn set_report(&self, report: &Outgoing) {

@@ -2,7 +2,6 @@
 //! already; what comes out is how it went.
 
 mod answer;
-mod endpoint;
 mod guest;
 mod obstacle;
 
@@ -10,28 +9,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Request, Uri, header};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::answer::{Verdict, judge};
 pub use self::{
-    endpoint::{CALLBACK_URL, check as check_endpoint},
     guest::{GuestAttributes, note_elsewhere, reported_elsewhere},
     obstacle::Obstacle,
 };
 use crate::{
-    gate::Outgoing,
-    http::{Answer, Http, parse_date},
+    gate::{Outgoing, Tree},
+    http::{Answer, Http},
     job::CallbackAuth,
     metadata::{Metadata, Token, TokenError},
-    outcome::without_logs,
     retry::Delays,
 };
 
-/// What the report's line on stdout begins with.
-pub const REPORT_MARK: &str = "vmjob-report ";
+/// What the callback's URL is called where it is refused.
+pub const CALLBACK_URL: &str = "`callback-url`";
 
 /// One POST, from the connection to the answer.
 const TRY_DEADLINE: Duration = Duration::from_secs(30);
@@ -122,7 +118,7 @@ impl Delivery<'_> {
                         (format!("{}; trying once more without log texts", answered(&answer)), Duration::ZERO)
                     }
                     Verdict::Retry(advice) => {
-                        let delay = retry_after(&answer).map_or(usual, |wanted| wanted.max(usual));
+                        let delay = answer.retry_after().map_or(usual, |wanted| wanted.max(usual));
                         let advice = advice.map(|advice| format!(": {advice}")).unwrap_or_default();
                         (format!("{}{advice}", answered(&answer)), delay)
                     }
@@ -133,7 +129,7 @@ impl Delivery<'_> {
                         let delay = usual + SLOW_RETRY;
                         (
                             format!("{}: {advice}", answered(&answer)),
-                            retry_after(&answer).map_or(delay, |wanted| wanted.max(delay)),
+                            answer.retry_after().map_or(delay, |wanted| wanted.max(delay)),
                         )
                     }
                 },
@@ -223,20 +219,21 @@ fn answered(answer: &Answer) -> String {
     }
 }
 
-/// The longest wait that an answer can ask for: the clock knows no time beyond all bounds.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
-
-/// `Retry-After`, at most a day, in either form: seconds, or a date (RFC 9110, 10.2.3), which is held against the sender's own clock where that
-/// is told: the VM's may be wrong.
-pub fn retry_after(answer: &Answer) -> Option<Duration> {
-    let text = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wanted = if let Ok(seconds) = text.parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let now = answer.date().unwrap_or_else(Timestamp::now);
-        Duration::try_from(parse_date(text)?.duration_since(now)).ok()?
-    };
-    Some(wanted.min(LONGEST_RETRY_AFTER))
+/// A report once more with the log texts dropped, for an endpoint that finds it too large or cannot read it. `None` if there
+/// is nothing to drop.
+pub(crate) fn without_logs(report: &Outgoing) -> Option<Outgoing> {
+    let small = report.without(|tree| {
+        let Some(logs) = tree.field("logs") else { return };
+        for text in ["head", "tail"] {
+            if let Some(text) = logs.field(text) {
+                *text = Tree::Text(String::new());
+            }
+        }
+        if let Some(errors) = logs.field("errors").and_then(Tree::items) {
+            errors.clear();
+        }
+    });
+    (small.as_str().len() < report.as_str().len()).then_some(small)
 }
 
 #[cfg(test)]
@@ -249,24 +246,5 @@ mod tests {
         for (run, patience) in [(0, 1), (5, 1), (20, 2), (240, 24), (2400, 24)] {
             assert_eq!(default_give_up_after(hours(run)), hours(patience), "{run} h");
         }
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let wait = |text: &str, date: Option<&str>| {
-            let mut headers = hyper::HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
-            headers.extend(date.map(|date| (header::DATE, date.parse().unwrap())));
-            retry_after(&Answer { status: hyper::StatusCode::OK, headers, body: Ok(Bytes::new()) })
-        };
-        assert_eq!(wait("7", None), Some(Duration::from_secs(7)));
-        for longest in ["Fri, 31 Dec 2100 23:59:59 GMT", "18446744073709551615", "86401"] {
-            assert_eq!(wait(longest, None), Some(LONGEST_RETRY_AFTER), "{longest}");
-        }
-        assert_eq!(wait("18446744073709551616", None), None);
-        let in_seven = wait("Fri, 31 Dec 2100 23:59:59 GMT", Some("Fri, 31 Dec 2100 23:59:52 GMT"));
-        assert_eq!(in_seven, Some(Duration::from_secs(7)), "by the sender's clock");
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", None), None);
-        assert_eq!(wait("soon", None), None);
     }
 }

@@ -12,7 +12,7 @@ use hyper::{
     HeaderMap, Request, Response, StatusCode, Uri,
     body::{Body, Incoming},
     client::conn::http1,
-    header::{CONNECTION, DATE, HOST, HeaderValue},
+    header::{CONNECTION, DATE, HOST, HeaderValue, RETRY_AFTER},
     http::uri::PathAndQuery,
 };
 use jiff::Timestamp;
@@ -20,6 +20,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::connect::{Connector, Io, connect_unix};
 use crate::gate::Gate;
+
+/// The longest wait that an answer can ask for: a later time may not exist for the clock.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// What a request may fail with before there is an answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +47,23 @@ impl Answer {
     pub fn date(&self) -> Option<Timestamp> {
         self.headers.get(DATE)?.to_str().ok().and_then(parse_date)
     }
+
+    /// `Retry-After`, at most a day, in either form: seconds, or a date (RFC 9110, 10.2.3). A date is held against the
+    /// sender's own clock where the answer has it, as the VM's may be wrong.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        let wanted = if let Ok(seconds) = text.parse() {
+            Duration::from_secs(seconds)
+        } else {
+            let now = self.date().unwrap_or_else(Timestamp::now);
+            Duration::try_from(parse_date(text)?.duration_since(now)).ok()?
+        };
+        Some(wanted.min(LONGEST_RETRY_AFTER))
+    }
 }
 
 /// A time as headers have it (RFC 9110, 5.6.7).
-pub fn parse_date(text: &str) -> Option<Timestamp> {
+fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|at| at.timestamp())
 }
 
@@ -209,4 +225,28 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let wait = |text: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            headers.extend(date.map(|date| (DATE, date.parse().unwrap())));
+            Answer { status: StatusCode::OK, headers, body: Ok(Bytes::new()) }.retry_after()
+        };
+        assert_eq!(wait("7", None), Some(Duration::from_secs(7)));
+        for longest in ["Fri, 31 Dec 2100 23:59:59 GMT", "18446744073709551615", "86401"] {
+            assert_eq!(wait(longest, None), Some(LONGEST_RETRY_AFTER), "{longest}");
+        }
+        assert_eq!(wait("18446744073709551616", None), None);
+        let in_seven = wait("Fri, 31 Dec 2100 23:59:59 GMT", Some("Fri, 31 Dec 2100 23:59:52 GMT"));
+        assert_eq!(in_seven, Some(Duration::from_secs(7)), "by the sender's clock");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", None), None);
+        assert_eq!(wait("soon", None), None);
+    }
 }

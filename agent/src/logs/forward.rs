@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmjob_logs::Stream;
+use vmjob_logs::{Stream, char_boundary};
 
-use crate::{delivery::REPORT_MARK, gate::plain_line, shim::char_boundary, threads};
+use crate::{console::REPORT_MARK, gate::plain_line, threads};
 
 /// Lines are cut here; readers of 64 KiB lines (journald, script runners) never see more.
 const MAX_LINE_BYTES: usize = 8 * 1024;

@@ -15,7 +15,7 @@ pub use self::{
     exit::{Exit, GUESS_AT_ITS_END, classify},
     failure::{FIX_GPU_TOOLKIT, Failure},
     kernel_log::{OomKill, oom_kills},
-    report::{MAX_REPORT_BYTES, Report, Upload, without_logs},
+    report::{MAX_REPORT_BYTES, Report, Upload},
 };
 
 use crate::gate::Gate;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Fault, Outcome, State, fit::fit};
 use crate::{
-    gate::{Gate, Outgoing, Tree},
+    gate::{Gate, Outgoing},
     journal::Record,
     logs::LogSummary,
     metadata::Vm,
@@ -191,32 +191,14 @@ fn uploads(all: &[Upload]) -> Vec<&Upload> {
     failed.into_iter().chain(whole).collect()
 }
 
-/// A report once more with the log texts dropped, for an endpoint that finds it too large or cannot read it. `None` if there
-/// is nothing to drop.
-pub fn without_logs(report: &Outgoing) -> Option<Outgoing> {
-    let small = report.without(|tree| {
-        let Some(logs) = tree.field("logs") else { return };
-        for text in ["head", "tail"] {
-            if let Some(text) = logs.field(text) {
-                *text = Tree::Text(String::new());
-            }
-        }
-        if let Some(errors) = logs.field("errors").and_then(Tree::items) {
-            errors.clear();
-        }
-    });
-    (small.as_str().len() < report.as_str().len()).then_some(small)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::{
-        checks::Preflighted,
-        delivery::Progress,
-        journal::{Attempt, Phase, Source},
+        delivery::{Progress, without_logs},
+        journal::{Attempt, Phase, Preflighted, Source},
         logs::tests::summary_of,
         outcome::Cause,
     };

@@ -13,7 +13,8 @@ use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
     claim,
     cli::Config,
-    delivery::{self, Delivery, End, REPORT_MARK, default_give_up_after},
+    console::REPORT_MARK,
+    delivery::{self, Delivery, End, default_give_up_after},
     files::Entry,
     gate::{Outgoing, printable},
     job::{CallbackAuth, Job, OnFinish},
@@ -283,7 +284,7 @@ impl Run<'_> {
 
     pub(super) fn show_state(&self) {
         if let Some(guest) = &self.guest {
-            guest.set_state(self.record.phase);
+            guest.set_state(self.record.phase.name());
         }
         self.service.status(&format!("job {}: {}", self.record.job_id, self.record.phase.name()));
     }

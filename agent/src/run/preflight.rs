@@ -5,11 +5,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::Run;
-use crate::{
-    checks::{Preflight, Preflighted},
-    job::CallbackAuth,
-    outcome::Failure,
-};
+use crate::{checks::Preflight, job::CallbackAuth, journal::Preflighted, outcome::Failure};
 
 /// The checks under way; `None` where they were made before.
 pub(super) type Looking = Option<JoinHandle<(Preflighted, Result<(), Failure>)>>;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use vmjob_logs::Stream;
+use vmjob_logs::{Stream, char_boundary};
 
 use super::Event;
 use crate::{clock, threads};
@@ -223,15 +223,6 @@ impl Log {
     fn rotated(&self, index: u32) -> PathBuf {
         self.path.with_added_extension(index.to_string())
     }
-}
-
-/// Where to cut so that at most `most` bytes come before, and no character is torn.
-pub(crate) fn char_boundary(bytes: &[u8], most: usize) -> usize {
-    if bytes.len() <= most {
-        return bytes.len();
-    }
-    let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
-    (most.saturating_sub(3)..=most).rev().find(|at| !is_inside(at)).unwrap_or(most)
 }
 
 /// Reads a stream to its end. What is passed on ends with a line, or is as long as a line may be: a character is not torn. What is

@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 
 use super::StorageError;
 use crate::{
-    delivery::check_endpoint,
     files::Workers,
+    google::check_endpoint,
     http::{Answer, Http},
     job::CallbackAuth,
     metadata::{Metadata, TokenError},

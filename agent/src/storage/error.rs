@@ -4,7 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use hyper::StatusCode;
 
-use crate::{delivery::retry_after, http::Answer, metadata::TokenError};
+use crate::{http::Answer, metadata::TokenError};
 
 /// Of an error's text at most so much is told.
 const MAX_TEXT_BYTES: usize = 300;
@@ -45,7 +45,7 @@ impl StorageError {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
         let text = if text.is_empty() { String::new() } else { format!(" ({text})") };
-        Self::Status { doing: doing.to_owned(), status: answer.status.as_u16(), text, wait: retry_after(answer) }
+        Self::Status { doing: doing.to_owned(), status: answer.status.as_u16(), text, wait: answer.retry_after() }
     }
 
     pub fn file(path: &Path, source: impl Into<io::Error>) -> Self {

@@ -1,14 +1,6 @@
 use super::*;
 
 #[test]
-fn no_character_is_torn() {
-    let text = "aä€😀z".as_bytes();
-    let cuts: Vec<usize> = (1..=text.len()).map(|most| char_boundary(text, most)).collect();
-    assert_eq!(cuts, [1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11]);
-    assert_eq!(char_boundary(&[0x80; 20], 10), 10, "what is no text is cut where it has to be");
-}
-
-#[test]
 fn what_was_begun_to_be_said_is_kept_though_the_stream_does_not_end() {
     let path = std::env::temp_dir().join(format!("vmjob-shim-rest-{}", std::process::id()));
     let (events, coming) = std::sync::mpsc::channel();

@@ -7,9 +7,6 @@ use hyper::Uri;
 
 use crate::job::CallbackAuth;
 
-/// What the callback's URL is called where it is refused.
-pub const CALLBACK_URL: &str = "`callback-url`";
-
 /// Checks a URL before anything is sent to it, and before the job is run. `what` it is, as the reader knows it, begins the sentence.
 ///
 /// # Errors
@@ -86,6 +83,8 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
+    const WHAT: &str = "`callback-url`";
+
     #[test]
     fn the_token_goes_to_google_or_to_hosts_that_were_named() {
         let named = ["127.0.0.1".to_owned(), "example.com".to_owned(), "::1".to_owned()];
@@ -97,7 +96,7 @@ mod tests {
             "https://example.com/x",
         ];
         for url in good {
-            assert!(check(CALLBACK_URL, url, &CallbackAuth::AccessToken, &named).is_ok(), "{url}");
+            assert!(check(WHAT, url, &CallbackAuth::AccessToken, &named).is_ok(), "{url}");
         }
         let bad = [
             ("https://evil.com/.googleapis.com", "evil.com"),
@@ -131,18 +130,15 @@ mod tests {
             ("https://@workflowexecutions.googleapis.com/", "user name"),
         ];
         for (url, word) in bad {
-            let error = check(CALLBACK_URL, url, &CallbackAuth::AccessToken, &named).unwrap_err();
+            let error = check(WHAT, url, &CallbackAuth::AccessToken, &named).unwrap_err();
             assert!(error.contains(word), "{url}: {error}");
         }
         let long = format!("https://{}.googleapis.com/", "x".repeat(64));
         assert!(
-            check(CALLBACK_URL, &long, &CallbackAuth::None, &[]).is_err(),
+            check(WHAT, &long, &CallbackAuth::None, &[]).is_err(),
             "whoever is to have no token, a host it must be"
         );
-        assert!(check(CALLBACK_URL, "https://x.googleapis.com:443/", &CallbackAuth::AccessToken, &[]).is_ok());
-        assert!(
-            check(CALLBACK_URL, "http://anywhere.example/", &CallbackAuth::None, &[]).is_ok(),
-            "no token, no danger"
-        );
+        assert!(check(WHAT, "https://x.googleapis.com:443/", &CallbackAuth::AccessToken, &[]).is_ok());
+        assert!(check(WHAT, "http://anywhere.example/", &CallbackAuth::None, &[]).is_ok(), "no token, no danger");
     }
 }
