@@ -136,7 +136,7 @@ fn expand(tree: &str) -> Vec<Name> {
         c == ',' && depth == 0
     });
     let branches = branches.filter(|branch| !branch.trim().is_empty());
-    branches.flat_map(|branch| expand(branch)).map(|branch| [expand(start).remove(0), branch].concat()).collect()
+    branches.flat_map(expand).map(|branch| [expand(start).remove(0), branch].concat()).collect()
 }
 
 fn absolute(name: &Name, path: &Name) -> Name {
