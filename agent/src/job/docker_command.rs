@@ -1,4 +1,5 @@
-//! The `docker-command` attribute: a `docker run …` line as one tests it on a laptop.
+//! The `docker-command` attribute, and the field `docker_command` of a job-spec: a `docker run …` line as one tests it on a
+//! laptop.
 //!
 //! In: its bytes. Out: the same [`Job`] that a job-spec would give, and warnings; or the first thing that a job
 //! cannot do. The line is parsed here and never given to a shell.
@@ -26,6 +27,25 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     if text.trim_start().starts_with('{') {
         return Err(whole(Problem::new("this is JSON, not a command line").fix("give it as job-spec")));
     }
+    let Line { container, grace, ignored, mut doubts } = read_line(text)?;
+    let mut job = Job::new(Work::Container(container));
+    job.grace = grace.unwrap_or(job.grace);
+    doubts.extend(doubts::of(&job));
+    Ok(Parsed { job, ignored, doubts })
+}
+
+/// What a `docker run` line says.
+pub(super) struct Line {
+    pub(super) container: Container,
+    /// Of `--stop-timeout`, where it is given.
+    pub(super) grace: Option<Duration>,
+    pub(super) ignored: Vec<String>,
+    pub(super) doubts: Vec<String>,
+}
+
+/// Reads a `docker run` line that is part of a job or the whole of it.
+pub(super) fn read_line(text: &str) -> Result<Line, JobError> {
+    let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
     if text.contains('\0') {
         return Err(whole(Problem::new("a command line cannot contain a NUL character")));
     }
@@ -95,10 +115,7 @@ pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
     container.env = env.into_iter().collect();
     container.log_options = log_options;
     container.bound_the_log();
-    let mut job = Job::new(Work::Container(container));
-    job.grace = grace.unwrap_or(job.grace);
-    doubts.extend(doubts::of(&job));
-    Ok(Parsed { job, ignored, doubts })
+    Ok(Line { container, grace, ignored, doubts })
 }
 
 /// A character that is not what it looks like, with its place.
@@ -244,7 +261,7 @@ fn variable(text: &str) -> Result<(String, String), Problem> {
         let name = if is_surely_a_name(text) { text } else { "NAME" };
         let subject = if name == text { quote(text) } else { "the variable".to_owned() };
         return Err(Problem::new(format!("{subject} has no value, and there is nothing to inherit one from"))
-            .fix(format!("write -e {name}=…; for a secret use \"secret_env\" in a job-spec")));
+            .fix(format!("write -e {name}=…; for a secret use \"secret_env\" of a container in a job-spec")));
     };
     checks::variable_name(name)?;
     Ok((name.to_owned(), value.to_owned()))

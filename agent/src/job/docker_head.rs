@@ -81,9 +81,11 @@ fn other(first: &str, words: &[impl AsRef<str>]) -> Problem {
         (_, Some(name)) if is_surely_a_name(&name) => Problem::new(format!(
             "{name}=… stands before docker run, where it sets a variable of a shell and none of the job"
         ))
-        .fix(format!("write -e {name}=… after docker run; for a secret use \"secret_env\" in a job-spec")),
+        .fix(format!(
+            "write -e {name}=… after docker run; for a secret use \"secret_env\" of a container in a job-spec"
+        )),
         (_, Some(_)) => Problem::new("what stands before docker run sets a variable of a shell and none of the job")
-            .fix("write -e NAME=… after docker run; for a secret use \"secret_env\" in a job-spec"),
+            .fix("write -e NAME=… after docker run; for a secret use \"secret_env\" of a container in a job-spec"),
         ("sudo" | "doas", _) => {
             Problem::new(format!("{first} does nothing here: the agent is root")).fix("begin with docker run")
         }

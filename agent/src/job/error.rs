@@ -17,6 +17,21 @@ pub struct JobError {
 }
 
 impl JobError {
+    /// As an error of the text in a field of `attribute`.
+    pub(super) fn inside(self, attribute: &'static str, field: &str) -> Self {
+        let place = if self.place.is_empty() { field.to_owned() } else { format!("{field}: {}", self.place) };
+        Self { attribute, place, ..self }
+    }
+
+    /// As an error of the flag that made the field of the container.
+    pub(super) fn of_flag(mut self) -> Self {
+        if let Some(field) = self.place.strip_prefix("container.") {
+            let name = field.split('[').next().unwrap_or_default().replace('_', "-");
+            self.place = format!("docker_command: --{}", name.trim_end_matches('s'));
+        }
+        self
+    }
+
     /// The sentence without the fix, for reports that carry `fix` apart.
     pub fn message(&self) -> String {
         if self.place.is_empty() {

@@ -356,7 +356,7 @@ const IN_A_JOB_SPEC: [(&str, &str); 8] = [
     ("command", "write the command after the image, or use --entrypoint"),
     ("cmd", "write the command after the image"),
     ("image", "write the image after the flags, without a name"),
-    ("secret", "use \"secret_env\" in a job-spec"),
+    ("secret", "use \"secret_env\" of a container in a job-spec"),
     ("env-vars", "write -e NAME=value"),
     ("set-env-vars", "write -e NAME=value"),
 ];

@@ -177,6 +177,7 @@ fn good_settings() -> Vec<GoodField> {
         json!({"auth": "access_token", "give_up_after": "24h"}),
     ];
     vec![
+        maybe("$schema", "\\PC{0,9}"),
         maybe("id", "[A-Za-z0-9_.-]{1,63}"),
         maybe("task_index", 0..7),
         given("task_count", 7..99),
@@ -202,6 +203,7 @@ fn good_job() -> impl Strategy<Value = Value> {
     let work = prop_oneof![
         3 => object(vec![("container", object(good_container()).prop_map(Some).boxed())]),
         1 => object(vec![("process", object(good_process()).prop_map(Some).boxed())]),
+        1 => object(vec![given("docker_command", "docker run (-e A=[a-z] )?(--cpus 2 )?alpine( '[a-z ]{1,9}')?")]),
     ];
     (work, object(good_settings())).prop_map(|(mut job, settings)| {
         for (name, value) in settings.as_object().unwrap() {
@@ -215,7 +217,7 @@ fn good_job() -> impl Strategy<Value = Value> {
 fn good_jobs_have_every_field() {
     let names = |fields: Vec<GoodField>| fields.into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
     assert_eq!(names(good_container()), BTreeSet::from(container::FIELDS));
-    let job = names(good_settings()).into_iter().chain(["container", "process"]);
+    let job = names(good_settings()).into_iter().chain(["container", "process", "docker_command"]);
     assert_eq!(job.collect::<BTreeSet<_>>(), BTreeSet::from(spec::FIELDS));
 }
 

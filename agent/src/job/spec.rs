@@ -2,8 +2,11 @@
 //!
 //! In: its bytes. Out: a [`Job`] with every default filled in, and warnings; or the first thing that is wrong with it.
 
+use std::time::Duration;
+
 use super::checks;
 use super::container::{read_container, read_process};
+use super::docker_command::{self, Line};
 use super::error::{JobError, Problem};
 use super::json::Json;
 use super::reader::{Field, Fields};
@@ -11,10 +14,12 @@ use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
 use super::{doubts, json, json_faults, settings, text};
 
 pub(super) const ATTRIBUTE: &str = "job-spec";
-pub(super) const FIELDS: [&str; 14] = [
+pub(super) const FIELDS: [&str; 16] = [
+    "$schema",
     "id",
     "container",
     "process",
+    "docker_command",
     "task_index",
     "task_count",
     "timeout",
@@ -32,6 +37,9 @@ pub(super) const METADATA_SERVERS: [(&str, MetadataServer); 2] =
 pub(super) const ON_FINISHES: [(&str, OnFinish); 3] =
     [("none", OnFinish::None), ("poweroff", OnFinish::Poweroff), ("delete", OnFinish::Delete)];
 
+const DOCKER_COMMAND: &str = "docker_command";
+/// What a job runs: one of these.
+const WORKS: [&str; 3] = ["container", "process", DOCKER_COMMAND];
 const EXAMPLE: &str = r#"{"container": {"image": "alpine", "args": ["echo", "hello"]}}"#;
 
 /// Reads a job-spec. `text` is the value of the attribute as it came.
@@ -69,8 +77,10 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     if !matches!(field.value(), Json::Object(_)) {
         return Err(field.expected(&format!("an object such as {EXAMPLE}")));
     }
+    // "$schema" is for editors, whatever it holds.
     let fields = field.object(&FIELDS)?;
-    let mut job = Job::new(work(&fields)?);
+    let (work, line) = work(&fields)?;
+    let mut job = Job::new(work);
     job.id = fields.read("id", |f| f.checked(checks::job_id))?;
     (job.task_index, job.task_count) = task(&fields)?;
     job.timeout = fields.read("timeout", |f| match f.duration()? {
@@ -80,6 +90,13 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
         timeout => Ok(timeout),
     })?;
     fields.set(&mut job.grace, "grace", Field::duration)?;
+    if let Some(stop_timeout) = line.grace {
+        if let Some(field) = fields.get("grace") {
+            let problem = Problem::new("the docker_command has a --stop-timeout, which says the same");
+            return Err(field.error(problem.fix("leave one of the two out")));
+        }
+        job.grace = stop_timeout;
+    }
     fields.set(&mut job.retry, "retry", settings::retry)?;
     fields.set(&mut job.inputs, "inputs", |f| {
         let items = f.items(r#"a list such as [{"from": "gs://bucket/in.csv", "to": "/data/in.csv"}]"#)?;
@@ -93,25 +110,43 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
     fields.set(&mut job.callback, "callback", settings::callback)?;
     fields.set(&mut job.metadata_server, "metadata_server", |f| f.choice(&METADATA_SERVERS))?;
     fields.set(&mut job.on_finish, "on_finish", |f| f.choice(&ON_FINISHES))?;
-    job.check_block()?;
+    job.check_block().map_err(|error| if line.is_given { error.of_flag() } else { error })?;
     job.check_places()?;
-    let doubts = doubts::of(&job);
-    Ok(Parsed { job, ignored: Vec::new(), doubts })
+    let LineNotes { ignored, mut doubts, .. } = line;
+    doubts.extend(doubts::of(&job));
+    Ok(Parsed { job, ignored, doubts })
 }
 
-fn work(fields: &Fields) -> Result<Work, JobError> {
-    let container = fields.read("container", read_container)?;
-    let process = fields.read("process", read_process)?;
-    match (container, process) {
-        (Some(container), None) => Ok(Work::Container(container)),
-        (None, Some(process)) => Ok(Work::Process(process)),
-        (Some(_), Some(_)) => {
-            Err(fields.error(Problem::new("a job has a container or a process, not both").fix("leave one out")))
-        }
-        (None, None) => {
-            Err(fields.error(Problem::new("there is no container to run").fix(format!("write for example {EXAMPLE}"))))
-        }
+/// What a `docker_command` says beside its container.
+#[derive(Default)]
+struct LineNotes {
+    is_given: bool,
+    grace: Option<Duration>,
+    ignored: Vec<String>,
+    doubts: Vec<String>,
+}
+
+fn work(fields: &Fields) -> Result<(Work, LineNotes), JobError> {
+    let given: Vec<&str> = WORKS.into_iter().filter(|name| fields.get(name).is_some()).collect();
+    if let [first, second, ..] = given[..] {
+        let problem = format!("{first} and {second} are both given, and a job has one of {}", WORKS.join(", "));
+        return Err(fields.error(Problem::new(problem).fix("leave the other out")));
     }
+    if let Some(container) = fields.read("container", read_container)? {
+        return Ok((Work::Container(container), LineNotes::default()));
+    }
+    if let Some(process) = fields.read("process", read_process)? {
+        return Ok((Work::Process(process), LineNotes::default()));
+    }
+    if let Some(Line { container, grace, ignored, doubts }) = fields.read(DOCKER_COMMAND, docker_line)? {
+        return Ok((Work::Container(container), LineNotes { is_given: true, grace, ignored, doubts }));
+    }
+    Err(fields.error(Problem::new("there is no container to run").fix(format!("write for example {EXAMPLE}"))))
+}
+
+fn docker_line(field: &Field) -> Result<Line, JobError> {
+    let text = field.string()?;
+    docker_command::read_line(&text).map_err(|error| error.inside(ATTRIBUTE, DOCKER_COMMAND))
 }
 
 fn task(fields: &Fields) -> Result<(u32, u32), JobError> {
@@ -131,12 +166,12 @@ fn task(fields: &Fields) -> Result<(u32, u32), JobError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
-    use crate::job::{CallbackAuth, Container, Device, Gpus, Mount, MountKind, Pull, RetryOn, Ulimit};
+    use crate::job::{
+        CallbackAuth, Container, Device, Gpus, Mount, MountKind, Pull, RetryOn, Ulimit, parse_docker_command,
+    };
 
     /// Everything that a container job can say.
     fn full() -> serde_json::Value {
@@ -205,6 +240,48 @@ mod tests {
             }
             *place = serde_json::from_str(value).unwrap();
             assert_eq!(parse(&spec).unwrap_err().to_string(), error, "{change}");
+        }
+    }
+
+    #[test]
+    fn a_docker_command_beside_other_fields_is_its_container() {
+        let line = "docker run --stop-timeout 5 --rm -e A=1 \\\n  -m 1g alpine ls *.py";
+        let spec = json!({
+            "$schema": "https://example.com/job.json", "docker_command": line, "id": "a", "timeout": "1h",
+            "outputs": [{"from": "/out/", "to": "gs://b/out/"}], "on_finish": "delete",
+        });
+        let (parsed, alone) = (parse(&spec).unwrap(), parse_docker_command(line.as_bytes()).unwrap());
+        assert_eq!((&parsed.job.work, &parsed.ignored), (&alone.job.work, &alone.ignored));
+        assert_eq!(parsed.job.grace, Duration::from_secs(5));
+        assert_eq!((parsed.job.timeout, parsed.job.on_finish), (Some(Duration::from_hours(1)), OnFinish::Delete));
+        assert!(parsed.doubts.concat().contains("*.py"), "{:?}", parsed.doubts);
+        assert_eq!(parse(&parsed.job.to_json()).unwrap().job, parsed.job);
+    }
+
+    #[test]
+    fn errors_of_a_docker_command_name_the_place_in_the_line() {
+        let cases = [
+            (json!({"docker_command": ["docker", "run"]}), "docker_command: expected a string, found a list"),
+            (json!({"docker_command": ""}), "docker_command: there is no command; write for example docker run alpine"),
+            (json!({"docker_command": "docker run -m 8gigs a"}), "docker_command: -m: \"8gigs\" is not a size"),
+            (
+                json!({"docker_command": "docker run \\\n -e A=$B alpine"}),
+                "docker_command: line 2, column 7: \"$…\" is not",
+            ),
+            (json!({"docker_command": "docker run --detach-keys x a"}), "docker_command: --detach-keys"),
+            (json!({"docker_command": "docker run Alpine"}), "docker_command: \"Alpine\" is not an image reference"),
+            (
+                json!({"docker_command": "docker run --stop-timeout 5 a", "grace": "9s"}),
+                "grace: the docker_command has a --stop-timeout, which says the same; leave one of the two out",
+            ),
+            (
+                json!({"docker_command": "docker run --cap-add NET_ADMIN a", "metadata_server": "block"}),
+                "docker_command: --cap-add: a container with NET_ADMIN cannot be kept",
+            ),
+        ];
+        for (spec, error) in cases {
+            let found = parse(&spec).unwrap_err().to_string();
+            assert!(found.starts_with(&format!("job-spec: {error}")), "{found}");
         }
     }
 

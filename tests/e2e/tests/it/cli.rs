@@ -81,11 +81,13 @@ async fn bad_usage_exits_with_2_and_says_what_is_wrong() {
 #[tokio::test]
 async fn check_shows_what_would_run() {
     let spec = r#"{"container": {"image": "a:1", "memory": "512m"}, "timeout": "90m"}"#;
-    for job in [spec, "docker run -m 512m -e A=1 a:1 echo hi"] {
+    let line = "docker run -m 512m -e A=1 a:1 echo hi";
+    let line_in_spec = json!({"$schema": "x", "docker_command": line, "timeout": "90m"}).to_string();
+    for job in [spec, line, &line_in_spec] {
         let output = agent(&["check"], job).await;
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-        expect(&shown, &json!({"container": {"image": "a:1"}}));
+        expect(&shown, &json!({"container": {"image": "a:1", "memory": 512 << 20}}));
     }
 
     let vm = Vm::without_docker(Config::default()).await;
@@ -108,6 +110,10 @@ async fn check_refuses_what_cannot_run() {
     let cases = [
         (r#"{"container": {"imgae": "a"}}"#, "did you mean"),
         ("docker run --evn A=1 a", "did you mean --env?"),
+        (
+            r#"{"docker_command": "docker run --evn A=1 a"}"#,
+            "job-spec: docker_command: unknown flag --evn; did you mean --env?",
+        ),
         ("", "empty"),
         (r#"{"process": {"command": ["/bin/true"]}, "metadata_server": "block"}"#, "process.user"),
     ];

@@ -112,3 +112,31 @@ async fn the_container_carries_the_job_s_name() {
     vm.let_go();
     expect(&vm.finish(agent).await, &json!({"cause": "NONE"}));
 }
+
+/// The line says what runs, and the job-spec around it everything else.
+#[tokio::test]
+async fn a_line_in_a_job_spec_goes_with_every_other_field() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script =
+        "echo $JOB_ID $JOB_ATTEMPT $JOB_TASK_INDEX; echo $JOB_ATTEMPT > /out/n; [ $JOB_ATTEMPT = 2 ] || exit 75";
+    let spec = json!({
+        "docker_command": format!("docker run --rm {IMAGE} sh -c '{script}'"),
+        "id": "of-a-line", "task_index": 1, "task_count": 2, "timeout": "1m",
+        "retry": {"max_attempts": 2, "on": ["EXIT_CODE:75"]},
+        "outputs": [{"from": "/out/", "to": "gs://b/out/"}],
+    });
+    vm.cloud.set_attribute("job-spec", spec.to_string());
+    let job = json!({"id": "of-a-line", "attempt": 2, "task_index": 1});
+    expect(&vm.run().await, &json!({"cause": "NONE", "job": job, "logs": {"tail": "of-a-line 2 1\n"}}));
+    assert_eq!(*vm.cloud.object("b", "out/n").unwrap().content, b"2\n");
+
+    let Some(vm) = Vm::with_docker().await else { return };
+    let spec = json!({"docker_command": format!("docker run {IMAGE} sleep 60"), "timeout": "1s", "grace": "1s"});
+    vm.cloud.set_attribute("job-spec", spec.to_string());
+    expect(&vm.run().await, &json!({"cause": "TIMEOUT"}));
+
+    let vm = Vm::without_docker(fakecloud::Config::default()).await;
+    vm.cloud.set_attribute("job-spec", json!({"docker_command": "docker run --memory 8gigs a"}).to_string());
+    let message = "~job-spec: docker_command: --memory: \"8gigs\" is not a size";
+    expect(&vm.run().await, &json!({"cause": "INVALID_SPEC", "message": message}));
+}
