@@ -6,13 +6,12 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    time::Duration,
+    process::Output,
 };
 
 use tracing::warn;
 
-use crate::{durable, service};
+use crate::{durable, machine::is_cos, service};
 
 /// The agent's own.
 pub const UNIT: &str = "vmjob-agent.service";
@@ -28,8 +27,6 @@ const USUAL_BINARY: &str = "/usr/bin/vmjob-agent";
 const COS_BINARY: &str = "/var/lib/google/vmjob/vmjob-agent";
 /// What a restart sends to an agent so that its job goes on.
 const SIGHUP: &str = "1";
-/// A call of `systemctl`: it only has to ask.
-const SYSTEMCTL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What to install.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,16 +97,6 @@ fn binary_path(prefix: Option<&Path>, is_cos: bool) -> PathBuf {
     }
 }
 
-/// Whether the machine with this root runs Container-Optimized OS.
-pub fn is_cos(root: &Path) -> bool {
-    says_cos(&fs::read_to_string(root.join("etc/os-release")).unwrap_or_default())
-}
-
-/// `os-release(5)`.
-fn says_cos(os_release: &str) -> bool {
-    os_release.lines().any(|line| matches!(line.trim(), "ID=cos" | "ID=\"cos\""))
-}
-
 fn unit_text(binary: &Path) -> String {
     UNIT_TEXT.replace(USUAL_BINARY, &binary.display().to_string())
 }
@@ -134,14 +121,6 @@ fn restart_signal() -> Result<String, InstallError> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What systemd knows of a unit: `LoadState` and `ActiveState` of `systemctl(1)`.
-pub fn unit_state(unit: &str) -> Result<(String, String), InstallError> {
-    let output = run(&["show", unit, "--property=LoadState,ActiveState"])?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
-    Ok((value("LoadState="), value("ActiveState=")))
-}
-
 fn systemctl(call: &[&str]) -> Result<(), InstallError> {
     let output = run(call)?;
     if output.status.success() {
@@ -152,10 +131,8 @@ fn systemctl(call: &[&str]) -> Result<(), InstallError> {
 }
 
 fn run(call: &[&str]) -> Result<Output, InstallError> {
-    let mut command = Command::new("systemctl");
-    command.args(call).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = command.spawn().and_then(|child| service::wait(child, SYSTEMCTL_DEADLINE));
-    output.map_err(|error| InstallError::Systemctl { call: call.join(" "), problem: error.to_string() })
+    service::systemctl(call)
+        .map_err(|error| InstallError::Systemctl { call: call.join(" "), problem: error.to_string() })
 }
 
 /// Keeps others that install at the same time from the directory, for as long as what is returned lives: two ways of getting in
@@ -194,12 +171,6 @@ mod tests {
         for (prefix, is_cos, path) in cases {
             assert_eq!(binary_path(prefix.map(Path::new), is_cos), Path::new(path));
         }
-    }
-
-    #[test]
-    fn cos_is_known_by_its_os_release() {
-        assert!(says_cos("NAME=\"Container-Optimized OS\"\nID=cos\n"));
-        assert!(!says_cos("ID=debian\nID_LIKE=cos\n"));
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::{
     files::Rights,
     gate::Outgoing,
     metadata::Vm,
-    outcome::Outcome,
-    runtime::{Actors, Daemon, Init, Usage},
+    outcome::{Circumstances, Outcome},
+    runtime::{Actors, Daemon, Init, JobIdentity, Usage},
     stop::Stop,
 };
 
@@ -139,6 +139,20 @@ pub struct Attempt {
     pub logs_composed: Vec<String>,
 }
 
+impl Attempt {
+    /// What its exit is judged by.
+    pub fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            is_container: self.image.is_some(),
+            stop: self.stop.as_ref(),
+            signalled: self.signalled.as_deref(),
+            engine_lost: self.engine_lost,
+            main_pid: self.main_pid,
+            init: self.init.as_ref(),
+        }
+    }
+}
+
 /// The record. Everything that a restarted agent needs, and no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -175,6 +189,19 @@ pub struct Record {
 
 impl Record {
     pub const VERSION: u32 = 1;
+
+    /// What the engine knows the job's current attempt by.
+    pub fn identity(&self) -> JobIdentity {
+        let Attempt { number, boot_id, image, container, .. } = &self.attempt;
+        JobIdentity {
+            job_id: self.job_id.clone(),
+            claim: self.claim.clone(),
+            attempt: *number,
+            boot_id: boot_id.clone(),
+            image: image.clone(),
+            container: container.clone(),
+        }
+    }
 
     /// Without what cannot be: a flipped bit leaves a record well-formed, and no number of it is to end the agent.
     fn plausible(mut self) -> Self {

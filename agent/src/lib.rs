@@ -9,7 +9,8 @@
 //! journal
 //! outcome, panics
 //! logs, delivery, on_finish
-//! runtime, stop, storage, secrets, marker
+//! runtime, stop, marker
+//! storage, secrets
 //! google, shim, install, logging, metadata
 //! files, http
 //! gate, service, job
@@ -34,6 +35,7 @@ pub mod job;
 pub mod journal;
 pub mod logging;
 pub mod logs;
+pub mod machine;
 pub mod marker;
 pub mod mask;
 pub mod metadata;
@@ -42,6 +44,7 @@ pub mod on_finish;
 mod order;
 pub mod outcome;
 pub mod panics;
+pub mod report;
 pub mod retry;
 pub mod run;
 pub mod runtime;

@@ -22,6 +22,8 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
+/// A call of `systemctl`: it only has to ask.
+const SYSTEMCTL_DEADLINE: Duration = Duration::from_secs(30);
 /// How much longer than it may take the service manager is waited for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -79,6 +81,24 @@ pub fn has_manager() -> bool {
 /// Whether services can be started here: not by a person at a laptop.
 pub fn can_start_units() -> bool {
     has_manager() && rustix::process::geteuid().is_root()
+}
+
+/// What systemd knows of a unit: `LoadState` and `ActiveState` of `systemctl(1)`.
+pub fn unit_state(unit: &str) -> io::Result<(String, String)> {
+    let output = systemctl(&["show", unit, "--property=LoadState,ActiveState"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    Ok((value("LoadState="), value("ActiveState=")))
+}
+
+/// Asks systemd, by its own program, for a short while.
+///
+/// # Errors
+/// There is no such program, or it does not answer in time. What it answers is the caller's to judge.
+pub fn systemctl(call: &[&str]) -> io::Result<Output> {
+    let mut command = Command::new("systemctl");
+    command.args(call).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    wait(command.spawn()?, SYSTEMCTL_DEADLINE)
 }
 
 /// Has the service manager run `command` to its end, with all of root's rights, for what the agent's own unit may not. It takes no bus,

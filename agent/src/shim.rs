@@ -3,6 +3,7 @@
 //! in Docker's json-file format, and a socket that takes signals and lasts as long as the job.
 
 mod cgroup;
+mod event;
 mod exec;
 mod files;
 mod log;
@@ -33,6 +34,7 @@ use signal_hook::{
 
 use self::{
     cgroup::Group,
+    event::Event,
     log::{Log, Unfinished},
 };
 pub use self::{
@@ -76,17 +78,6 @@ pub fn rights_of(text: Option<&str>) -> io::Result<Rights> {
 pub fn rights_by(text: &str, passwd: &str, group: &str) -> Option<Rights> {
     let user = user::User::find(text, passwd, group).ok()?;
     (user.name != user.uid.to_string()).then(|| user.rights())
-}
-
-/// What the shim waits for.
-enum Event {
-    /// A client's signal, by name; the answer goes back on the stream.
-    Signal(String, UnixStream),
-    /// The service manager wants the shim to end.
-    Told,
-    /// The two streams of output have ended.
-    Drained,
-    Exited(io::Result<()>),
 }
 
 /// Runs the job of `dir` to its end. A job that has been begun is never begun again.

@@ -2,8 +2,8 @@
 
 use super::Finding;
 use crate::{
-    install::{UNIT, unit_state},
-    service::has_manager,
+    install::UNIT,
+    service::{has_manager, unit_state},
 };
 
 /// Asks systemd, which may take it seconds.
@@ -19,6 +19,8 @@ pub(super) fn unit() -> Finding {
             Finding::fail(subject, "vmjob-agent has failed", "`journalctl -u vmjob-agent` tells why")
         }
         Ok((_, active)) => Finding::ok(subject, format!("vmjob-agent is installed, and {active}")),
-        Err(error) => Finding::warn(subject, error.to_string(), "`systemctl status vmjob-agent`"),
+        Err(error) => {
+            Finding::warn(subject, format!("`systemctl show` failed: {error}"), "`systemctl status vmjob-agent`")
+        }
     }
 }

@@ -23,8 +23,6 @@ use rustix::{
     },
 };
 
-use super::helper::Helpers;
-
 /// Of names, the two of a call together; the kernel takes less (`NAME_MAX`).
 const MAX_NAMES_BYTES: usize = 8 * 1024;
 /// Before the names: what is to be done, flags, mode.
@@ -34,9 +32,17 @@ thread_local! {
     static HELPED: RefCell<Option<Helped>> = const { RefCell::new(None) };
 }
 
+/// A process that makes calls for others.
+pub(super) trait Helper {
+    /// A connection for one thread.
+    fn connect(&self) -> io::Result<OwnedFd>;
+    /// The error of a call where there is no process, or no longer.
+    fn gone(&self) -> io::Error;
+}
+
 /// A thread that sends its calls to a helper.
 struct Helped {
-    helpers: Arc<Helpers>,
+    helper: Arc<dyn Helper>,
     /// To the helper, which has a thread for this one.
     connection: Option<OwnedFd>,
     /// Why a call could not be made at all.
@@ -44,8 +50,8 @@ struct Helped {
 }
 
 /// From now on this thread's calls are made by a helper.
-pub(super) fn have_made_by(helpers: Arc<Helpers>) {
-    HELPED.set(Some(Helped { helpers, connection: None, problem: None }));
+pub(super) fn have_made_by(helper: Arc<dyn Helper>) {
+    HELPED.set(Some(Helped { helper, connection: None, problem: None }));
 }
 
 /// Why a call of this thread, since this was last asked, could not be made at all.
@@ -173,12 +179,12 @@ impl Helped {
     fn exchange(&mut self, call: &[u8], at: BorrowedFd<'_>) -> io::Result<Result<Option<OwnedFd>, Errno>> {
         let connection = match &self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(self.helpers.connect()?),
+            None => self.connection.insert(self.helper.connect()?),
         };
-        let gone = |_| self.helpers.gone();
+        let gone = |_| self.helper.gone();
         send(connection, call, Some(at)).map_err(gone)?;
         let mut answer = [0; 4];
-        let Some((4, file)) = receive(connection, &mut answer).map_err(gone)? else { return Err(self.helpers.gone()) };
+        let Some((4, file)) = receive(connection, &mut answer).map_err(gone)? else { return Err(self.helper.gone()) };
         Ok(match i32::from_le_bytes(answer) {
             0 => Ok(file),
             error => Err(Errno::from_raw_os_error(error)),

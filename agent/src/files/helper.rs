@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     Rights,
-    calls::{receive, send, serve_thread},
+    calls::{Helper, receive, send, serve_thread},
 };
 use crate::{service, threads};
 
@@ -46,31 +46,6 @@ struct Now {
 impl Helpers {
     pub(super) fn of(rights: &Rights) -> Self {
         Self { rights: rights.clone(), now: Mutex::default() }
-    }
-
-    /// A connection for one thread.
-    pub(super) fn connect(&self) -> io::Result<OwnedFd> {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ours, theirs) = pair()?;
-        if let Some(control) = &now.control
-            && send(control, &[0], Some(theirs.as_fd())).is_ok()
-        {
-            return Ok(ours);
-        }
-        if now.starts == MAX_STARTS {
-            return Err(self.gone());
-        }
-        now.starts += 1;
-        let control = now.control.insert(self.start()?);
-        send(control, &[0], Some(theirs.as_fd())).map_err(|_| self.gone())?;
-        Ok(ours)
-    }
-
-    pub(super) fn gone(&self) -> io::Error {
-        io::Error::other(format!(
-            "no process got the rights of {}, or it is gone; the agent's log says why",
-            self.rights
-        ))
     }
 
     fn start(&self) -> io::Result<OwnedFd> {
@@ -113,6 +88,32 @@ impl Helpers {
         // Its end is known by the socket.
         threads::try_spawn(move || drop(child.wait()))?;
         Ok(ours)
+    }
+}
+
+impl Helper for Helpers {
+    fn connect(&self) -> io::Result<OwnedFd> {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ours, theirs) = pair()?;
+        if let Some(control) = &now.control
+            && send(control, &[0], Some(theirs.as_fd())).is_ok()
+        {
+            return Ok(ours);
+        }
+        if now.starts == MAX_STARTS {
+            return Err(self.gone());
+        }
+        now.starts += 1;
+        let control = now.control.insert(self.start()?);
+        send(control, &[0], Some(theirs.as_fd())).map_err(|_| self.gone())?;
+        Ok(ours)
+    }
+
+    fn gone(&self) -> io::Error {
+        io::Error::other(format!(
+            "no process got the rights of {}, or it is gone; the agent's log says why",
+            self.rights
+        ))
     }
 }
 

@@ -175,7 +175,7 @@ impl Shared {
     /// The life of a thread.
     fn work(&self, first: Task) {
         if let Some(helpers) = &self.helpers {
-            have_made_by(Arc::clone(helpers));
+            have_made_by(Arc::<Helpers>::clone(helpers));
         }
         first();
         loop {

@@ -25,7 +25,7 @@ use rustls::{
 use tokio::net::UnixStream;
 use tower_service::Service;
 
-use super::{chain, provider::provider};
+use super::{chain::chain, provider::provider};
 use crate::clock;
 
 /// A connection to speak HTTP on.

@@ -1,6 +1,7 @@
 //! HTTP/1.1 requests, each once and on a connection of its own: no pool and no silent retries, so that an error says what it
 //! means. A request goes in; its answer comes out, or an error that knows whether the request may have arrived.
 
+mod chain;
 mod connect;
 mod provider;
 
@@ -18,6 +19,7 @@ use hyper::{
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use self::chain::chain;
 use self::connect::{Connector, Io, connect_unix};
 use crate::gate::Gate;
 
@@ -210,21 +212,6 @@ pub async fn read_body(mut body: Incoming, max_bytes: usize) -> Result<Bytes, St
         whole.extend_from_slice(&data);
     }
     Ok(whole.into())
-}
-
-/// An error with all its causes: hyper's own text leaves them out.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

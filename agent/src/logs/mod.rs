@@ -4,6 +4,7 @@
 mod forward;
 mod json_file;
 mod pack;
+mod part_file;
 mod rotated;
 mod spool;
 mod stream;
@@ -16,18 +17,15 @@ use tracing::warn;
 pub use vmjob_logs::{LogSummary, Loss, Lost};
 use vmjob_logs::{Progress, Stream, Summary};
 
+pub use self::spool::{Parts, Spool};
 use self::{
     forward::Forward,
     json_file::{JsonFile, Place},
     stream::{Attached, Times},
 };
-pub use self::{
-    spool::{Parts, Spool},
-    stream::OutputStream,
-};
 use crate::{
     mask::{MaskPlace, Masks},
-    runtime::Usage,
+    runtime::{OutputStream, Usage},
 };
 
 /// Where all output goes, in blocks as they were read, whatever its source.

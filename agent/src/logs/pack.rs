@@ -20,7 +20,7 @@ use miniz_oxide::deflate::core::{
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::spool::{Kind, Name, files};
+use super::part_file::{Kind, Name, files};
 use crate::{crc::Crc32, threads};
 
 /// Fast: it is to keep up with any job.

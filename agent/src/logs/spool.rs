@@ -15,7 +15,10 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use vmjob_logs::Stream;
 
-use super::pack::{Packer, is_whole};
+use super::{
+    pack::{Packer, is_whole},
+    part_file::{Kind, Name, files},
+};
 
 /// What ends a part: its bytes, or its age. A VM that vanishes has lost no more than a minute, with what it takes to look for the end of
 /// a part, to compress it and to upload it.
@@ -155,77 +158,6 @@ impl Part {
         let path = dir.join(Name { index, number, bytes: 0, kind: Kind::Open }.to_string());
         Ok(Self { file: File::create(&path)?, path, bytes: 0, began: Instant::now() })
     }
-}
-
-const STREAMS: [&str; 2] = ["stdout", "stderr"];
-
-/// What a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A part that is being written.
-    Open,
-    /// It has ended, but its checkpoint may not be there yet.
-    Cut,
-    /// To be compressed; and being compressed.
-    Ready,
-    Packing,
-    /// To be uploaded.
-    Packed,
-}
-
-const KINDS: [(Kind, &str); 5] = [
-    (Kind::Open, "open"),
-    (Kind::Cut, "cut"),
-    (Kind::Ready, "ready"),
-    (Kind::Packing, "packing"),
-    (Kind::Packed, "gz"),
-];
-
-/// A file's name: `STREAM-NUMBER-BYTES.KIND`, with the bytes of the log that are in it, once that is known.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Name {
-    index: usize,
-    number: u32,
-    bytes: u64,
-    kind: Kind,
-}
-
-impl Name {
-    fn of(path: &Path) -> Option<Self> {
-        let extension = path.extension()?;
-        let (kind, _) = KINDS.into_iter().find(|(_, text)| extension == *text)?;
-        let mut words = path.file_stem()?.to_str()?.split('-');
-        let stream = words.next()?;
-        let index = STREAMS.iter().position(|name| *name == stream)?;
-        Some(Self { index, number: words.next()?.parse().ok()?, bytes: words.next()?.parse().ok()?, kind })
-    }
-
-    pub(super) fn with_bytes(self, bytes: u64) -> Self {
-        Self { bytes, ..self }
-    }
-
-    /// Makes the file one of this kind, at once or not at all, and returns its new path.
-    pub(super) fn turn(self, path: &Path, kind: Kind) -> io::Result<PathBuf> {
-        let new = path.with_file_name(Self { kind, ..self }.to_string());
-        fs::rename(path, &new).map(|()| new)
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { index, number, bytes, kind } = *self;
-        write!(f, "{}-{number:06}-{bytes}.{}", STREAMS[index], KINDS[kind as usize].1)
-    }
-}
-
-/// Oldest first.
-pub(super) fn files(dir: &Path, kinds: &[Kind]) -> Vec<(PathBuf, Name)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<(PathBuf, Name)> =
-        entries.filter_map(|entry| Some((entry.path(), Name::of(&entry.path())?))).collect();
-    files.retain(|(_, name)| kinds.contains(&name.kind));
-    files.sort_by_key(|(_, name)| name.number);
-    files
 }
 
 #[cfg(test)]

@@ -1,19 +1,16 @@
 //! An attached or replayed output stream, as pieces of the job's bytes.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{future::poll_fn, time::Duration};
 
 use bollard::container::LogOutput;
-use futures_util::{Stream as FuturesStream, StreamExt};
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::task::coop::has_budget_remaining;
 use tracing::warn;
 use vmjob_logs::{Loss, Lost, Stream, Take};
 
-use crate::http::chain;
-
-/// What bollard gives for attach and for logs.
-pub type OutputStream = Pin<Box<dyn FuturesStream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+use crate::{http::chain, runtime::OutputStream};
 
 /// A job's first output is here before the engine has given it a time, or not much later.
 const LATENESS: Duration = Duration::from_millis(50);

@@ -2,22 +2,9 @@
 
 use super::{Cause, OomKill, Outcome};
 use crate::{
-    journal::Attempt,
-    runtime::{Init, says_disk_full},
+    runtime::{Exit, Init, says_disk_full},
     stop::{Stop, StopReason},
 };
-
-/// What the engine says about a container that runs no more.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exit {
-    pub code: i64,
-    /// The engine saw the kernel kill something in the container for memory.
-    pub oom_killed: bool,
-    /// The engine's own error text; empty mostly.
-    pub error: String,
-    /// Whether the engine was away when the job ended, and nobody else saw the end.
-    pub is_unseen: bool,
-}
 
 /// What the engine gives for the exit code of a container whose end it did not see: seen of Docker 20.10 that was killed, the first
 /// one also when it was killed just as the container had ended.
@@ -25,31 +12,48 @@ const GUESSES: [i64; 2] = [0, GUESS_AT_ITS_END];
 /// The one that it also gives as it goes down in order and lets containers live, of one that ends just then.
 pub const GUESS_AT_ITS_END: i64 = 255;
 
-/// Names the cause of `exit` of this attempt. `kills`: whom the kernel killed for memory in its container.
-pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
+/// What else is known of an attempt whose exit is to be judged.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Circumstances<'a> {
+    /// A container, and no process.
+    pub is_container: bool,
+    /// Why the agent stopped the job, if it did.
+    pub stop: Option<&'a Stop>,
+    /// The signal that the engine says was sent to the job.
+    pub signalled: Option<&'a str>,
+    /// The engine went away while the job ran, or as it ended.
+    pub engine_lost: bool,
+    /// The main process, as the engine numbers it.
+    pub main_pid: Option<i64>,
+    /// The main process, where that is an init.
+    pub init: Option<&'a Init>,
+}
+
+/// Names the cause of `exit` of this around. `kills`: whom the kernel killed for memory in its container.
+pub fn classify(exit: &Exit, around: &Circumstances<'_>, kills: &[OomKill]) -> Outcome {
     let code = exit.code;
     let signal = signal_of(code);
     let how = match signal {
         Some((_, name)) => format!("by {name} (exit code {code})"),
         None => format!("with exit code {code}"),
     };
-    let ended_from_outside = matches!(code, 137 | 143) || attempt.signalled.is_some();
-    let (cause, message, fix) = if let Some(stop) = &attempt.stop {
+    let ended_from_outside = matches!(code, 137 | 143) || around.signalled.is_some();
+    let (cause, message, fix) = if let Some(stop) = around.stop {
         (stop.reason.cause(), format!("{}; the job ended {how}", stop.reason.sentence()), stop.reason.fix())
     } else if says_disk_full(&exit.error) {
         (Cause::DiskFull, format!("the disk is full: {}", exit.error), Some(super::failure::FIX_DISK.into()))
     } else if exit.is_unseen && GUESSES.contains(&code) {
         let message = "the Docker daemon crashed, and nobody saw how the job ended";
         return Outcome {
-            evidence: evidence(exit, attempt, kills),
+            evidence: evidence(exit, around, kills),
             exit_code: None,
             ..Outcome::new(Cause::EngineRestarted, message)
         };
-    } else if attempt.engine_lost && ended_from_outside {
+    } else if around.engine_lost && ended_from_outside {
         (Cause::EngineRestarted, format!("the Docker daemon went down and took the job with it; it ended {how}"), None)
     } else if code == 0 {
         (Cause::None, "the job exited with 0".into(), None)
-    } else if code == 137 && main_was_oom_killed(exit, attempt, kills) {
+    } else if code == 137 && main_was_oom_killed(exit, around, kills) {
         let (whose, fix) = if kills.iter().any(|kill| kill.whole_vm) {
             (
                 "the whole VM was out of memory",
@@ -69,15 +73,15 @@ pub fn classify(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Outcome {
         (Cause::ExitCode, format!("the job exited with {code}"), None)
     };
     let signal = signal.map(|(number, _)| number).filter(|_| cause != Cause::ExitCode);
-    Outcome { cause, exit_code: Some(code), signal, message, evidence: evidence(exit, attempt, kills), fix }
+    Outcome { cause, exit_code: Some(code), signal, message, evidence: evidence(exit, around, kills), fix }
 }
 
 /// A child that was killed for memory is only evidence. The kernel's log tells the two apart, where its process numbers are
 /// the engine's.
-fn main_was_oom_killed(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> bool {
+fn main_was_oom_killed(exit: &Exit, around: &Circumstances<'_>, kills: &[OomKill]) -> bool {
     let pids: Vec<i64> = kills.iter().filter_map(|kill| kill.pid).collect();
-    match attempt.main_pid {
-        Some(main) if !pids.is_empty() => match &attempt.init {
+    match around.main_pid {
+        Some(main) if !pids.is_empty() => match around.init {
             // An init ends as the process does that it runs.
             Some(Init { child }) => child.is_none_or(|child| pids.contains(&child)) || pids.contains(&main),
             None => pids.contains(&main),
@@ -86,9 +90,9 @@ fn main_was_oom_killed(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> boo
     }
 }
 
-fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
+fn evidence(exit: &Exit, around: &Circumstances<'_>, kills: &[OomKill]) -> Vec<String> {
     // A process has neither.
-    let has_engine = attempt.image.is_some();
+    let has_engine = around.is_container;
     let (witness, whole) = if has_engine { ("the engine", "the container") } else { ("its shim", "the job") };
     let mut facts = vec![format!("{witness} reports exit code {}", exit.code)];
     if exit.oom_killed {
@@ -105,13 +109,13 @@ fn evidence(exit: &Exit, attempt: &Attempt, kills: &[OomKill]) -> Vec<String> {
     if !exit.error.is_empty() {
         facts.push(format!("{witness} says: {}", exit.error));
     }
-    if let Some(signal) = &attempt.signalled {
+    if let Some(signal) = around.signalled {
         facts.push(format!("the engine reports that signal {signal} was sent to the job"));
     }
-    if attempt.engine_lost {
+    if around.engine_lost {
         facts.push("the engine went away while the job ran".into());
     }
-    if let Some(stop) = &attempt.stop {
+    if let Some(stop) = around.stop {
         facts.push(format!("the agent stopped the job from {} on: {}", stop.at, stop.reason.sentence()));
     }
     facts
@@ -194,16 +198,19 @@ mod tests {
         Exit { code, oom_killed, error: error.into(), ..Exit::default() }
     }
 
-    fn stopped(reason: StopReason) -> Attempt {
-        Attempt { stop: Some(Stop { reason, at: "t".into(), since_boot_s: 1.0 }), ..Attempt::default() }
+    fn stop(reason: StopReason) -> Stop {
+        Stop { reason, at: "t".into(), since_boot_s: 1.0 }
     }
 
     #[test]
     fn an_exit_is_named_by_who_ended_it() {
-        let alone = Attempt { image: Some("i".into()), ..Attempt::default() };
-        let lost = Attempt { engine_lost: true, ..alone.clone() };
-        let lost_and_signalled = Attempt { signalled: Some("15".into()), ..lost.clone() };
-        let signalled = Attempt { signalled: Some("9".into()), ..Attempt::default() };
+        let alone = Circumstances { is_container: true, ..Circumstances::default() };
+        let lost = Circumstances { engine_lost: true, ..alone };
+        let lost_and_signalled = Circumstances { signalled: Some("15"), ..lost };
+        let signalled = Circumstances { signalled: Some("9"), ..Circumstances::default() };
+        let stops = [StopReason::Timeout, StopReason::Cancelled, StopReason::Preempted].map(stop);
+        let [timeout, cancelled, preempted] =
+            stops.each_ref().map(|stop| Circumstances { stop: Some(stop), ..Circumstances::default() });
         let cases = [
             (exit(0, false, ""), &alone, Cause::None, None),
             (exit(3, false, ""), &alone, Cause::ExitCode, None),
@@ -219,9 +226,9 @@ mod tests {
             (exit(0, false, ""), &lost, Cause::None, None),
             (exit(3, false, ""), &lost, Cause::ExitCode, None),
             (exit(0, false, ""), &lost_and_signalled, Cause::EngineRestarted, None),
-            (exit(143, false, ""), &stopped(StopReason::Timeout), Cause::Timeout, Some(15)),
-            (exit(0, false, ""), &stopped(StopReason::Cancelled), Cause::Cancelled, None),
-            (exit(137, true, ""), &stopped(StopReason::Preempted), Cause::Preempted, Some(9)),
+            (exit(143, false, ""), &timeout, Cause::Timeout, Some(15)),
+            (exit(0, false, ""), &cancelled, Cause::Cancelled, None),
+            (exit(137, true, ""), &preempted, Cause::Preempted, Some(9)),
             (exit(1, false, "write /x: no space left on device"), &alone, Cause::DiskFull, None),
         ];
         for (exit, attempt, cause, signal) in cases {
@@ -234,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_nobody_saw_is_no_success() {
-        let lost = Attempt { engine_lost: true, ..Attempt::default() };
+        let lost = Circumstances { engine_lost: true, ..Circumstances::default() };
         let unseen = |code| classify(&Exit { is_unseen: true, ..exit(code, false, "") }, &lost, &[]);
         for code in GUESSES {
             assert_eq!((unseen(code).cause, unseen(code).exit_code), (Cause::EngineRestarted, None));
@@ -246,7 +253,7 @@ mod tests {
     fn what_an_init_runs_is_the_job() {
         let kill = OomKill { pid: Some(8), task: "python".into(), whole_vm: false, rss_bytes: None };
         let of = |init: Option<Init>, code| {
-            let attempt = Attempt { main_pid: Some(7), init, ..Attempt::default() };
+            let attempt = Circumstances { main_pid: Some(7), init: init.as_ref(), ..Circumstances::default() };
             classify(&exit(code, true, ""), &attempt, std::slice::from_ref(&kill)).cause
         };
         let cases = [
@@ -265,7 +272,7 @@ mod tests {
 
     #[test]
     fn out_of_memory_is_told_apart_by_the_kernel_s_log() {
-        let attempt = Attempt { main_pid: Some(7), ..Attempt::default() };
+        let attempt = Circumstances { main_pid: Some(7), ..Circumstances::default() };
         let kill = |pid, whole_vm| OomKill { pid: Some(pid), task: "python".into(), whole_vm, rss_bytes: None };
         let cases = [
             (kill(7, false), Cause::OomKilled, "memory limit"),

@@ -3,7 +3,7 @@
 use super::{Cause, Outcome};
 use crate::{
     job::JobError,
-    runtime::{EngineError, registry_wants_token},
+    runtime::{EngineError, PullError, registry_wants_token},
     secrets::SecretError,
     storage::StorageError,
 };
@@ -43,16 +43,10 @@ pub enum Failure {
     EngineUnavailable { host: String, waited_s: u64, source: EngineError },
     #[error("failed to {doing}: {source}")]
     Engine { doing: &'static str, source: EngineError },
-    #[error("image {image} was not found: {source}")]
-    ImageNotFound { image: String, source: EngineError },
     #[error("image {image} is not on this machine, and `pull` is `never`")]
     ImageMissing { image: String },
-    #[error("access to image {image} was denied: {source}")]
-    ImageDenied { image: String, source: EngineError },
-    #[error("failed to pull image {image}: {source}")]
-    Pull { image: String, source: EngineError },
-    #[error("failed to pull image {image}: {problem}")]
-    PullCutShort { image: String, problem: String },
+    #[error(transparent)]
+    Pull(#[from] PullError),
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("failed to create the container: {0}")]
@@ -94,9 +88,9 @@ impl Failure {
                 Cause::InvalidSpec
             }
             Self::EngineUnavailable { .. } => Cause::EngineUnavailable,
-            Self::ImageNotFound { .. } | Self::ImageMissing { .. } => Cause::ImageNotFound,
-            Self::ImageDenied { .. } => Cause::ImageDenied,
-            Self::Pull { .. } | Self::PullCutShort { .. } => Cause::ImagePullFailed,
+            Self::ImageMissing { .. } | Self::Pull(PullError::NotFound { .. }) => Cause::ImageNotFound,
+            Self::Pull(PullError::Denied { .. }) => Cause::ImageDenied,
+            Self::Pull(PullError::Failed { .. } | PullError::CutShort { .. }) => Cause::ImagePullFailed,
             Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
             Self::Create(_) => Cause::CreateFailed,
             Self::StartUnseen | Self::StartedAgain { engine_lost: true } => Cause::EngineRestarted,
@@ -116,9 +110,7 @@ impl Failure {
         match self {
             Self::Journal { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Self::Input { source, .. } => source.is_disk_full(),
-            Self::Pull { source, .. } => source.is_disk_full_of_pull(),
-            // The registry has spoken.
-            Self::ImageNotFound { .. } | Self::ImageDenied { .. } => false,
+            Self::Pull(error) => error.is_disk_full(),
             _ => self.engine_error().is_some_and(EngineError::is_disk_full),
         }
     }
@@ -127,7 +119,7 @@ impl Failure {
         match self {
             Self::EngineUnavailable { source, .. }
             | Self::Engine { source, .. }
-            | Self::Pull { source, .. }
+            | Self::Pull(PullError::Failed { source, .. })
             | Self::Create(source)
             | Self::Start(source) => Some(source),
             _ => None,
@@ -179,13 +171,15 @@ impl Failure {
             Self::EngineUnavailable { .. } => {
                 "use an image that has Docker (Container-Optimized OS), or install and start it; see `journalctl -u docker`"
             }
-            Self::ImageNotFound { source, .. } if source.is_other_platform() => FIX_PLATFORM,
-            Self::ImageNotFound { .. } => "check the image's name, tag and region; it must have been pushed",
+            Self::Pull(PullError::NotFound { source, .. }) if source.is_other_platform() => FIX_PLATFORM,
+            Self::Pull(PullError::NotFound { .. }) => {
+                "check the image's name, tag and region; it must have been pushed"
+            }
             Self::ImageMissing { .. } => "set `container.pull` to `missing`, or bake the image into the VM",
-            Self::ImageDenied { image, .. } if !registry_wants_token(image) => {
+            Self::Pull(PullError::Denied { image, .. }) if !registry_wants_token(image) => {
                 "check the image's name; vmjob has no password for its registry: copy the image to Artifact Registry"
             }
-            Self::ImageDenied { .. } => {
+            Self::Pull(PullError::Denied { .. }) => {
                 "give the VM's service account `roles/artifactregistry.reader` on the repository, and check the image's name"
             }
             Self::CannotReport { fix, .. } => fix,

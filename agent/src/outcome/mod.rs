@@ -4,18 +4,15 @@
 mod cause;
 mod exit;
 mod failure;
-mod fit;
 mod kernel_log;
-mod report;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     cause::{Cause, Fault, State},
-    exit::{Exit, GUESS_AT_ITS_END, classify},
+    exit::{Circumstances, GUESS_AT_ITS_END, classify},
     failure::{FIX_GPU_TOOLKIT, Failure},
     kernel_log::{OomKill, oom_kills},
-    report::{MAX_REPORT_BYTES, Report, Upload},
 };
 
 use crate::gate::Gate;

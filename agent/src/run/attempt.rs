@@ -100,8 +100,9 @@ impl Run<'_> {
     /// The container of this attempt under another name than it was given.
     async fn look_for_renamed(&mut self) -> Result<Option<Box<Inspected>>, Failure> {
         let failure = |source| Failure::Engine { doing: "look for the container", source };
-        let (record, number) = (self.record.clone(), self.record.attempt.number.to_string());
-        let own = self.call(async |engine| engine.own(&record).await, failure).await?;
+        let identity = self.record.identity();
+        let number = identity.attempt.to_string();
+        let own = self.call(async |engine| engine.own(&identity).await, failure).await?;
         Ok(own.into_iter().find(|found| found.label(ContainerNames::ATTEMPT) == Some(&number)).map(Box::new))
     }
 
@@ -115,7 +116,7 @@ impl Run<'_> {
         let end = Instant::now() + CREATE_PATIENCE;
         loop {
             let engine = self.engine().await?;
-            let error = match engine.create(&name, &self.record, job, &secrets, &dirs).await {
+            let error = match engine.create(&name, &self.record.identity(), job, &secrets, &dirs).await {
                 Ok(created) => {
                     if let Some(image) = job.image() {
                         info!(name, image, "created the container");
@@ -153,7 +154,7 @@ impl Run<'_> {
     }
 
     fn container_name(&self) -> String {
-        ContainerNames::of(&self.record, self.record.attempt.number).name
+        ContainerNames::of(&self.record.job_id, self.record.attempt.number)
     }
 
     fn is_ours(&self, found: &Inspected) -> bool {

@@ -11,8 +11,8 @@ use super::Run;
 use crate::{
     clock,
     job::{Job, Work},
-    outcome::{Exit, Failure, Outcome, classify},
-    runtime::{EngineError, MainProcess},
+    outcome::{Failure, Outcome, classify},
+    runtime::{EngineError, Exit, MainProcess},
     stop::{LAST_MOMENT, Notices, Stop, StopReason},
 };
 
@@ -160,7 +160,7 @@ impl Run<'_> {
         let mut outcome = match (attempt.exit_seen, &attempt.stop) {
             // After the agent's own KILL that code says nothing of the job.
             (Some(code), stop) if stop.is_none() || code != 137 => {
-                classify(&Exit { code, ..Exit::default() }, attempt, &[])
+                classify(&Exit { code, ..Exit::default() }, &attempt.circumstances(), &[])
             }
             (_, Some(stop)) => Outcome::from(stop),
             (_, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {

@@ -8,8 +8,8 @@ use tracing::info;
 use super::{Run, care::Care};
 use crate::{
     job::Job,
-    outcome::{Exit, Failure, GUESS_AT_ITS_END},
-    runtime::{Engine, EngineError, Events, Found, Inspected, Status},
+    outcome::{Failure, GUESS_AT_ITS_END},
+    runtime::{Engine, EngineError, Events, Exit, Found, Inspected, Status},
 };
 
 /// How long the engine's events may lag behind the end of the job.

@@ -22,7 +22,8 @@ use crate::{
     logs::LogSummary,
     marker::Sent,
     on_finish::{Compute, carry_out},
-    outcome::{Cause, Failure, Fault, Outcome, Report, State, Upload},
+    outcome::{Cause, Failure, Fault, Outcome, State},
+    report::{Report, Upload},
     retry::Delays,
     runtime::{EngineError, RESULT_FILE},
     threads,
@@ -403,7 +404,7 @@ impl Run<'_> {
             None => self.connect(patience).await?,
         };
         // By id: others may have renamed them, or given their names to something else.
-        for found in engine.own(&self.record).await? {
+        for found in engine.own(&self.record.identity()).await? {
             engine.remove(&found.id).await?;
         }
         Ok(())

@@ -8,13 +8,13 @@ use crate::{
     clock,
     job::{Container, Pull},
     outcome::Failure,
-    runtime::{Engine, Image, pull},
+    runtime::{Engine, Image, PullError, pull},
 };
 
 impl Run<'_> {
     pub(super) async fn get_image(&mut self, container: &Container) -> Result<(), Failure> {
         let image = &container.image;
-        let failed = |source| Failure::Pull { image: image.clone(), source };
+        let failed = |source| Failure::from(PullError::Failed { image: image.clone(), source });
         let mut present = self.call(async |engine| engine.image(image).await, failed).await?;
         let wanted = match container.pull {
             Pull::Always => true,

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     job::Job,
-    outcome::{Outcome, Upload},
+    outcome::Outcome,
+    report::Upload,
     storage::{Access, Location, MAX_SOURCES, Storage, StorageError, Traits},
 };
 

@@ -14,8 +14,8 @@ use tracing::{info, warn};
 use super::Run;
 use crate::{
     clock,
-    outcome::{Exit, Failure},
-    runtime::{Engine, EngineError, Event, Found, Inspected, Settings, Status},
+    outcome::Failure,
+    runtime::{Engine, EngineError, Event, Exit, Found, Inspected, Settings, Status},
 };
 
 /// How long a run that is not the job's may take to be gone, once it was killed.

@@ -14,7 +14,8 @@ use super::Run;
 use crate::{
     files::{Entry, Found, JobFiles, Walk},
     job::{Job, Output, relative},
-    outcome::{Cause, Outcome, Upload},
+    outcome::{Cause, Outcome},
+    report::Upload,
     storage::{Access, Location, Pool, Storage, StorageError, Traits},
 };
 

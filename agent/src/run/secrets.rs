@@ -18,7 +18,8 @@ use crate::{
     journal::Phase,
     logs::LogSummary,
     mask::{MaskPlace, Masker, Masks},
-    outcome::{Failure, Outcome, Upload},
+    outcome::{Failure, Outcome},
+    report::Upload,
     runtime::SecretEnv,
     secrets::{SecretError, SecretManager},
 };

@@ -21,9 +21,9 @@ use crate::{
     clock,
     job::{Job, Work},
     journal::Attempt,
-    outcome::{Cause, Exit, Failure, Outcome, classify, oom_kills},
+    outcome::{Cause, Failure, Outcome, classify, oom_kills},
     retry::Delays,
-    runtime::{Engine, EngineError, Event, Events, Found, Inspected, Status},
+    runtime::{Engine, EngineError, Event, Events, Exit, Found, Inspected, Status},
 };
 
 /// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
@@ -108,7 +108,7 @@ impl Run<'_> {
                     let held = kills.iter().filter_map(|kill| kill.rss_bytes).max();
                     attempt.usage.peak_memory_bytes = attempt.usage.peak_memory_bytes.max(held);
                 }
-                let mut outcome = classify(&exit, attempt, &kills);
+                let mut outcome = classify(&exit, &attempt.circumstances(), &kills);
                 if outcome.cause == Cause::OomKilled {
                     outcome.evidence.push(memory_facts(attempt, &job));
                 }

@@ -2,29 +2,13 @@
 //! events and what it knows of the container at the start and later. Out: whether it still is the job's own run, and sentences for
 //! the report.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Inspected, Status};
+use super::{Event, Inspected, Settings, Status};
 
 /// How many commands of `docker exec` are named.
 const MAX_COMMANDS: usize = 3;
 const MAX_COMMAND_CHARS: usize = 80;
-
-/// What of a container can be changed while it exists.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    pub name: String,
-    /// `no`, or when the engine starts it again.
-    pub restart_policy: String,
-    pub memory_bytes: i64,
-    pub nano_cpus: i64,
-    pub cpuset: String,
-    pub pids_limit: i64,
-    pub networks: BTreeSet<String>,
-}
 
 /// What is known of a container's own run, and of what others have done to it. Kept in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -156,6 +140,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

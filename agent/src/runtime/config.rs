@@ -2,7 +2,7 @@
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerCreate>.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -11,10 +11,9 @@ use bollard::models::{
     MountType, MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::SecretEnv;
 use crate::{
     job::{Container, Gpus, Job, MetadataServer, MountKind, OwnMount, Process, RESULT_DIR},
-    journal::Record,
+    secrets::SecretValue,
     service::can_start_units,
     shim::ProcessSpec,
 };
@@ -22,10 +21,25 @@ use crate::{
 /// The result file's name, on both sides of the mount.
 pub const RESULT_FILE: &str = "result.json";
 
-/// The names that tie a container to the job and attempt it belongs to.
-pub struct ContainerNames {
-    pub name: String,
+/// The secret part of a job's environment.
+pub type SecretEnv = BTreeMap<String, SecretValue>;
+
+/// What a container of the job's is known by: its name, its labels, its environment.
+#[derive(Debug, Clone)]
+pub struct JobIdentity {
+    pub job_id: String,
+    pub claim: String,
+    /// From 1.
+    pub attempt: u32,
+    /// The boot in which the attempt was begun.
+    pub boot_id: String,
+    /// Where these are known already.
+    pub image: Option<String>,
+    pub container: Option<String>,
 }
+
+/// The names that tie a container to the job and attempt it belongs to.
+pub struct ContainerNames;
 
 impl ContainerNames {
     /// On a container: which claim it belongs to, and the boot in which it was created.
@@ -33,8 +47,9 @@ impl ContainerNames {
     pub const BOOT_ID: &str = "vmjob.boot-id";
     pub const ATTEMPT: &str = "vmjob.attempt";
 
-    pub fn of(record: &Record, attempt: u32) -> Self {
-        Self { name: format!("vmjob-{}-{attempt}", record.job_id) }
+    /// The container's name.
+    pub fn of(job_id: &str, attempt: u32) -> String {
+        format!("vmjob-{job_id}-{attempt}")
     }
 }
 
@@ -46,18 +61,18 @@ pub struct Dirs {
     pub files: PathBuf,
 }
 
-/// The configuration of the container for the record's current attempt.
+/// The configuration of the container for the job's current attempt.
 pub(super) fn container_config(
-    record: &Record,
+    identity: &JobIdentity,
     job: &Job,
     container: &Container,
     secrets: &SecretEnv,
     dirs: &Dirs,
 ) -> ContainerCreateBody {
     let secrets = secrets.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned()));
-    let env = container.env.clone().into_iter().chain(secrets).chain(job_env(record, job, Path::new(RESULT_DIR)));
+    let env = container.env.clone().into_iter().chain(secrets).chain(job_env(identity, job, Path::new(RESULT_DIR)));
     let env = env.map(|(name, value)| format!("{name}={value}")).collect();
-    let labels = container.labels.clone().into_iter().chain(labels(record)).collect();
+    let labels = container.labels.clone().into_iter().chain(labels(identity)).collect();
     ContainerCreateBody {
         image: Some(container.image.clone()),
         entrypoint: container.entrypoint.clone(),
@@ -70,7 +85,7 @@ pub(super) fn container_config(
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         labels: Some(labels),
-        host_config: Some(host_config(record, job, container, dirs)),
+        host_config: Some(host_config(identity, job, container, dirs)),
         ..ContainerCreateBody::default()
     }
 }
@@ -78,7 +93,7 @@ pub(super) fn container_config(
 /// As [`container_config`], for a job without a container.
 pub(super) fn process_spec(
     name: &str,
-    record: &Record,
+    identity: &JobIdentity,
     job: &Job,
     process: &Process,
     result_dir: &Path,
@@ -86,10 +101,10 @@ pub(super) fn process_spec(
     ProcessSpec {
         name: name.to_owned(),
         command: process.command.clone(),
-        env: process.env.clone().into_iter().chain(job_env(record, job, result_dir)).collect(),
+        env: process.env.clone().into_iter().chain(job_env(identity, job, result_dir)).collect(),
         workdir: process.workdir.clone(),
         user: process.user.clone(),
-        labels: labels(record).into(),
+        labels: labels(identity).into(),
         has_own_group: can_start_units(),
         has_secrets: !process.secret_env.is_empty(),
         no_new_privileges: job.metadata_server == MetadataServer::Block,
@@ -97,10 +112,10 @@ pub(super) fn process_spec(
 }
 
 /// What every job is told of itself.
-fn job_env(record: &Record, job: &Job, result_dir: &Path) -> [(String, String); 5] {
+fn job_env(identity: &JobIdentity, job: &Job, result_dir: &Path) -> [(String, String); 5] {
     [
-        ("JOB_ID", record.job_id.clone()),
-        ("JOB_ATTEMPT", record.attempt.number.to_string()),
+        ("JOB_ID", identity.job_id.clone()),
+        ("JOB_ATTEMPT", identity.attempt.to_string()),
         ("JOB_TASK_INDEX", job.task_index.to_string()),
         ("JOB_TASK_COUNT", job.task_count.to_string()),
         ("JOB_RESULT_FILE", result_dir.join(RESULT_FILE).display().to_string()),
@@ -108,17 +123,17 @@ fn job_env(record: &Record, job: &Job, result_dir: &Path) -> [(String, String); 
     .map(|(name, value)| (name.to_owned(), value))
 }
 
-fn labels(record: &Record) -> [(String, String); 4] {
+fn labels(identity: &JobIdentity) -> [(String, String); 4] {
     [
-        (ContainerNames::CLAIM, record.claim.clone()),
-        (ContainerNames::BOOT_ID, record.attempt.boot_id.clone()),
-        ("vmjob.id", record.job_id.clone()),
-        (ContainerNames::ATTEMPT, record.attempt.number.to_string()),
+        (ContainerNames::CLAIM, identity.claim.clone()),
+        (ContainerNames::BOOT_ID, identity.boot_id.clone()),
+        ("vmjob.id", identity.job_id.clone()),
+        (ContainerNames::ATTEMPT, identity.attempt.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
 }
 
-fn host_config(record: &Record, job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
+fn host_config(identity: &JobIdentity, job: &Job, container: &Container, dirs: &Dirs) -> HostConfig {
     let own_mounts = job.own_mounts().into_iter().map(|own| own_mount(own, &dirs.files));
     // What is given as a bind and not as a mount is made where it is missing. An engine that does not see our directory so makes
     // its own, and runs the job.
@@ -129,7 +144,7 @@ fn host_config(record: &Record, job: &Job, container: &Container, dirs: &Dirs) -
                 .mounts
                 .iter()
                 .filter(|mount| bind(mount).is_none())
-                .map(|of_job| marked(mount(of_job), job, record))
+                .map(|of_job| marked(mount(of_job), job, identity))
                 .chain(own_mounts)
                 .collect(),
         ),
@@ -208,9 +223,9 @@ fn mount(mount: &crate::job::Mount) -> Mount {
 }
 
 /// A new volume of a job that may have new ones only bears its mark: for a second attempt it is one of its own.
-fn marked(mut mount: Mount, job: &Job, record: &Record) -> Mount {
+fn marked(mut mount: Mount, job: &Job, identity: &JobIdentity) -> Mount {
     if job.metadata_server == MetadataServer::Block && mount.typ == Some(MountType::VOLUME) {
-        let labels = Some(HashMap::from([(ContainerNames::CLAIM.to_owned(), record.claim.clone())]));
+        let labels = Some(HashMap::from([(ContainerNames::CLAIM.to_owned(), identity.claim.clone())]));
         mount.volume_options = Some(MountVolumeOptions { labels, ..MountVolumeOptions::default() });
     }
     mount

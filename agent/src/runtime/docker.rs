@@ -31,24 +31,25 @@ use tracing::info;
 
 use super::{
     ContainerNames, EngineError,
-    events::NO_DEADLINE,
     inspect::{
         ContainerAnswer, EngineInfo, ErrorAnswer, Found, Image, ImageAnswer, Inspected, Listed, ListedContainer,
         NetworkAnswer, VolumeAnswer,
     },
     metadata_block::Blocked,
+    output::OutputStream,
     read_ahead::read_ahead,
     sieve::Sieve,
 };
 use crate::{
     clock,
     http::{UnixError, chain, send_unix},
-    logs::OutputStream,
     metadata::percent_encode,
     retry::Delays,
     waits::Waits,
 };
 
+/// Longer than any job: a stream is quiet for as long as nothing happens.
+pub(super) const NO_DEADLINE: Duration = Duration::from_hours(24 * 366);
 /// What is kept of an answer: a container with thousands of mounts is a few hundred KB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// An ordinary call: the engine only has to look something up. One that is overloaded takes a minute.

@@ -1,6 +1,6 @@
 //! What runs the job, of either kind, with the calls that both have: a container of the Docker engine, or a process with its shim.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use futures_util::stream;
 use jiff::Timestamp;
@@ -8,23 +8,18 @@ use jiff::Timestamp;
 use super::{
     EngineError, Events,
     block_check::check_volume,
-    config::{ContainerNames, Dirs, container_config, process_spec},
+    config::{ContainerNames, Dirs, JobIdentity, SecretEnv, container_config, process_spec},
     docker::{Created, Daemon, DockerEngine},
     inspect::{Found, Image, Inspected},
     main_process::MainProcess,
     metadata_block::Blocked,
+    output::OutputStream,
     process::Processes,
 };
 use crate::{
     job::{Job, JobError, MountKind, Work},
-    journal::Record,
-    logs::OutputStream,
-    secrets::SecretValue,
     shim::uid_and_groups,
 };
-
-/// The secret part of a job's environment.
-pub type SecretEnv = BTreeMap<String, SecretValue>;
 
 #[derive(Clone)]
 pub enum Engine {
@@ -37,17 +32,17 @@ impl Engine {
     pub async fn create(
         &self,
         name: &str,
-        record: &Record,
+        identity: &JobIdentity,
         job: &Job,
         secrets: &SecretEnv,
         dirs: &Dirs,
     ) -> Result<Created, EngineError> {
         match (self, &job.work) {
             (Self::Docker(docker), Work::Container(container)) => {
-                docker.create(name, container_config(record, job, container, secrets, dirs)).await
+                docker.create(name, container_config(identity, job, container, secrets, dirs)).await
             }
             (Self::Processes(processes), Work::Process(process)) => {
-                let id = processes.create(&process_spec(name, record, job, process, &dirs.result))?;
+                let id = processes.create(&process_spec(name, identity, job, process, &dirs.result))?;
                 Ok(Created { id, warnings: Vec::new() })
             }
             _ => Err(EngineError::Failed("the job is of another kind than what is to run it".into())),
@@ -70,12 +65,12 @@ impl Engine {
         }
     }
 
-    /// All that was made for the record's job, whatever it is called by now.
-    pub async fn own(&self, record: &Record) -> Result<Vec<Inspected>, EngineError> {
+    /// All that was made for the job, whatever it is called by now.
+    pub async fn own(&self, identity: &JobIdentity) -> Result<Vec<Inspected>, EngineError> {
         let names: Vec<String> =
-            (1..=record.attempt.number).map(|attempt| ContainerNames::of(record, attempt).name).collect();
+            (1..=identity.attempt).map(|attempt| ContainerNames::of(&identity.job_id, attempt)).collect();
         let mut found = match self {
-            Self::Docker(docker) => docker.labelled(ContainerNames::CLAIM, &record.claim).await?,
+            Self::Docker(docker) => docker.labelled(ContainerNames::CLAIM, &identity.claim).await?,
             Self::Processes(processes) => {
                 let mut found = Vec::new();
                 for name in &names {
@@ -89,9 +84,9 @@ impl Engine {
         found.retain(|found| {
             let name = found.container.settings.as_ref().map_or(&found.id, |settings| &settings.name);
             // A container of an image that somebody committed from ours has our labels too.
-            let is_of_our_image = record.attempt.image.as_ref().is_none_or(|image| *image == found.container.image);
-            found.label(ContainerNames::CLAIM) == Some(&record.claim)
-                && (record.attempt.container.as_ref() == Some(&found.id) || names.contains(name) || is_of_our_image)
+            let is_of_our_image = identity.image.as_ref().is_none_or(|image| *image == found.container.image);
+            found.label(ContainerNames::CLAIM) == Some(&identity.claim)
+                && (identity.container.as_ref() == Some(&found.id) || names.contains(name) || is_of_our_image)
         });
         Ok(found)
     }

@@ -8,10 +8,10 @@ use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{EngineError, docker::DockerEngine};
-
-/// Longer than any job: a stream is quiet for as long as nothing happens.
-pub(super) const NO_DEADLINE: Duration = Duration::from_hours(24 * 366);
+use super::{
+    EngineError,
+    docker::{DockerEngine, NO_DEADLINE},
+};
 
 /// For what it need not wait for.
 const REMEMBER_DEADLINE: Duration = Duration::from_secs(5);

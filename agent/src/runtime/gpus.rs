@@ -6,8 +6,8 @@ use std::{fs, path::Path};
 
 use super::EngineInfo;
 use crate::{
-    install::is_cos,
     job::{Container, Device, Gpus, Mount, MountKind},
+    machine::is_cos,
 };
 
 /// The driver's directories on the VM, and where images look for them. The first has to be there.

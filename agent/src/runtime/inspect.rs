@@ -2,13 +2,17 @@
 //! complete, and for that a tenth of the whole binary.
 //! Source of the field names: <https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerInspect>.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{EngineError, Settings};
-use crate::{clock, outcome::Exit};
+use super::EngineError;
+use crate::clock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -18,6 +22,18 @@ pub enum Status {
     Exited,
     /// It was started and does not run, and nobody knows how it ended.
     Lost,
+}
+
+/// What the engine says about a container that runs no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exit {
+    pub code: i64,
+    /// The engine saw the kernel kill something in the container for memory.
+    pub oom_killed: bool,
+    /// The engine's own error text; empty mostly.
+    pub error: String,
+    /// Whether the engine was away when the job ended, and nobody else saw the end.
+    pub is_unseen: bool,
 }
 
 /// What the engine knows of a container.
@@ -49,6 +65,20 @@ pub struct ContainerFacts {
     pub settings: Option<Settings>,
     /// The command of its HEALTHCHECK, which the engine runs as `docker exec` does.
     pub health_command: Option<String>,
+}
+
+/// What of a container can be changed while it exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    pub name: String,
+    /// `no`, or when the engine starts it again.
+    pub restart_policy: String,
+    pub memory_bytes: i64,
+    pub nano_cpus: i64,
+    pub cpuset: String,
+    pub pids_limit: i64,
+    pub networks: BTreeSet<String>,
 }
 
 /// What a look for a container finds.

@@ -13,6 +13,7 @@ mod init;
 mod inspect;
 mod main_process;
 mod metadata_block;
+mod output;
 mod process;
 mod pull;
 mod read_ahead;
@@ -20,18 +21,19 @@ mod sieve;
 mod usage;
 
 pub use self::{
-    actors::{Actors, Settings},
+    actors::Actors,
     block_check::{BlockRules, check_block},
-    config::{ContainerNames, Dirs, RESULT_FILE},
+    config::{ContainerNames, Dirs, JobIdentity, RESULT_FILE, SecretEnv},
     docker::{Daemon, DockerEngine},
-    engine::{Engine, SecretEnv},
+    engine::Engine,
     error::{EngineError, says_disk_full},
     events::{Event, Events},
     init::Init,
-    inspect::{ContainerFacts, EngineInfo, Found, Image, Inspected, Status},
+    inspect::{ContainerFacts, EngineInfo, Exit, Found, Image, Inspected, Settings, Status},
     main_process::MainProcess,
     metadata_block::Blocked,
+    output::OutputStream,
     process::Processes,
-    pull::{pull, registry_wants_token},
+    pull::{PullError, pull, registry_wants_token},
     usage::{Meter, Usage},
 };

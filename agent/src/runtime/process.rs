@@ -21,13 +21,11 @@ use tracing::warn;
 
 use super::{
     EngineError, MainProcess, SecretEnv,
-    inspect::{ContainerFacts, Found, Inspected, Status},
+    inspect::{ContainerFacts, Exit, Found, Inspected, Status},
 };
 use crate::{
     clock,
-    install::unit_state,
-    outcome::Exit,
-    service::own_program,
+    service::{own_program, unit_state},
     shim::{Files, ProcessSpec, ProcessState, SECRETS_WORD, end_groups, kill_groups},
     threads,
 };

@@ -7,10 +7,12 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, interval_at, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::{DockerEngine, EngineError, events::NO_DEADLINE};
+use super::{
+    EngineError,
+    docker::{DockerEngine, NO_DEADLINE},
+};
 use crate::{
     metadata::{Metadata, TokenError},
-    outcome::Failure,
     retry::Delays,
     waits::Waits,
 };
@@ -20,6 +22,27 @@ const PULL_DEADLINE: Duration = Duration::from_hours(2);
 /// At least, before a pull is given up.
 const MIN_TRIES: usize = 5;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    #[error("image {image} was not found: {source}")]
+    NotFound { image: String, source: EngineError },
+    #[error("access to image {image} was denied: {source}")]
+    Denied { image: String, source: EngineError },
+    #[error("failed to pull image {image}: {source}")]
+    Failed { image: String, source: EngineError },
+    /// The agent gave the pull up: it took too long, or nothing moved.
+    #[error("failed to pull image {image}: {problem}")]
+    CutShort { image: String, problem: String },
+}
+
+impl PullError {
+    /// Whether the engine ran out of disk. What the registry said is its own word.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if source.is_disk_full_of_pull())
+    }
+}
 
 /// Whether the image's registry is one of Google's, which takes the VM's token; no other host is ever sent it.
 /// Source: <https://cloud.google.com/artifact-registry/docs/docker/authentication>.
@@ -38,7 +61,7 @@ pub async fn pull(
     image: &str,
     patience: Duration,
     waits: &Waits,
-) -> Result<(), Failure> {
+) -> Result<(), PullError> {
     let (end, try_until) = (Instant::now() + PULL_DEADLINE, Instant::now() + patience);
     let mut delays = Delays::new(Duration::from_secs(1), Duration::from_secs(30));
     let mut has_expired = false;
@@ -52,16 +75,15 @@ pub async fn pull(
             delay = delay.min(try_until - now);
         }
         let transient = match failure {
-            Failure::Pull { .. } | Failure::PullCutShort { .. } => true,
+            PullError::Failed { .. } | PullError::CutShort { .. } => true,
             // Layers are told once the manifest is there.
-            Failure::ImageDenied { .. } if registry_wants_token(image) && !progress.layers.is_empty() => {
+            PullError::Denied { .. } if registry_wants_token(image) && !progress.layers.is_empty() => {
                 !std::mem::replace(&mut has_expired, true)
             }
             _ => false,
         };
-        let disk_full = failure.cause() == crate::outcome::Cause::DiskFull;
         let is_enough = tried >= MIN_TRIES && now >= try_until;
-        if !transient || disk_full || is_enough || now + delay >= end {
+        if !transient || failure.is_disk_full() || is_enough || now + delay >= end {
             return Err(failure);
         }
         waits.failed(&failure);
@@ -79,8 +101,8 @@ async fn try_pull(
     end: Instant,
     is_first: bool,
     progress: &mut Progress,
-) -> Result<(), Failure> {
-    let cut_short = |problem: String| Failure::PullCutShort { image: image.to_owned(), problem };
+) -> Result<(), PullError> {
+    let cut_short = |problem: String| PullError::CutShort { image: image.to_owned(), problem };
     let credentials = if registry_wants_token(image) {
         // A fresh token for each try.
         match metadata.access_token().await {
@@ -136,7 +158,7 @@ async fn try_pull(
 }
 
 /// Tells by the engine's words what kind of failure it was: its status codes differ from version to version.
-fn classify(image: &str, source: EngineError) -> Failure {
+fn classify(image: &str, source: EngineError) -> PullError {
     let image = image.to_owned();
     let denied = [
         "unauthorized",
@@ -152,11 +174,11 @@ fn classify(image: &str, source: EngineError) -> Failure {
     ];
     let not_found = ["manifest unknown", "not found", "name unknown", "HTTP 404 response"];
     if source.message_has(&denied) || source.is_bare_denial() {
-        Failure::ImageDenied { image, source }
+        PullError::Denied { image, source }
     } else if source.is_not_found() || source.is_other_platform() || source.message_has(&not_found) {
-        Failure::ImageNotFound { image, source }
+        PullError::NotFound { image, source }
     } else {
-        Failure::Pull { image, source }
+        PullError::Failed { image, source }
     }
 }
 
@@ -234,7 +256,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::outcome::{Cause, Outcome};
+    use crate::outcome::{Cause, Failure, Outcome};
 
     #[test]
     fn a_reference_is_split_as_the_engine_wants_it() {
@@ -290,13 +312,13 @@ mod tests {
         ];
         for (status, message, cause) in cases {
             let error = EngineError::Refused { status, message: message.into() };
-            assert_eq!(classify("a:b", error).cause(), cause, "{message}");
+            assert_eq!(Failure::from(classify("a:b", error)).cause(), cause, "{message}");
         }
     }
 
     /// An engine and a metadata server in one: each token is another, and each pull gets to a layer before the registry says no, but
     /// for those that `pulls` lets through. Returns what came of a pull, and with how many tokens it was tried.
-    async fn pulled(image: &str, pulls: &'static [bool]) -> (Result<(), Failure>, usize) {
+    async fn pulled(image: &str, pulls: &'static [bool]) -> (Result<(), PullError>, usize) {
         const LAYER: &str = r#"{"status":"Pulling fs layer","progressDetail":{},"id":"a"}"#;
         const DENIED: &str = r#"{"errorDetail":{"message":"unauthorized"},"error":"unauthorized"}"#;
         let socket = std::env::temp_dir().join(format!("vmjob-pull-{}", std::process::id()));
@@ -352,7 +374,7 @@ mod tests {
         let (result, tried) = pulled(image, &[false, true]).await;
         assert_eq!((result.map_err(|failure| failure.to_string()), tried), (Ok(()), 2));
         let (result, tried) = pulled(image, &[]).await;
-        assert_eq!((result.unwrap_err().cause(), tried), (Cause::ImageDenied, 2));
+        assert_eq!((Failure::from(result.unwrap_err()).cause(), tried), (Cause::ImageDenied, 2));
     }
 
     #[test]
@@ -365,7 +387,7 @@ mod tests {
             ("a:b", "pull access denied for a", "has no password"),
         ];
         for (image, message, fix) in cases {
-            let failure = classify(image, EngineError::Failed(message.into()));
+            let failure = Failure::from(classify(image, EngineError::Failed(message.into())));
             let found = Outcome::from(&failure).fix.unwrap();
             assert!(found.contains(fix), "{image} {message}: {found}");
         }

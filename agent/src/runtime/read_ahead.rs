@@ -20,11 +20,8 @@ use tokio::{
     time::sleep,
 };
 
-use super::EngineError;
-use crate::{
-    logs::OutputStream,
-    threads::{self, block_on},
-};
+use super::{EngineError, output::OutputStream};
+use crate::threads::{self, block_on};
 
 /// How much may be waiting for the run. With more the job is held up after all: memory is bounded.
 const MOST_BYTES: usize = 2 * 1024 * 1024;

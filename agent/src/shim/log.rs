@@ -15,7 +15,7 @@ use std::{
 
 use vmjob_logs::{Stream, char_boundary};
 
-use super::Event;
+use super::event::Event;
 use crate::{clock, threads};
 
 /// As the defaults of a container: 50 MB a file, and five of them.

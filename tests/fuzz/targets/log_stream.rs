@@ -8,7 +8,10 @@ use bollard::container::LogOutput;
 use bytes::Bytes;
 use futures_util::stream;
 use libfuzzer_sys::fuzz_target;
-use vmjob_agent::logs::{Checkpoint, LogSummary, Logs, OutputStream};
+use vmjob_agent::{
+    logs::{Checkpoint, LogSummary, Logs},
+    runtime::OutputStream,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

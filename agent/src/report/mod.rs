@@ -1,20 +1,21 @@
 //! The report: everything that is known of the job as the JSON that is POSTed. Contract: design 2.3.
 
+mod fit;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Fault, Outcome, State, fit::fit};
+pub use self::fit::MAX_REPORT_BYTES;
+use self::fit::fit;
 use crate::{
     gate::{Gate, Outgoing},
     journal::Record,
     logs::LogSummary,
     metadata::Vm,
+    outcome::{Fault, Outcome, State},
     runtime::Usage,
 };
 
-/// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
-/// runner puts before it, still passes a reader of 64 KiB lines.
-pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
 /// Of earlier attempts the latest are told.
 const MAX_EARLIER_ATTEMPTS: usize = 8;
 

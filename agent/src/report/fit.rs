@@ -3,8 +3,11 @@
 
 use serde_json::Value;
 
-use super::report::MAX_REPORT_BYTES;
 use crate::gate::Tree;
+
+/// The largest report, in bytes. Less than 64 KiB by enough that the `vmjob-report` line, with what journald or a script
+/// runner puts before it, still passes a reader of 64 KiB lines.
+pub const MAX_REPORT_BYTES: usize = 64 * 1024 - 512;
 
 /// A message, a fix, a piece of evidence, and each other text outside of logs and result, as JSON has it.
 const MAX_TEXT_BYTES: usize = 1024;
