@@ -7,7 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{JobError, Problem, quote};
-use super::spec::ATTRIBUTE;
+use super::names::JOB_SPEC;
 use super::types::{Container, Job, MetadataServer, MountKind, Process, Work};
 
 /// Below these a job finds its data, and nothing that the VM itself runs on.
@@ -129,7 +129,7 @@ pub fn bind_place(index: usize) -> String {
 /// `what` could get around it.
 pub fn not_blocked(place: &str, what: &str, fix: &str) -> JobError {
     let problem = format!("{what} cannot be kept from the metadata server, as metadata_server \"block\" asks");
-    Problem::new(problem).fix(fix).at(ATTRIBUTE, place)
+    Problem::new(problem).fix(fix).at(JOB_SPEC, place)
 }
 
 /// Without doubled slashes and dots.

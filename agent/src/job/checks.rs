@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use super::discreet::up_to_equals;
 use super::error::{Problem, did_you_mean, quote};
+use super::names::RESULT_DIR;
 use super::odd_chars::{self, Kind};
-use super::places::RESULT_DIR;
 use super::types::{Device, Ulimit};
 
 /// <https://github.com/docker/go-units/blob/master/ulimit.go>

@@ -6,47 +6,17 @@ use std::collections::BTreeMap;
 
 use super::error::{JobError, Problem};
 use super::json::Json;
+use super::names::CONTAINER_FIELDS;
 use super::reader::{Field, Fields};
 use super::types::{Container, Gpus, Mount, MountKind, Process, Pull, Ulimit};
 use super::variables::Variables;
 use super::{checks, image_ref, users};
 
-pub(super) const FIELDS: [&str; 29] = [
-    "image",
-    "entrypoint",
-    "args",
-    "env",
-    "secret_env",
-    "workdir",
-    "user",
-    "hostname",
-    "mounts",
-    "devices",
-    "gpus",
-    "cpus",
-    "memory",
-    "shm_size",
-    "pids_limit",
-    "ulimits",
-    "network",
-    "init",
-    "read_only",
-    "privileged",
-    "cap_add",
-    "cap_drop",
-    "security_opt",
-    "labels",
-    "extra_hosts",
-    "pull",
-    "tty",
-    "log_driver",
-    "log_options",
-];
 pub(super) const PULLS: [(&str, Pull); 3] =
     [("always", Pull::Always), ("missing", Pull::Missing), ("never", Pull::Never)];
 
 pub(super) fn read_container(field: &Field) -> Result<Container, JobError> {
-    let fields = field.object(&FIELDS)?;
+    let fields = field.object(&CONTAINER_FIELDS)?;
     let mut c = Container::new(fields.need("image", r#""alpine:3.20""#, |f| f.checked(image_ref::check))?);
     c.entrypoint = fields.read("entrypoint", entrypoint)?;
     fields.set(&mut c.args, "args", Field::strings)?;

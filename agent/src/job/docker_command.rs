@@ -12,17 +12,16 @@ use super::discreet::is_surely_a_name;
 use super::docker_values::key_value;
 use super::error::{JobError, Problem, quote};
 use super::flags::{Fate, Given};
+use super::names::DOCKER_COMMAND;
 use super::odd_chars::{self, Kind, Odd};
 use super::types::{Container, Job, Parsed, Work};
 use super::{checks, docker_head, docker_mounts, docker_values, doubts, flags, image_ref, text, units, users, words};
-
-pub(super) const ATTRIBUTE: &str = "docker-command";
 
 const EXAMPLE: &str = "docker run alpine echo hello";
 
 /// Reads a `docker run` line. `text` is the value of the attribute as it came.
 pub fn parse_docker_command(text: &[u8]) -> Result<Parsed, JobError> {
-    let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
+    let whole = |problem: Problem| problem.at(DOCKER_COMMAND, "");
     let text = text::decode(text, EXAMPLE).map_err(whole)?;
     if text.trim_start().starts_with('{') {
         return Err(whole(Problem::new("this is JSON, not a command line").fix("give it as job-spec")));
@@ -45,7 +44,7 @@ pub(super) struct Line {
 
 /// Reads a `docker run` line that is part of a job or the whole of it.
 pub(super) fn read_line(text: &str) -> Result<Line, JobError> {
-    let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
+    let whole = |problem: Problem| problem.at(DOCKER_COMMAND, "");
     if text.contains('\0') {
         return Err(whole(Problem::new("a command line cannot contain a NUL character")));
     }
@@ -108,7 +107,7 @@ pub(super) fn read_line(text: &str) -> Result<Line, JobError> {
     };
     run.container.args = args.iter().map(ToString::to_string).collect();
     for given in &given {
-        run.set(given).map_err(|problem| odd_chars::explain(given.value, problem).at(ATTRIBUTE, given.shown()))?;
+        run.set(given).map_err(|problem| odd_chars::explain(given.value, problem).at(DOCKER_COMMAND, given.shown()))?;
     }
     run.container.image = image_after(image, &given).map_err(whole)?;
     let Run { mut container, env, log_options, grace, ignored } = run;

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use super::discreet::up_to_equals;
-use super::docker_command::ATTRIBUTE;
 use super::error::{JobError, Problem, did_you_mean, quote};
+use super::names::DOCKER_COMMAND;
 
 /// Of the command line.
 pub(super) type Word<'a> = Cow<'a, str>;
@@ -296,17 +296,18 @@ fn take<'a>(
         let advice = if is_for_shell { "write -c and what belongs to it after the image" } else { advice };
         return Err(Problem::new("this flag has no counterpart in a job")
             .fix(advice)
-            .at(ATTRIBUTE, shown(flag, is_long)));
+            .at(DOCKER_COMMAND, shown(flag, is_long)));
     }
     let is_apart = value.is_none() && flag.takes_value;
     let (value, after) = match (value, flag.takes_value) {
         (Some(value), true) => (value, after),
         (None, true) => match after.split_first() {
             Some((value, after)) => (&**value, after),
-            None => return Err(Problem::new("the flag has no value").at(ATTRIBUTE, shown(flag, is_long))),
+            None => return Err(Problem::new("the flag has no value").at(DOCKER_COMMAND, shown(flag, is_long))),
         },
         (value, false) => {
-            let on = boolean(value.unwrap_or("true")).map_err(|problem| problem.at(ATTRIBUTE, shown(flag, is_long)))?;
+            let on =
+                boolean(value.unwrap_or("true")).map_err(|problem| problem.at(DOCKER_COMMAND, shown(flag, is_long)))?;
             (if on { "true" } else { "false" }, after)
         }
     };
@@ -388,5 +389,5 @@ fn shortened(flag: &str) -> Cow<'_, str> {
 
 fn unknown(shown: &str, fix: Option<String>) -> JobError {
     let fix = fix.unwrap_or_else(|| "see docker run --help".to_owned());
-    Problem::new(format!("unknown flag {shown}")).fix(fix).at(ATTRIBUTE, "")
+    Problem::new(format!("unknown flag {shown}")).fix(fix).at(DOCKER_COMMAND, "")
 }

@@ -18,6 +18,7 @@ mod flags;
 mod image_ref;
 mod json;
 mod json_faults;
+mod names;
 mod odd_chars;
 mod places;
 mod reader;
@@ -39,7 +40,8 @@ pub use checks::is_secret_version;
 pub use docker_command::parse_docker_command;
 pub use error::JobError;
 pub(crate) use json_faults::is_meant_as_spec;
-pub use places::{FileMount, OwnMount, Place, RESULT_DIR, Root, relative};
+pub use names::RESULT_DIR;
+pub use places::{FileMount, OwnMount, Place, Root, relative};
 pub use spec::parse_spec;
 pub use types::{
     Callback, CallbackAuth, Container, Device, Gpus, Input, Job, Logs, MetadataServer, Mount, MountKind, OnFinish,

@@ -5,7 +5,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{JobError, Problem, quote};
-use super::spec::ATTRIBUTE;
+use super::names::JOB_SPEC;
 use super::types::{Container, Input, Job, MountKind, Work};
 
 /// Where a path lies.
@@ -46,9 +46,6 @@ pub struct OwnMount {
     /// Whether it is there because of an output, whose kind is not known.
     pub hides_image: bool,
 }
-
-/// Where a container finds the directory of its result file.
-pub const RESULT_DIR: &str = "/run/vmjob";
 
 /// Directories of an image without which little works.
 const SYSTEM_DIRS: [&str; 12] =
@@ -117,7 +114,7 @@ impl Job {
         let outputs =
             self.outputs.iter().enumerate().map(|(i, output)| (format!("outputs[{i}].from"), &output.from, true));
         for (place, path, is_output) in inputs.chain(outputs) {
-            self.check_place(path, is_output).map_err(|problem| problem.at(ATTRIBUTE, place))?;
+            self.check_place(path, is_output).map_err(|problem| problem.at(JOB_SPEC, place))?;
         }
         for (i, input) in self.inputs.iter().enumerate().filter(|(_, input)| input.is_file()) {
             let inputs = self.inputs.iter().map(|input| &input.to);
@@ -127,7 +124,7 @@ impl Job {
             });
             if let Some(path) = below {
                 let what = format!("{} is a file, and {} is to lie in it", quote(&input.to), quote(path));
-                return Err(Problem::new(what).fix("take another path").at(ATTRIBUTE, format!("inputs[{i}].to")));
+                return Err(Problem::new(what).fix("take another path").at(JOB_SPEC, format!("inputs[{i}].to")));
             }
         }
         for (i, input) in self.inputs.iter().enumerate().filter(|(_, input)| !input.is_file()) {
@@ -137,7 +134,7 @@ impl Job {
                 let fix = format!(
                     "name a directory of its own, such as \"/in/\", or a single file such as \"{own}/app.conf\""
                 );
-                return Err(Problem::new(what).fix(fix).at(ATTRIBUTE, format!("inputs[{i}].to")));
+                return Err(Problem::new(what).fix(fix).at(JOB_SPEC, format!("inputs[{i}].to")));
             }
         }
         Ok(())

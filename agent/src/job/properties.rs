@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{container, parse_docker_command, parse_spec, spec};
+use super::names::{CONTAINER_FIELDS, JOB_FIELDS};
+use super::{parse_docker_command, parse_spec};
 
 /// Values that mean something to at least one field, and some that mean nothing.
 fn leaf() -> impl Strategy<Value = Value> {
@@ -59,7 +60,7 @@ fn name() -> impl Strategy<Value = String> {
         "hard",
         "nofile",
     ];
-    let known: Vec<&str> = spec::FIELDS.into_iter().chain(container::FIELDS).chain(own).collect();
+    let known: Vec<&str> = JOB_FIELDS.into_iter().chain(CONTAINER_FIELDS).chain(own).collect();
     prop_oneof![8 => prop::sample::select(known).prop_map(str::to_owned), 1 => "\\PC{0,4}"]
 }
 
@@ -216,9 +217,9 @@ fn good_job() -> impl Strategy<Value = Value> {
 #[test]
 fn good_jobs_have_every_field() {
     let names = |fields: Vec<GoodField>| fields.into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
-    assert_eq!(names(good_container()), BTreeSet::from(container::FIELDS));
+    assert_eq!(names(good_container()), BTreeSet::from(CONTAINER_FIELDS));
     let job = names(good_settings()).into_iter().chain(["container", "process", "docker_command"]);
-    assert_eq!(job.collect::<BTreeSet<_>>(), BTreeSet::from(spec::FIELDS));
+    assert_eq!(job.collect::<BTreeSet<_>>(), BTreeSet::from(JOB_FIELDS));
 }
 
 /// Pieces of command lines, good and bad.

@@ -13,9 +13,9 @@ use serde_json::Number;
 use super::discreet::{is_file_like, up_to_equals};
 use super::error::{JobError, Problem, did_you_mean, quote};
 use super::json::{Json, Object};
+use super::names::{CONTAINER_FIELDS, JOB_FIELDS, JOB_SPEC};
 use super::odd_chars::explain;
 use super::units;
-use super::{container, spec};
 
 /// What people write who come from other tools, and what it is called here.
 const OTHER_NAMES: [(&str, &str); 7] = [
@@ -73,12 +73,12 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn error(&self, problem: Problem) -> JobError {
-        problem.at(spec::ATTRIBUTE, self.place.to_string())
+        problem.at(JOB_SPEC, self.place.to_string())
     }
 
     /// An error in a field of an item of this list.
     pub(super) fn item_error(&self, index: usize, name: &str, problem: Problem) -> JobError {
-        problem.at(spec::ATTRIBUTE, format!("{}[{index}].{name}", self.place))
+        problem.at(JOB_SPEC, format!("{}[{index}].{name}", self.place))
     }
 
     pub(super) fn expected(&self, what: &str) -> JobError {
@@ -254,9 +254,9 @@ impl<'a> Field<'a> {
 
     fn unknown(&self, name: &str, known: &[&str]) -> JobError {
         let place = if self.place.is_root() { "the job".to_owned() } else { self.place.to_string() };
-        let fix = if spec::FIELDS.contains(&name) {
+        let fix = if JOB_FIELDS.contains(&name) {
             format!("it belongs at the top, beside \"{}\"", if name == "container" { "id" } else { "container" })
-        } else if self.place.is_root() && container::FIELDS.contains(&name) {
+        } else if self.place.is_root() && CONTAINER_FIELDS.contains(&name) {
             "it belongs in \"container\"".to_owned()
         } else if let Some((_, here)) = OTHER_NAMES.iter().find(|(other, here)| *other == name && known.contains(here))
         {
@@ -267,7 +267,7 @@ impl<'a> Field<'a> {
             format!("known are {}", known.join(", "))
         };
         let problem = Problem::new(format!("unknown field {} in {place}", quote(&up_to_equals(name)))).fix(fix);
-        explain(name, problem).at(spec::ATTRIBUTE, "")
+        explain(name, problem).at(JOB_SPEC, "")
     }
 }
 
@@ -314,6 +314,6 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn error(&self, problem: Problem) -> JobError {
-        problem.at(spec::ATTRIBUTE, self.place.to_string())
+        problem.at(JOB_SPEC, self.place.to_string())
     }
 }

@@ -9,42 +9,24 @@ use super::container::{read_container, read_process};
 use super::docker_command::{self, Line};
 use super::error::{JobError, Problem};
 use super::json::Json;
+use super::names::{JOB_FIELDS, JOB_SPEC};
 use super::reader::{Field, Fields};
 use super::types::{Job, MetadataServer, OnFinish, Parsed, Work};
 use super::{doubts, json, json_faults, settings, text};
 
-pub(super) const ATTRIBUTE: &str = "job-spec";
-pub(super) const FIELDS: [&str; 16] = [
-    "$schema",
-    "id",
-    "container",
-    "process",
-    "docker_command",
-    "task_index",
-    "task_count",
-    "timeout",
-    "grace",
-    "retry",
-    "inputs",
-    "outputs",
-    "logs",
-    "callback",
-    "metadata_server",
-    "on_finish",
-];
 pub(super) const METADATA_SERVERS: [(&str, MetadataServer); 2] =
     [("allow", MetadataServer::Allow), ("block", MetadataServer::Block)];
 pub(super) const ON_FINISHES: [(&str, OnFinish); 3] =
     [("none", OnFinish::None), ("poweroff", OnFinish::Poweroff), ("delete", OnFinish::Delete)];
 
-const DOCKER_COMMAND: &str = "docker_command";
+const DOCKER_LINE: &str = "docker_command";
 /// What a job runs: one of these.
-const WORKS: [&str; 3] = ["container", "process", DOCKER_COMMAND];
+const WORKS: [&str; 3] = ["container", "process", DOCKER_LINE];
 const EXAMPLE: &str = r#"{"container": {"image": "alpine", "args": ["echo", "hello"]}}"#;
 
 /// Reads a job-spec. `text` is the value of the attribute as it came.
 pub fn parse_spec(text: &[u8]) -> Result<Parsed, JobError> {
-    let whole = |problem: Problem| problem.at(ATTRIBUTE, "");
+    let whole = |problem: Problem| problem.at(JOB_SPEC, "");
     let text = text::decode(text, EXAMPLE).map_err(whole)?;
     if json_faults::is_command_line(text) {
         return Err(whole(Problem::new("this is a command line, not JSON").fix("give it as docker-command")));
@@ -78,7 +60,7 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
         return Err(field.expected(&format!("an object such as {EXAMPLE}")));
     }
     // "$schema" is for editors, whatever it holds.
-    let fields = field.object(&FIELDS)?;
+    let fields = field.object(&JOB_FIELDS)?;
     let (work, line) = work(&fields)?;
     let mut job = Job::new(work);
     job.id = fields.read("id", |f| f.checked(checks::job_id))?;
@@ -138,7 +120,7 @@ fn work(fields: &Fields) -> Result<(Work, LineNotes), JobError> {
     if let Some(process) = fields.read("process", read_process)? {
         return Ok((Work::Process(process), LineNotes::default()));
     }
-    if let Some(Line { container, grace, ignored, doubts }) = fields.read(DOCKER_COMMAND, docker_line)? {
+    if let Some(Line { container, grace, ignored, doubts }) = fields.read(DOCKER_LINE, docker_line)? {
         return Ok((Work::Container(container), LineNotes { is_given: true, grace, ignored, doubts }));
     }
     Err(fields.error(Problem::new("there is no container to run").fix(format!("write for example {EXAMPLE}"))))
@@ -146,7 +128,7 @@ fn work(fields: &Fields) -> Result<(Work, LineNotes), JobError> {
 
 fn docker_line(field: &Field) -> Result<Line, JobError> {
     let text = field.string()?;
-    docker_command::read_line(&text).map_err(|error| error.inside(ATTRIBUTE, DOCKER_COMMAND))
+    docker_command::read_line(&text).map_err(|error| error.inside(JOB_SPEC, DOCKER_LINE))
 }
 
 fn task(fields: &Fields) -> Result<(u32, u32), JobError> {

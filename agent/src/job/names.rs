@@ -1,0 +1,63 @@
+//! Names that more than one reader of a job knows.
+
+/// The attribute with a job as JSON.
+pub(super) const JOB_SPEC: &str = "job-spec";
+
+/// The attribute with a job as a `docker run …` line.
+pub(super) const DOCKER_COMMAND: &str = "docker-command";
+
+/// Where a container finds the directory of its result file.
+pub const RESULT_DIR: &str = "/run/vmjob";
+
+/// The fields of a job.
+pub(super) const JOB_FIELDS: [&str; 16] = [
+    "$schema",
+    "id",
+    "container",
+    "process",
+    "docker_command",
+    "task_index",
+    "task_count",
+    "timeout",
+    "grace",
+    "retry",
+    "inputs",
+    "outputs",
+    "logs",
+    "callback",
+    "metadata_server",
+    "on_finish",
+];
+
+/// The fields of a job's `container`.
+pub(super) const CONTAINER_FIELDS: [&str; 29] = [
+    "image",
+    "entrypoint",
+    "args",
+    "env",
+    "secret_env",
+    "workdir",
+    "user",
+    "hostname",
+    "mounts",
+    "devices",
+    "gpus",
+    "cpus",
+    "memory",
+    "shm_size",
+    "pids_limit",
+    "ulimits",
+    "network",
+    "init",
+    "read_only",
+    "privileged",
+    "cap_add",
+    "cap_drop",
+    "security_opt",
+    "labels",
+    "extra_hosts",
+    "pull",
+    "tty",
+    "log_driver",
+    "log_options",
+];
