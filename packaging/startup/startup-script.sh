@@ -344,7 +344,7 @@ deliver() { # FAILURE URL
         2??) break ;;
         401) ;; # the next try's token may be another
         403)
-            say 'the report needs the role roles/workflows.invoker for the service account, and the scope cloud-platform'
+            say 'the report needs the permission workflows.callbacks.send for the service account, and the scope cloud-platform'
             pace=6
             ;;
         404 | 410) say 'the workflow execution is over: nobody waits for the report' && break ;;

@@ -1,13 +1,19 @@
-# The two workflows, the accounts that they and the VMs run as, and who may do what. `terraform apply` and then:
-#   gcloud workflows run vmjob-run-job --location=REGION --data='{"job": "docker run --rm busybox echo hi", "agent": {…}}'
+# All that jobs need in a project: the two workflows, the accounts that they and the VMs run as with a role each, and if wanted
+# a bucket with the agent, and a network. `terraform apply`, and then:
+#   gcloud workflows run vmjob-run-job --location=REGION --data='{"job": "docker run --rm busybox echo hi", '"$ARGS"'}'
+# where ARGS=$(terraform output -raw arguments).
 
 locals {
-  files = var.source_dir != null ? var.source_dir : "${path.module}/../workflows"
-  role  = yamldecode(file("${local.files}/role.yaml"))
+  files   = var.source_dir != null ? var.source_dir : "${path.module}/../workflows"
+  role    = yamldecode(file("${local.files}/role.yaml"))
+  vm_role = yamldecode(file("${local.files}/vm-role.yaml"))
 }
 
 resource "google_project_service" "needed" {
-  for_each = toset(["compute.googleapis.com", "workflows.googleapis.com", "workflowexecutions.googleapis.com"])
+  for_each = toset([
+    "compute.googleapis.com", "iam.googleapis.com", "storage.googleapis.com", "workflows.googleapis.com",
+    "workflowexecutions.googleapis.com"
+  ])
 
   project            = var.project
   service            = each.value
@@ -19,6 +25,8 @@ resource "google_service_account" "workflow" {
   project      = var.project
   account_id   = "${var.prefix}-workflow"
   display_name = "vmjob: the workflows"
+
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_custom_role" "workflow" {
@@ -28,6 +36,8 @@ resource "google_project_iam_custom_role" "workflow" {
   description = local.role.description
   stage       = local.role.stage
   permissions = local.role.includedPermissions
+
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_member" "workflow" {
@@ -41,16 +51,43 @@ resource "google_service_account" "vm" {
   project      = var.project
   account_id   = "${var.prefix}-vm"
   display_name = "vmjob: the jobs' VMs"
+
+  depends_on = [google_project_service.needed]
+}
+
+resource "google_project_iam_custom_role" "vm" {
+  project     = var.project
+  role_id     = "${replace(var.prefix, "-", "_")}Vm"
+  title       = local.vm_role.title
+  description = local.vm_role.description
+  stage       = local.vm_role.stage
+  permissions = local.vm_role.includedPermissions
+
+  depends_on = [google_project_service.needed]
+}
+
+resource "google_project_iam_member" "vm_reports" {
+  project = var.project
+  role    = google_project_iam_custom_role.vm.id
+  member  = google_service_account.vm.member
 }
 
 resource "google_project_iam_member" "vm" {
-  for_each = toset(concat(["roles/workflows.invoker", "roles/artifactregistry.reader"], var.vm_roles))
+  for_each = toset(var.vm_roles)
 
   project = var.project
   role    = each.value
   member  = google_service_account.vm.member
 }
 
+# The workflows may make VMs that run as this account, and as no other.
+resource "google_service_account_iam_member" "workflow_uses_vm" {
+  service_account_id = google_service_account.vm.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.workflow.member
+}
+
+# Buckets that are there already.
 resource "google_storage_bucket_iam_member" "agent" {
   count = var.agent_bucket != null ? 1 : 0
 
@@ -66,13 +103,6 @@ resource "google_storage_bucket_iam_member" "jobs" {
   bucket = var.job_bucket
   role   = "roles/storage.objectViewer"
   member = google_service_account.workflow.member
-}
-
-# The workflows may make VMs that run as this account, and as no other.
-resource "google_service_account_iam_member" "workflow_uses_vm" {
-  service_account_id = google_service_account.vm.name
-  role               = "roles/iam.serviceAccountUser"
-  member             = google_service_account.workflow.member
 }
 
 resource "google_workflows_workflow" "vmjob" {

@@ -20,8 +20,26 @@ variable "prefix" {
   }
 }
 
+variable "agent" {
+  description = "Path of the agent's binary, to be put into a bucket that the module makes; null where it is somewhere already."
+  type        = string
+  default     = null
+}
+
+variable "private_network" {
+  description = "Makes a network for VMs without external addresses; false: the VMs use the network that a call names."
+  type        = bool
+  default     = false
+}
+
+variable "ip_range" {
+  description = "The addresses of the private network: as many VMs as there are can run at a time."
+  type        = string
+  default     = "10.84.0.0/20"
+}
+
 variable "agent_bucket" {
-  description = "Bucket with the agent's binary, which the VMs may then read; null where it comes another way."
+  description = "Existing bucket with the agent, which the VMs may then read; null where `agent` or an image brings it."
   type        = string
   default     = null
 }
@@ -33,7 +51,7 @@ variable "job_bucket" {
 }
 
 variable "vm_roles" {
-  description = "Further roles of the VMs' account in the project: what the jobs themselves need."
+  description = "Further roles of the VMs' account in the project. A grant on one bucket, repository or secret is narrower."
   type        = list(string)
   default     = []
 }

@@ -154,32 +154,52 @@ def test_a_project_that_an_argument_names_needs_a_grant_of_its_own_and_the_file_
     assert re.search(r"image_family.*\n.*roles/compute.imageUser", described)
 
 
-def test_the_buckets_of_jobs_and_the_vms_account_need_bindings_which_terraform_makes_and_the_readme_says() -> None:
+def test_the_buckets_of_jobs_and_the_vms_account_need_bindings_which_terraform_makes_and_the_guide_says() -> None:
     assert set().union(*(asked.buckets for asked in ASKED)) == {"jobs"}
-    terraform = (PACKAGING / "terraform/main.tf").read_text()
-    binding = re.search(r'resource "google_storage_bucket_iam_member" "jobs" \{.*?\n\}', terraform, re.DOTALL)
+    binding = re.search(r'resource "google_storage_bucket_iam_member" "jobs" \{.*?\n\}', terraform(), re.DOTALL)
     assert binding
     assert "var.job_bucket" in binding[0]
     assert "roles/storage.objectViewer" in binding[0]
     assert "google_service_account.workflow.member" in binding[0]
     described = (WORKFLOWS / "run-job.yaml").read_text().partition("\nmain:")[0]
-    readme = (PACKAGING.parent / "README.md").read_text()
+    guide = (PACKAGING.parent / "docs/quickstart-cloud.md").read_text()
     assert "roles/storage.objectViewer on the bucket" in described
     assert re.search(
-        r"gcloud storage buckets add-iam-policy-binding.*serviceAccount:\$WORKFLOW.*roles/storage.objectViewer", readme
+        r"gcloud storage buckets add-iam-policy-binding.*serviceAccount:\$WORKFLOW.*roles/storage.objectViewer", guide
     )
     assert {"default", "job@p.iam.gserviceaccount.com"} == set().union(*(asked.act_as for asked in ASKED))
-    assert 'role               = "roles/iam.serviceAccountUser"' in terraform
+    assert 'role               = "roles/iam.serviceAccountUser"' in terraform()
+
+
+def terraform() -> str:
+    return "\n".join(file.read_text() for file in sorted((PACKAGING / "terraform").glob("*.tf")))
+
+
+def test_the_role_of_the_vms_reports_and_cannot_start_a_workflow() -> None:
+    role = yaml.safe_load((WORKFLOWS / "vm-role.yaml").read_text())
+    assert set(role["includedPermissions"]) == {
+        "workflows.callbacks.send",
+        "workflows.callbacks.list",
+        "workflows.executions.get",
+    }
+    guide = (PACKAGING.parent / "docs/quickstart-cloud.md").read_text()
+    assert "--file=packaging/workflows/vm-role.yaml" in guide
+    assert "vm_role = yamldecode(file(" in terraform()
+    assert "roles/workflows.invoker" not in guide + terraform()
 
 
 def test_terraform_can_destroy_what_it_made_and_two_copies_do_not_collide() -> None:
-    terraform = (PACKAGING / "terraform/main.tf").read_text()
-    resources = re.findall(r'resource "(\w+)" "\w+" \{(.*?)\n\}', terraform, re.DOTALL)
-    assert len(resources) == 10
+    resources = re.findall(r'resource "(\w+)" "\w+" \{(.*?)\n\}', terraform(), re.DOTALL)
+    assert len(resources) == 20
     # What has a name in the project has the prefix in it.
     named = {
-        "google_service_account": "account_id",
+        "google_compute_network": "name",
+        "google_compute_router": "name",
+        "google_compute_router_nat": "name",
+        "google_compute_subnetwork": "name",
         "google_project_iam_custom_role": "role_id",
+        "google_service_account": "account_id",
+        "google_storage_bucket": "name",
         "google_workflows_workflow": "name",
     }
     for kind, body in resources:
@@ -187,6 +207,8 @@ def test_terraform_can_destroy_what_it_made_and_two_copies_do_not_collide() -> N
             assert re.search(rf"\n  {named[kind]} *= .*var\.prefix", body), kind
         if kind == "google_workflows_workflow":
             assert re.search(r"\n  deletion_protection *= false", body)
+        if kind == "google_storage_bucket":
+            assert re.search(r"\n  force_destroy *= true", body)
     # The field came with this version of the provider.
     versions = (PACKAGING / "terraform/versions.tf").read_text()
     assert 'version = ">= 6.11"' in versions

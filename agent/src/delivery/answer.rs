@@ -25,8 +25,8 @@ pub(super) fn judge(status: StatusCode, unanswered: bool) -> Verdict {
         // The next try fetches its token anew anyway.
         401 => Verdict::Retry(Some("the token was refused; a fresh one is used at the next try")),
         403 => Verdict::RetrySlowly(
-            "the VM's service account needs the role `roles/workflows.invoker` (permission \
-             `workflows.callbacks.send`), and the VM the scope `cloud-platform`; IAM takes minutes to spread",
+            "the VM's service account needs the permission `workflows.callbacks.send` (a role of its own, or \
+             `roles/workflows.invoker`), and the VM the scope `cloud-platform`; IAM takes minutes to spread",
         ),
         404 | 410 => Verdict::Stop("the workflow execution is over: nobody waits for the report any more"),
         405 => Verdict::Stop(
@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(judge(status(429), true), Verdict::Delivered);
         assert_eq!(judge(status(503), true), Verdict::Retry(None));
         assert!(matches!(judge(status(401), false), Verdict::Retry(Some(_))));
-        assert!(matches!(judge(status(403), false), Verdict::RetrySlowly(why) if why.contains("workflows.invoker")));
+        assert!(matches!(judge(status(403), false), Verdict::RetrySlowly(why) if why.contains("workflows.callbacks.send")));
         for code in [404, 410, 405] {
             assert!(matches!(judge(status(code), true), Verdict::Stop(_)), "{code}");
         }

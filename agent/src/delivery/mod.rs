@@ -135,8 +135,8 @@ impl Delivery<'_> {
                 },
                 Err(PostError::Token(TokenError::NoServiceAccount)) => {
                     return gave_up(format!(
-                        "{}; create the VM with a service account that has `roles/workflows.invoker`, \
-                         and the scope `cloud-platform`",
+                        "{}; create the VM with a service account that has the permission \
+                         `workflows.callbacks.send`, and the scope `cloud-platform`",
                         TokenError::NoServiceAccount
                     ));
                 }

@@ -50,7 +50,7 @@ impl Obstacle {
         };
         let flags = format!("--service-account={account} --scopes=cloud-platform");
         let role = match self {
-            Self::NoAccount => "; ACCOUNT is a service account with `roles/workflows.invoker`",
+            Self::NoAccount => "; ACCOUNT is a service account with the permission `workflows.callbacks.send`",
             Self::NoScope { .. } => "",
         };
         format!(
