@@ -41,14 +41,14 @@ fn commands(help: &str) -> BTreeSet<String> {
     names.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-/// What stands in brackets at the end of a line, and what the text says of `RUST_LOG`.
+/// What stands in brackets at the end of a line; and what has no option, at the start of one.
 fn variables(section: &str) -> BTreeSet<String> {
-    let names =
-        section.lines().filter_map(|line| line.trim_end().strip_suffix(']')?.rsplit_once('[').map(|(_, name)| name));
-    names
-        .filter(|name| name.chars().all(|letter| letter == '_' || letter.is_ascii_uppercase()))
+    let of_options = section.lines().filter_map(|line| line.trim_end().strip_suffix(']')?.rsplit('[').next());
+    let alone = section.lines().filter_map(|line| line.split_whitespace().next());
+    of_options
+        .chain(alone)
+        .filter(|name| name.contains('_') && name.chars().all(|letter| letter == '_' || letter.is_ascii_uppercase()))
         .map(str::to_owned)
-        .chain(["RUST_LOG".to_owned()])
         .collect()
 }
 
