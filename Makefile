@@ -44,7 +44,7 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 	$(CARGO) test --locked --workspace --exclude vm --exclude packaging --no-run
 	RUST_TEST_THREADS=$(E2E_THREADS) VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker \
 	  $(CARGO) test --locked --workspace --exclude vm --exclude packaging --no-fail-fast
-	$(CARGO) test --locked -p packaging -- are_those_of_the_help publish::
+	$(CARGO) test --locked -p packaging -- are_those_of_the_help publish:: pages::
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(LIVES) --seed 1 --jobs $(E2E_THREADS)
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker tests/workflows/run
 

@@ -6,6 +6,7 @@
 mod debian;
 mod fake;
 mod machine;
+mod page;
 mod registry;
 mod scratch;
 mod shell;
@@ -13,6 +14,7 @@ mod shell;
 pub use debian::{Root, deb};
 pub use fake::FakeCloud;
 pub use machine::Machine;
+pub use page::Page;
 pub use registry::Registry;
 pub use scratch::Scratch;
 pub use shell::{Ran, run, sh, succeed};

@@ -12,6 +12,7 @@ mod docker_command;
 mod doctor;
 mod engine;
 mod engine_calls;
+mod examples;
 mod exits;
 mod failures;
 mod fakecloud_run;

@@ -4,6 +4,7 @@ mod aarch64;
 mod deb;
 mod documentation;
 mod image;
+mod pages;
 mod publish;
 mod release;
 mod reproducible;
