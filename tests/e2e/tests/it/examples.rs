@@ -37,7 +37,7 @@ async fn an_example_gives_the_report_that_it_promises() {
         fs::write(&file, job.to_string()).unwrap();
         let mut run = Command::new(fakecloud_binary());
         run.args(["run", "--json", "--quiet", "--agent"]).arg(agent_binary()).arg("--spec").arg(&file).args(options);
-        let output = timeout(Duration::from_secs(60), run.kill_on_drop(true).output()).await.expect(example).unwrap();
+        let output = timeout(Duration::from_mins(1), run.kill_on_drop(true).output()).await.expect(example).unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{example}: {output:?}"));
         expect(&report, &read(example, "report.json"));
         assert_eq!(output.status.code(), Some(0), "{example}: {output:?}");
