@@ -53,7 +53,9 @@ mod tests {
         assert_eq!(judge(status(429), true), Verdict::Delivered);
         assert_eq!(judge(status(503), true), Verdict::Retry(None));
         assert!(matches!(judge(status(401), false), Verdict::Retry(Some(_))));
-        assert!(matches!(judge(status(403), false), Verdict::RetrySlowly(why) if why.contains("workflows.callbacks.send")));
+        assert!(
+            matches!(judge(status(403), false), Verdict::RetrySlowly(why) if why.contains("workflows.callbacks.send"))
+        );
         for code in [404, 410, 405] {
             assert!(matches!(judge(status(code), true), Verdict::Stop(_)), "{code}");
         }
