@@ -121,8 +121,8 @@ impl Run<'_> {
         }
     }
 
-    /// A job that runs on after the engine was away has not been taken down by it. A daemon that was started anew while no agent
-    /// was there has been away.
+    /// A job that runs on after the engine was away has not been taken down by it, and a daemon that is still the same process took
+    /// down none. A daemon that was started anew while no agent was there has been away.
     pub(super) async fn look_after_connecting(
         &mut self,
         engine: &Engine,
@@ -131,7 +131,8 @@ impl Run<'_> {
         id: &str,
     ) -> Result<(), EngineError> {
         let daemon = engine.daemon();
-        let is_another = self.record.attempt.daemon.is_some() && daemon != self.record.attempt.daemon;
+        let is_known = self.record.attempt.daemon.is_some();
+        let is_another = is_known && daemon != self.record.attempt.daemon;
         if !is_another && !self.record.attempt.engine_lost {
             return Ok(());
         }
@@ -142,7 +143,7 @@ impl Run<'_> {
             info!("the engine is back, and the job runs on");
             self.record.attempt.daemon = daemon;
         }
-        self.record.attempt.engine_lost = !runs_on;
+        self.record.attempt.engine_lost = !runs_on && (is_another || !is_known);
         self.save_if_possible();
         Ok(())
     }

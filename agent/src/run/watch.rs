@@ -28,6 +28,8 @@ use crate::{
 
 /// How often the engine is asked for a sign of life: the wait alone would not notice that it hangs.
 const ENGINE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
+/// The same once the job's main process is gone: the engine is about to say so.
+const LAST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the engine's books may lag behind its wait.
 const BOOKS_PAUSE: Duration = Duration::from_millis(100);
 /// Between two questions to an engine that does not answer.
@@ -235,10 +237,15 @@ impl Run<'_> {
             self.read_replay(engine, job, id, true);
         }
         self.upload_parts(job);
+        let mut checks = every(ENGINE_CHECK_INTERVAL);
+        if self.main_process().is_none() {
+            // It may have ended before it was seen.
+            checks.reset_after(LAST_CHECK_INTERVAL);
+        }
         let mut talk = Talk {
             events: engine.events(id),
             exit: Box::pin(engine.wait(id)),
-            checks: every(ENGINE_CHECK_INTERVAL),
+            checks,
             check: None,
             gone: care.gone.clone(),
             is_gone: false,
@@ -327,6 +334,7 @@ impl<'a> Talk<'a> {
                 event = self.events.next() => return Heard::Event(event),
                 _ = when_gone(&mut self.gone), if !self.is_gone => {
                     self.is_gone = true;
+                    self.checks = every(LAST_CHECK_INTERVAL);
                     self.check.get_or_insert_with(|| Box::pin(engine.inspect(id)));
                 }
                 _ = self.checks.tick(), if self.check.is_none() => self.check = Some(Box::pin(engine.inspect(id))),

@@ -16,33 +16,27 @@ use bollard::{
         RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
-use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    Request, Response,
-    body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
-};
+use hyper::{Response, body::Incoming, header::HeaderValue};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
 use super::{
     ContainerNames, EngineError,
+    ask_again::ask_again,
     inspect::{
-        ContainerAnswer, EngineInfo, ErrorAnswer, Found, Image, ImageAnswer, Inspected, Listed, ListedContainer,
-        NetworkAnswer, VolumeAnswer,
+        ContainerAnswer, EngineInfo, Found, Image, ImageAnswer, Inspected, Listed, ListedContainer, NetworkAnswer,
+        VolumeAnswer,
     },
     metadata_block::Blocked,
     output::OutputStream,
     read_ahead::read_ahead,
-    sieve::Sieve,
 };
 use crate::{
     clock,
-    http::{UnixError, chain, send_unix},
+    http::{UnixError, send_unix},
     metadata::percent_encode,
     retry::Delays,
     waits::Waits,
@@ -50,14 +44,10 @@ use crate::{
 
 /// Longer than any job: a stream is quiet for as long as nothing happens.
 pub(super) const NO_DEADLINE: Duration = Duration::from_hours(24 * 366);
-/// What is kept of an answer: a container with thousands of mounts is a few hundred KB.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// An ordinary call: the engine only has to look something up. One that is overloaded takes a minute.
-const CALL_DEADLINE: Duration = Duration::from_secs(75);
+pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(75);
 /// Sign of life: an answer that takes no look at any container.
 const PING_DEADLINE: Duration = Duration::from_secs(5);
-/// How often it is asked again for what it failed to look up.
-const LOOKS_AGAIN: usize = 4;
 /// A removal that is under way already, and between two looks at it.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(15);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
@@ -68,7 +58,7 @@ const START_DEADLINE: Duration = Duration::from_mins(5);
 #[derive(Clone)]
 pub struct DockerEngine {
     pub(super) docker: Docker,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 /// A container that was made.
@@ -130,7 +120,8 @@ impl DockerEngine {
             CALL_DEADLINE.as_secs(),
             API_DEFAULT_VERSION,
         )?;
-        let docker = within("version", deadline, docker.negotiate_version()).await?;
+        let negotiate = || async { docker.clone().negotiate_version().await.map_err(EngineError::from) };
+        let docker = ask_again("version", deadline, negotiate).await?;
         Ok(Self { docker, socket: socket.to_owned() })
     }
 
@@ -138,13 +129,17 @@ impl DockerEngine {
     pub async fn create(&self, name: &str, config: ContainerCreateBody) -> Result<Created, EngineError> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let slow = self.docker.clone().with_timeout(START_DEADLINE);
-        let created = within("create", START_DEADLINE, slow.create_container(Some(options), config)).await?;
+        let create = Box::pin(within("create", START_DEADLINE, slow.create_container(Some(options), config)));
+        let is_made = |found: Found| matches!(found, Found::Container(_));
+        let created = self.unless_lost("create", name, is_made, create).await?;
         Ok(Created { id: created.id, warnings: created.warnings })
     }
 
     pub async fn start(&self, container: &str) -> Result<(), EngineError> {
         let slow = self.docker.clone().with_timeout(START_DEADLINE);
-        within("start", START_DEADLINE, slow.start_container(container, None)).await
+        let start = within("start", START_DEADLINE, slow.start_container(container, None));
+        // An engine that is at it holds the container's lock, and tells nothing of it.
+        self.unless_lost("start", container, |_| true, start).await
     }
 
     /// The containers whose label has this value, running or not.
@@ -250,8 +245,8 @@ impl DockerEngine {
         let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
         let (docker, container) = (self.docker.clone(), container.to_owned());
         read_ahead(async move {
-            let attached = within("attach", CALL_DEADLINE, docker.attach_container(&container, Some(options)));
-            Ok(attached.await?.output)
+            let attach = || async { Ok(docker.attach_container(&container, Some(options.clone())).await?.output) };
+            ask_again("attach", CALL_DEADLINE, attach).await
         })
         .await
     }
@@ -338,54 +333,6 @@ impl DockerEngine {
     pub fn daemon(&self) -> Option<Daemon> {
         let pid = fs::read_to_string(self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
         Some(Daemon { pid, started_since_boot_s: clock::process_start(pid)?.as_secs_f64() })
-    }
-
-    /// One look-up. Where the engine fails it is asked again, as looking changes nothing: Podman fails over a container that ends, or is
-    /// removed, at this very moment.
-    async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, EngineError> {
-        let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(1)).take(LOOKS_AGAIN);
-        let answer = loop {
-            match (self.ask(call, path).await, delays.next()) {
-                (Err(EngineError::Refused { status: 500.., .. }), Some(delay)) => sleep(delay).await,
-                (answer, _) => break answer?,
-            }
-        };
-        serde_json::from_slice(&answer)
-            .map_err(|error| EngineError::Failed(format!("the engine's answer to `{call}` is not understood: {error}")))
-    }
-
-    /// What the engine answers, at the negotiated version of the API.
-    async fn ask(&self, call: &'static str, path: &str) -> Result<Vec<u8>, EngineError> {
-        let version = self.docker.client_version();
-        let path = format!("/v{}.{}{path}", version.major_version, version.minor_version);
-        let exchange = async {
-            let request = Request::get(path).body(Full::<Bytes>::default());
-            let request = request.map_err(|error| EngineError::Failed(error.to_string()))?;
-            let unreachable = |error: &dyn std::error::Error| EngineError::Unreachable(chain(error));
-            let answer = send_unix(&self.socket, request).await.map_err(|error| unreachable(&error))?;
-            let (head, mut body) = answer.into_parts();
-            // An archive is no JSON, and is kept as it is.
-            let is_json =
-                head.headers.get(CONTENT_TYPE).is_some_and(|is| is.as_bytes().starts_with(b"application/json"));
-            let mut sieve = Sieve::new(MAX_ANSWER_BYTES);
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| unreachable(&error))?;
-                if frame.data_ref().is_some_and(|data| !(if is_json { sieve.push(data) } else { sieve.keep(data) })) {
-                    // Asked again it would be as large.
-                    let problem = format!("the engine's answer to `{call}` is larger than {MAX_ANSWER_BYTES} bytes");
-                    return Err(EngineError::Failed(problem));
-                }
-            }
-            Ok((head.status, sieve.finish()))
-        };
-        let late = |_| EngineError::Late { call, deadline: CALL_DEADLINE };
-        let (status, body) = timeout(CALL_DEADLINE, exchange).await.map_err(late)??;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let message = serde_json::from_slice(&body)
-            .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |ErrorAnswer { message }| message);
-        Err(EngineError::Refused { status: status.as_u16(), message })
     }
 }
 

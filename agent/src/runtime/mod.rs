@@ -2,6 +2,7 @@
 //! except the wait for the job.
 
 mod actors;
+mod ask_again;
 mod block_check;
 mod config;
 mod docker;
@@ -16,6 +17,7 @@ mod metadata_block;
 mod output;
 mod process;
 mod pull;
+mod questions;
 mod read_ahead;
 mod sieve;
 mod usage;

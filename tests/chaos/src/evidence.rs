@@ -23,6 +23,8 @@ use crate::{
 pub struct Fired {
     pub what: What,
     pub at: SystemTime,
+    /// When it was over, of what takes a while.
+    pub over: Option<SystemTime>,
     /// What the journal said just then (after the agent's end, where the step ends it).
     pub phase: Option<Phase>,
     /// How many times the job had started by then.

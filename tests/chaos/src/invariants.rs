@@ -290,6 +290,7 @@ mod tests {
         evidence.fired.push(crate::evidence::Fired {
             what: What::Reboot { pause_ms: 0, orderly: true, damage: None },
             at: evidence.events[0].at,
+            over: None,
             phase: Some(Phase::Running),
             job_starts: 1,
             ok: true,

@@ -1,5 +1,8 @@
 //! A life: the agent runs its job, the schedule happens to it, and what can be seen from outside is written down.
 
+mod process;
+mod steps;
+
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
@@ -12,14 +15,14 @@ use serde_json::Value;
 use tokio::{net::TcpListener, process::Child, task::JoinSet, time::sleep};
 
 use crate::{
-    agent::{Ending, Launch, Run},
+    agent::{Launch, Run},
     cli::Agent,
     diary, docker, engine,
     evidence::{self, Evidence, Fired},
     job::DIARY,
-    log_file::{self, Harmed},
+    log_file::Harmed,
     plan::{Kind, Plan},
-    schedule::{LogDamage, Phase, Schedule, What, When},
+    schedule::{LogDamage, Phase, Schedule, What},
     silence::Road,
     world,
 };
@@ -28,14 +31,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(3);
 /// A life without anything slow on purpose is over long before.
 const DEADLINE: Duration = Duration::from_mins(5);
-/// A job that is over is found to be over at once, however slow the machine is.
-const RERUN_DEADLINE: Duration = Duration::from_mins(2);
 /// The engine's events are late on a slow machine.
 const EVENTS_DEADLINE: Duration = Duration::from_secs(5);
-/// Between an agent that failed and the next, as a service manager would pause.
-const RESTART_PAUSE_MS: u64 = 500;
-/// An agent that fails so many times is not started again.
-const MAX_RUNS: usize = 20;
 
 /// The life under way.
 pub(crate) struct Life<'a> {
@@ -197,12 +194,7 @@ impl<'a> Life<'a> {
             {
                 break;
             }
-            if let Some(done) = self.trouble.try_join_next() {
-                done.map_err(io::Error::other)??;
-                if self.fired.last().is_some_and(|fired| matches!(fired.what, What::Engine(_))) {
-                    self.watch_again()?;
-                }
-            }
+            self.see_trouble_over()?;
             self.fire_what_is_due().await?;
             if self.restart_at.is_some_and(|at| Instant::now() >= at) {
                 self.start()?;
@@ -248,22 +240,6 @@ impl<'a> Life<'a> {
         })
     }
 
-    /// Watches the engine's events again, after it was away.
-    fn watch_again(&mut self) -> io::Result<()> {
-        self.watcher = docker::watch(&self.names, SystemTime::now(), &self.launch.events())?;
-        Ok(())
-    }
-
-    pub(crate) fn start(&mut self) -> io::Result<()> {
-        self.restart_at = None;
-        if let Some((log, how)) = self.harm_before_start.take() {
-            self.harmed.push(log_file::harm(&log, &self.launch.state_dir(), how)?);
-        }
-        self.child = Some(self.launch.start()?);
-        self.runs.push(Run { started: SystemTime::now(), ended: None, told: Vec::new() });
-        Ok(())
-    }
-
     /// Notes what has changed since the last look.
     fn look(&mut self) {
         let now = Instant::now();
@@ -284,110 +260,6 @@ impl<'a> Life<'a> {
 
     pub(crate) fn phase(&self) -> Option<Phase> {
         Phase::named(read_journal(&self.launch.state_dir())["phase"].as_str()?)
-    }
-
-    /// Notes the agent's end; false if that was the end of the life too.
-    fn goes_on_after(&mut self, ending: Ending) -> bool {
-        self.child = None;
-        let Some(run) = self.runs.last_mut() else { return false };
-        run.ended = Some((SystemTime::now(), ending));
-        let told = !run.told.is_empty();
-        let hung_up = run.told.last() == Some(&"HUP");
-        let phase = self.phase();
-        let goes_on = match ending {
-            // Its handlers were not there yet.
-            Ending::Signal(_) => told,
-            // The next one carries on, with the tidying up at least.
-            Ending::Code(0) if hung_up => true,
-            // Left in the middle because it was told to; or the VM's time was over.
-            Ending::Code(0) => told && phase != Some(Phase::Delivered),
-            Ending::Code(75) => phase != Some(Phase::Delivered),
-            Ending::Code(1) => self.plan.schedule.disk_kib.is_some(),
-            Ending::Code(_) => false,
-        };
-        if goes_on && self.runs.len() < MAX_RUNS {
-            let pause_ms = self.pause_ms.take().unwrap_or(RESTART_PAUSE_MS);
-            self.restart_at = Some(Instant::now() + Duration::from_millis(pause_ms));
-            return true;
-        }
-        false
-    }
-
-    async fn fire_what_is_due(&mut self) -> io::Result<()> {
-        for index in 0..self.done.len() {
-            let step = self.plan.schedule.steps[index];
-            let absent = step.what.needs_agent() && self.child.is_none();
-            let busy = matches!(step.what, What::Engine(_) | What::Silence(_)) && !self.trouble.is_empty();
-            if self.done[index].is_some() || !self.is_due(index) || absent || busy {
-                continue;
-            }
-            let at = SystemTime::now();
-            let ok = self.carry_out(step.what).await?;
-            self.done[index] = Some(Instant::now());
-            let job_starts = diary::read(&self.launch.dir.join("evidence").join(DIARY)).len();
-            self.fired.push(Fired { what: step.what, at, phase: self.phase(), job_starts, ok });
-        }
-        Ok(())
-    }
-
-    fn is_due(&self, index: usize) -> bool {
-        let ms = Duration::from_millis;
-        let at = match self.plan.schedule.steps[index].when {
-            When::Start(after) => Some(self.began + ms(after)),
-            When::Phase(phase, after) => {
-                self.seen.iter().find(|(seen, _)| *seen >= phase).map(|(_, at)| *at + ms(after))
-            }
-            When::JobEnd(after) => self.job_ended.map(|at| at + ms(after)),
-            When::Then(after) => index.checked_sub(1).and_then(|before| {
-                let pause = self.plan.schedule.steps[before].what.restarts().unwrap_or_default();
-                self.done[before].map(|at| at + ms(pause + after))
-            }),
-        };
-        at.is_some_and(|at| Instant::now() >= at)
-    }
-
-    /// Kills the agent, and waits until it is dead.
-    pub(crate) async fn kill(&mut self) -> io::Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.start_kill()?;
-        let status = child.wait().await?;
-        if let Some(run) = self.runs.last_mut() {
-            run.told.push("KILL");
-            run.ended = Some((SystemTime::now(), status.into()));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn restart_in(&mut self, ms: u64) {
-        self.restart_at = Some(Instant::now() + Duration::from_millis(ms));
-    }
-
-    /// As [`restart_in`](Self::restart_in), once the agent has ended by itself.
-    pub(crate) fn restart_after_end_in(&mut self, ms: u64) {
-        self.pause_ms = Some(ms);
-    }
-
-    /// Notes that the agent's process was sent a signal.
-    pub(crate) fn note_told(&mut self, name: &'static str) {
-        if let Some(run) = self.runs.last_mut() {
-            run.told.push(name);
-        }
-    }
-
-    /// Runs the agent again over a life that is done; returns how many posts there had been.
-    async fn run_once_more(&mut self) -> io::Result<usize> {
-        let posts = self.cloud.callback_requests().len();
-        self.cloud.clear_scripts();
-        self.cloud.metadata_down(false).await?;
-        self.cloud.callback_down(false).await?;
-        self.start()?;
-        if let Some(child) = &mut self.child
-            && let Ok(status) = tokio::time::timeout(RERUN_DEADLINE, child.wait()).await
-        {
-            self.goes_on_after(status?.into());
-        }
-        self.kill().await?;
-        Ok(posts)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use fakecloud::{Answer, Recorded};
 
 use crate::{
+    agent::{ENGINE_PATIENCE, Run},
     diary::Entry,
     docker::Event,
     evidence::{Evidence, Fired},
@@ -20,6 +21,10 @@ use crate::{
 const TELLING: Duration = Duration::from_millis(250);
 /// A timer may ring so much early by another clock.
 const CLOCKS: Duration = Duration::from_millis(100);
+/// How long the agent may take to be in touch with an engine that is back, or to have begun.
+const BACK: Duration = Duration::from_secs(10);
+/// So many questions may have to be answered one after the other: their delays add up.
+const QUESTIONS: u32 = 5;
 
 /// What is true of an attempt.
 #[derive(Debug)]
@@ -65,6 +70,7 @@ fn causes(
 ) -> BTreeSet<&'static str> {
     let mut causes = BTreeSet::new();
     let own_end = entry.and_then(|entry| entry.end);
+    let end = end_of_job(evidence, died);
     if let Some(code) = own_end {
         causes.insert(cause_of_code(code));
     }
@@ -99,32 +105,35 @@ fn causes(
             What::DiskFull => _ = causes.insert("DISK_FULL"),
             // A container that is just being started is taken down even so.
             What::Engine(Engine::Restart(_) | Engine::Crash(_))
-                if !plan.schedule.live_restore || fired.phase < Some(Phase::Running) =>
+                if ended_meanwhile(evidence, fired, died)
+                    && (!plan.schedule.live_restore || fired.phase < Some(Phase::Running)) =>
             {
                 causes.insert("ENGINE_RESTARTED");
                 // The daemon going down asks the job to end, and what it makes of that is its own exit.
                 causes.extend(entry.and_then(|entry| entry.end_on_term).map(cause_of_code));
             }
-            // Of an end in its absence a daemon that crashed knows nothing.
-            What::Engine(Engine::Crash(_)) => _ = causes.insert("ENGINE_RESTARTED"),
-            // The job's own, but nobody was there to tell it from the daemon's, or from its guess as it goes down.
-            What::Engine(_) | What::Silence(Silence::Slow { .. }) if matches!(own_end, Some(137 | 143 | 255)) => {
-                _ = causes.insert("ENGINE_RESTARTED");
+            // Of an end in its absence a daemon that crashed knows nothing; and an end by a signal, or with the code that it guesses as
+            // it goes down, may be its doing.
+            What::Engine(how @ (Engine::Restart(_) | Engine::Crash(_)))
+                if ended_meanwhile(evidence, fired, died)
+                    && (matches!(how, Engine::Crash(_)) || matches!(own_end, Some(137 | 143 | 255))) =>
+            {
+                causes.insert("ENGINE_RESTARTED");
             }
             _ => {}
         }
     }
+    let silences = || evidence.fired(|what| matches!(what, What::Silence(_))).filter(|fired| fired.ok);
+    let outlasts = |fired: &Fired| matches!(fired.what, What::Silence(how) if outlasts_patience(how));
     // An end that the engine does not confirm in time is known to have come, and no more.
-    if plan.job.has_hung_log() || evidence.fired(|what| matches!(what, What::Silence(_))).any(|fired| fired.ok) {
+    if plan.job.has_hung_log() || silences().any(outlasts) {
         causes.insert("CONTAINER_LOST");
     }
-    // One that answers late enough, or not to what has to be asked before the start, cannot be reached at all.
-    let is_out_of_reach = |fired: &Fired| match fired.what {
-        What::Silence(Silence::Slow { .. }) => true,
-        What::Silence(_) => fired.phase < Some(Phase::Running),
-        _ => false,
-    };
-    if evidence.fired.iter().any(|fired| fired.ok && is_out_of_reach(fired)) {
+    // One that answers too late, or not to what has to be asked before the start, cannot be reached at all.
+    if silences().any(|fired| {
+        let is_slow = matches!(fired.what, What::Silence(Silence::Slow { .. }));
+        outlasts(fired) && (is_slow || fired.phase < Some(Phase::Running))
+    }) {
         causes.insert("ENGINE_UNAVAILABLE");
     }
     // Removed before its end was on record: no agent may have been there to see it.
@@ -134,7 +143,8 @@ fn causes(
     // What a daemon wrote down that was started anew while no agent was there may be a guess.
     let is_anew = |what| matches!(what, What::Engine(Engine::Restart(_) | Engine::Crash(_)));
     if evidence.fired(is_anew).any(|fired| {
-        fired.ok && fired.phase < Some(Phase::Exited) && evidence.runs.iter().any(|run| run.started > fired.at)
+        let is_unseen_by = |run: &Run| run.started > fired.at && end.is_none_or(|end| end <= run.started + BACK);
+        fired.ok && fired.phase < Some(Phase::Exited) && evidence.runs.iter().any(is_unseen_by)
     }) {
         causes.insert("ENGINE_RESTARTED");
     }
@@ -151,6 +161,28 @@ fn causes(
         causes.insert("VM_REBOOTED");
     }
     causes
+}
+
+/// When the job ended, by the engine or else by itself.
+fn end_of_job(evidence: &Evidence, died: Option<&Event>) -> Option<SystemTime> {
+    died.map(|died| died.at).or(evidence.job_ended)
+}
+
+/// Whether the job ended while the daemon was down, or not clearly before or after that; or nobody knows when.
+fn ended_meanwhile(evidence: &Evidence, fired: &Fired, died: Option<&Event>) -> bool {
+    let is_too_late = |end| fired.over.is_some_and(|over| end > over + BACK);
+    end_of_job(evidence, died).is_none_or(|end| end + TELLING >= fired.at && !is_too_late(end))
+}
+
+/// Whether the engine says nothing for longer than the agent waits for it.
+fn outlasts_patience(how: Silence) -> bool {
+    match how {
+        Silence::Shim(ms) | Silence::Deaf(ms) => Duration::from_millis(ms) >= ENGINE_PATIENCE,
+        Silence::Slow { by_ms, ms } => {
+            let by = Duration::from_millis(by_ms);
+            by * QUESTIONS >= ENGINE_PATIENCE && by + Duration::from_millis(ms) >= ENGINE_PATIENCE
+        }
+    }
 }
 
 /// A reboot between the start of this attempt and the moment its end was on record. A start that was under way may only come once

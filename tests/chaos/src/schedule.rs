@@ -167,6 +167,11 @@ impl What {
         matches!(self, Self::Kill { .. } | Self::Reboot { .. } | Self::Hangup { .. } | Self::Signal(_))
     }
 
+    /// Something that is done to the engine for a while.
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Silence(_))
+    }
+
     /// The agent's process ends by it, and another is started.
     pub fn restarts(self) -> Option<u64> {
         match self {

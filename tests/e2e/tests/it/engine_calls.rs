@@ -2,6 +2,7 @@
 //! hangs, and the job is to be stopped. The job runs once, and the report tells the truth.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use e2e::{Agent, Fate, Gate, UNTIL_LET_GO, Vm, docker, expect};
 use futures_util::future::join_all;
@@ -100,6 +101,40 @@ async fn a_stop_is_heard_whatever_the_engine_hangs_on() {
     }
     let everywhere = (0..14).flat_map(|number| [(number, Fate::HoldBefore), (number, Fate::HoldAfter)]);
     join_all(everywhere.map(|(number, fate)| stop_at(number, fate))).await;
+}
+
+/// One call whose answer never comes costs the job some seconds: what changes nothing is asked again, and of what changes something a
+/// look tells whether it was done.
+#[tokio::test]
+async fn one_call_that_hangs_costs_no_job() {
+    let calls = ["/version", "/images/", "/containers/vmjob-", "/info", "/attach", "/wait", "/events", "/start"];
+    let held = calls.iter().flat_map(|call| [(*call, Fate::HoldBefore), (*call, Fate::HoldAfter)]);
+    let all = held.chain([("/create", Fate::HoldAfter)]).map(async |(call, fate)| {
+        let vm = Vm::with_docker().await?;
+        vm.set_job(&format!("{JOB}; sleep 1"), json!({"container": {"log_driver": "local"}}));
+        let gate = Gate::open_but_for_once(vm.dir(), call, fate);
+        let mut command = vm.command();
+        command.args(["--docker-host", &gate.host(), "--engine-patience", "20s"]);
+        let began = Instant::now();
+        let report = vm.finish(vm.spawn(command)).await;
+        assert_eq!(report["cause"], "EXIT_CODE", "{fate:?} {call}: {report:#}");
+        assert_eq!(vm.starts(), 1, "{fate:?} {call}");
+        assert!(began.elapsed() < Duration::from_mins(1), "{fate:?} {call}: {:?}", began.elapsed());
+        Some(())
+    });
+    join_all(all).await;
+}
+
+/// An engine that is slow with all that it is asked runs the job all the same.
+#[tokio::test]
+async fn an_engine_that_answers_late_runs_the_job() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(JOB, json!({}));
+    let gate = Gate::open(vm.dir(), |_, call| {
+        if call.contains("/containers/vmjob-") { Fate::Late(Duration::from_secs(20)) } else { Fate::Pass }
+    });
+    expect(&vm.finish(vm.start_through(&gate)).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+    assert_eq!(vm.starts(), 1);
 }
 
 /// An agent that dies while a call of its hangs, which lives on as long as what is returned.
