@@ -116,7 +116,7 @@ fn every_job_of_the_pages_passes_check() {
             let place = page.path.display().to_string();
             let value: Value =
                 serde_json::from_str(&block.text).unwrap_or_else(|e| panic!("{place}: {e}\n{}", block.text));
-            if value.get("container").or(value.get("process")).is_some() {
+            if ["container", "process", "docker_command"].iter().any(|work| value.get(work).is_some()) {
                 check(&block.text, &place);
                 count += 1;
             }
