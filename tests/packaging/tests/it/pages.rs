@@ -51,8 +51,8 @@ fn the_readme_is_read_in_one_go() {
 
 #[test]
 fn pages_are_not_wider_than_a_screen() {
-    let old = ["ARCHITECTURE.md", "CHANGELOG.md"].map(Path::new);
-    let wide: Vec<String> = Page::all().iter().filter(|page| !old.contains(&&*page.path)).flat_map(too_wide).collect();
+    let wide: Vec<String> =
+        Page::all().iter().filter(|page| !page.path.ends_with("CHANGELOG.md")).flat_map(too_wide).collect();
     assert!(wide.is_empty(), "{wide:#?}");
 }
 
