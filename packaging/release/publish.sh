@@ -16,7 +16,7 @@ version=$(packaging/release/version.sh)
 place=$bucket/vmjob/$version
 
 [ -z "$(git status --porcelain)" ] || die 'there are changes that are not committed'
-grep -qE "^## \[?${version//./\\.}\]?( |\$)" CHANGELOG.md || die "CHANGELOG.md has no heading \"## $version\": put it over what is new (where \"## Unreleased\" stands), commit, and make dist again"
+grep -qE "^## \[?${version//./\\.}\]?( |\$)" CHANGELOG.md || die "CHANGELOG.md has no heading \"## $version\": put it over what is new (in place of \"## [Unreleased]\"), commit, and make dist again"
 [ -f dist/SHA256SUMS ] || die 'there is no dist/: make dist'
 grep -qx "commit $(git rev-parse HEAD)" dist/BUILD || die "dist/ is of another commit ($(sed -n 's/^commit //p' dist/BUILD)): make dist"
 (cd dist && sha256sum --check --quiet --strict SHA256SUMS) || die 'dist/ is not as it was made: make dist'
