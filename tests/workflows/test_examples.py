@@ -1,13 +1,15 @@
 """The workflow of examples/workflow-in-yours, on the engine, with run-job.yaml as its step."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from workflows_emulator.utils import WorkflowError
 
-from conftest import World
+from conftest import JOB, World
 from driver.execution import WORKFLOWS, Execution
 
 EXAMPLE = WORKFLOWS.parents[1] / "examples" / "workflow-in-yours"
@@ -42,3 +44,47 @@ def test_it_reads_why_a_job_failed(world: NewWorld) -> None:
     with pytest.raises(WorkflowError) as error:
         run(world(gone))
     assert error.value.payload["tags"] == ["JobFailed", "SIGNAL"]
+
+
+ROOT = WORKFLOWS.parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
+
+
+def calls(page: Path) -> list[dict[str, Any]]:
+    """The arguments in the calls of a page, with the job beside it and what the set-up gives put in."""
+    found = []
+    for data in re.findall(r"--data='(\{.*?\})'\n", page.read_text(), re.DOTALL):
+        job = page.parent / "job.json"
+        data = data.replace("""'"$(cat job.json)"'""", job.read_text() if job.exists() else json.dumps(JOB))
+        data = data.replace("""'"$ARGS"'""", '"baked": true')
+        found.append(json.loads(re.sub(r"'\"?\$\w+\"?'", "x", data)))
+    return found
+
+
+def settings(page: Path) -> list[dict[str, Any]]:
+    """Arguments without a job, as a page shows them."""
+    blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)]
+    works = {"container", "process", "docker_command", "version"}
+    return [block for block in blocks if not works & set(block)]
+
+
+ARGUMENTS = [
+    pytest.param(arguments, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, arguments in enumerate([*calls(page), *settings(page)])
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_arguments_of_the_pages_are_taken(world: NewWorld, arguments: dict[str, Any]) -> None:
+    arguments = arguments.get("run_job", arguments)
+    if "vmjob" in arguments:
+        arguments = {"job": arguments["job"], **arguments["vmjob"]}
+    w = world()
+    w.cloud.compute.regions = {name: [f"{name}-a", f"{name}-b"] for name in ("us-central1", "europe-west1")}
+    w.cloud.objects["gs://my-bucket/jobs/train-42.json"] = JOB
+    assert w.run(**arguments)["state"] == "SUCCEEDED", w.error
+
+
+def test_the_pages_have_arguments() -> None:
+    assert len(ARGUMENTS) > 12
