@@ -11,10 +11,10 @@ use tracing::warn;
 
 /// Keeps room at `reserve` for files to come, so that there is some even when something else has filled the disk.
 pub fn reserve(reserve: &Path, bytes: usize) -> io::Result<()> {
-    if reserve.exists() {
+    if reserve.is_file() {
         return Ok(());
     }
-    fs::write(reserve, vec![0; bytes])
+    create(reserve, &vec![0; bytes], 0o600).map(drop)
 }
 
 /// As [`replace`]; on a full disk with the room that was kept at `reserve`.
@@ -36,7 +36,7 @@ pub fn replace_by(reserve: &Path, path: &Path, content: &[u8], mode: u32) -> io:
 /// # Errors
 /// What the file system refused.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
-    let _ = fs::remove_file(path);
+    let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
     let mut file = File::options().create_new(true).write(true).mode(mode).open(path)?;
     // Whatever the umask.
     file.set_permissions(Permissions::from_mode(mode))?;

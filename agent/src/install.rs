@@ -146,8 +146,8 @@ fn lock_dir_of(path: &Path) -> Result<File, InstallError> {
 /// Writes the file whole or not at all; false if it was so already.
 fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> Result<bool, InstallError> {
     let failed = |source| InstallError::Write { path: path.display().to_string(), source };
-    let is_same = fs::read(path).is_ok_and(|there| there == content)
-        && fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == mode);
+    let is_like = |there: fs::Metadata| there.is_file() && there.permissions().mode() & 0o777 == mode;
+    let is_same = fs::metadata(path).is_ok_and(is_like) && fs::read(path).is_ok_and(|there| there == content);
     if is_same {
         return Ok(false);
     }

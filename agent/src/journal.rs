@@ -20,6 +20,7 @@ use crate::{
     gate::Outgoing,
     metadata::Vm,
     outcome::{Circumstances, Outcome},
+    plain_file,
     runtime::{Actors, Daemon, Init, JobIdentity, Usage},
     stop::Stop,
 };
@@ -267,7 +268,7 @@ impl Journal {
         let open = || -> io::Result<(PathBuf, File)> {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             let dir = dir.canonicalize()?;
-            let lock = File::options().create(true).append(true).mode(0o600).open(dir.join("lock"))?;
+            let lock = plain_file::open_with(File::options().create(true).append(true).mode(0o600), &dir.join("lock"))?;
             Ok((dir, lock))
         };
         let (dir, lock) = open().map_err(|source| JournalError::Open { dir: dir.to_owned(), source })?;
@@ -293,7 +294,8 @@ impl Journal {
         journal.replaced = dir.canonicalize().ok();
         if matches!(problem, JournalError::Open { .. }) && !spare.join(RECORD).exists() {
             // There is none, or none that can be had.
-            let _ = fs::copy(dir.join(RECORD), spare.join(RECORD));
+            let copied = plain_file::read(&dir.join(RECORD));
+            let _ = copied.and_then(|record| durable::replace(&spare.join(RECORD), &record, 0o600));
         }
         Ok((journal, Some(problem)))
     }
@@ -348,12 +350,12 @@ impl Journal {
 
     /// `None` where there is nothing, or nothing readable, to go on from.
     pub fn load_logs<T: for<'de> Deserialize<'de>>(&self) -> Option<T> {
-        serde_json::from_slice(&fs::read(self.logs_file()).ok()?).ok()
+        serde_json::from_slice(&plain_file::read(&self.logs_file()).ok()?).ok()
     }
 
     /// Forgets the logs so far, for another attempt or another job.
     pub fn clear_logs(&self) -> io::Result<()> {
-        match fs::remove_file(self.logs_file()) {
+        match fs::remove_file(self.logs_file()).or_else(|_| fs::remove_dir(self.logs_file())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -363,7 +365,7 @@ impl Journal {
 /// Reads the record without the lock, for `status`: `None` if there is none, an inner error if it cannot be parsed.
 pub fn read(dir: &Path) -> Result<Option<serde_json::Result<Record>>, JournalError> {
     let path = dir.join(RECORD);
-    match fs::read(&path) {
+    match plain_file::read(&path) {
         Ok(text) => {
             let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             match record["version"].as_u64() {

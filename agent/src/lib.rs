@@ -15,6 +15,7 @@
 //! files, http
 //! gate, service, job
 //! clock, console, crc, durable, machine, mask, retry, threads, waits
+//! plain_file
 //! ```
 
 pub mod check;
@@ -44,6 +45,7 @@ pub mod on_finish;
 mod order;
 pub mod outcome;
 pub mod panics;
+pub mod plain_file;
 pub mod report;
 pub mod retry;
 pub mod run;

@@ -1,10 +1,12 @@
 //! What kind of machine the agent is on.
 
-use std::{fs, path::Path};
+use std::path::Path;
+
+use crate::plain_file;
 
 /// Whether the machine with this root runs Container-Optimized OS.
 pub fn is_cos(root: &Path) -> bool {
-    says_cos(&fs::read_to_string(root.join("etc/os-release")).unwrap_or_default())
+    says_cos(&plain_file::read_system(&root.join("etc/os-release")).unwrap_or_default())
 }
 
 /// `os-release(5)`.

@@ -3,12 +3,17 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io::{
+        self,
+        ErrorKind::{NotADirectory, NotFound},
+    },
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use tracing::warn;
+
+use crate::plain_file;
 
 /// How far the report has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,10 +93,9 @@ impl Marker {
 }
 
 fn read(place: &Path) -> Sent {
-    let Ok(file) = File::open(place) else { return Sent::No };
-    let mut text = Vec::new();
-    match file.take(Sent::Settled.text().len() as u64).read_to_end(&mut text) {
-        Ok(_) => Sent::parse(&text),
+    match plain_file::read(place) {
+        Ok(text) => Sent::parse(&text),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Sent::No,
         // It is there, and the disk does not give it: no less than one that is damaged.
         Err(_) => Sent::Begun,
     }
@@ -109,7 +113,7 @@ fn write(place: &Path, sent: Sent) -> io::Result<()> {
 }
 
 fn open(place: &Path, create: bool) -> io::Result<File> {
-    OpenOptions::new().write(true).create(create).truncate(false).mode(0o600).open(place)
+    plain_file::open_with(OpenOptions::new().write(true).create(create).truncate(false).mode(0o600), place)
 }
 
 #[cfg(test)]

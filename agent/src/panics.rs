@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::clock;
+use crate::{clock, plain_file};
 
 /// After this many panics the job is not run any further, and reported.
 const MAX_RUNS: usize = 3;
@@ -36,7 +36,7 @@ impl Panics {
     /// Reads what earlier runs left in the state directory, and in the one that stands in for it.
     pub fn load(state_dir: &Path, spare_dir: &Path) -> Self {
         let files = [state_dir.join(FILE), spare_dir.join(FILE)];
-        let texts = files.iter().filter_map(|file| fs::read(file).ok());
+        let texts = files.iter().filter_map(|file| plain_file::read(file).ok());
         let lines = texts.flat_map(|text| {
             String::from_utf8_lossy(&text).lines().take(2 * MAX_REPORTS).map(str::to_owned).collect::<Vec<_>>()
         });
@@ -93,7 +93,7 @@ impl Panics {
             for file in &files {
                 let mut options = OpenOptions::new();
                 options.create(true).write(true).append(!is_first).truncate(is_first).mode(0o600);
-                let opened = options.open(file);
+                let opened = plain_file::open_with(&mut options, file);
                 if opened.and_then(|mut file| file.write_all(line.as_bytes())).is_ok() {
                     break;
                 }

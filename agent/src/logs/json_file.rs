@@ -18,7 +18,7 @@ use tracing::warn;
 use vmjob_logs::{Entries, Loss, Lost, Progress, Take};
 
 use super::rotated::{FileId, find, id_at, oldest, rotated};
-use crate::crc::Crc32c;
+use crate::{crc::Crc32c, plain_file};
 
 /// Where reading goes on: the next entry of this file begins at this offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,7 +332,7 @@ fn watch(directory: &Path, what: WatchMask) -> io::Result<EventStream<[u8; 4096]
 }
 
 fn open_at(path: &Path, index: u32) -> io::Result<(File, Place)> {
-    let file = File::open(rotated(path, index))?;
+    let file = plain_file::open(&rotated(path, index))?;
     let place = Place { file: FileId::of(&file)?, offset: 0, mark: mark(&file, 0) };
     Ok((file, place))
 }
@@ -341,14 +341,14 @@ fn open_at(path: &Path, index: u32) -> io::Result<(File, Place)> {
 /// entries before the place, where the log was copied.
 fn look_up(path: &Path, place: &Place) -> Option<(u32, File, Place)> {
     let at = |index: u32| {
-        let file = File::open(rotated(path, index)).ok()?;
+        let file = plain_file::open(&rotated(path, index)).ok()?;
         let id = FileId::of(&file).ok()?;
         let here = Place { file: id, mark: mark(&file, place.offset), ..*place };
         place.is_in(&file).then_some((index, file, here))
     };
     while let Some(index) = find(path, place.file) {
         // Renamed between the look and the opening, it is looked for again.
-        if let Ok(id) = FileId::of(&File::open(rotated(path, index)).ok()?)
+        if let Ok(id) = FileId::of(&plain_file::open(&rotated(path, index)).ok()?)
             && id.is(place.file)
         {
             if let Some(found) = at(index).filter(|(_, _, here)| here.file.is(place.file)) {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::part_file::{Kind, Name, files};
-use crate::{crc::Crc32, threads};
+use crate::{crc::Crc32, durable, plain_file, threads};
 
 /// Fast: it is to keep up with any job.
 const LEVEL: i32 = 1;
@@ -87,7 +87,7 @@ fn pack_all(dir: &Path, checkpoint: &Path) -> io::Result<()> {
         if ready.is_empty() {
             return Ok(());
         }
-        File::open(checkpoint)?.sync_all()?;
+        plain_file::open(checkpoint)?.sync_all()?;
         File::open(checkpoint.parent().unwrap_or(Path::new("/")))?.sync_all()?;
         for (path, name) in ready {
             // It may have had to make room.
@@ -103,7 +103,7 @@ fn pack_all(dir: &Path, checkpoint: &Path) -> io::Result<()> {
 /// Of a part that a power cut has shortened, what is left; its new name tells how much that is.
 fn pack(path: &Path, name: Name) -> io::Result<()> {
     let unfinished = path.with_file_name(UNFINISHED);
-    let bytes = compress(&File::open(path)?, &File::create(&unfinished)?).inspect_err(|_| {
+    let bytes = compress(&plain_file::open(path)?, &durable::create(&unfinished, b"", 0o600)?).inspect_err(|_| {
         // On a full disk its room is needed.
         let _ = fs::remove_file(&unfinished);
     })?;
@@ -146,7 +146,7 @@ fn modulo(bytes: u64) -> [u8; 4] {
 
 /// Whether a packed part of so many bytes has its end: a power cut may have taken it.
 pub(super) fn is_whole(path: &Path, bytes: u64) -> bool {
-    let end = File::open(path).and_then(|file| {
+    let end = plain_file::open(path).and_then(|file| {
         let mut end = [0; 4];
         let length = file.metadata()?.len();
         file.read_exact_at(&mut end, length.saturating_sub(4)).map(|()| end)

@@ -68,7 +68,8 @@ impl std::fmt::Display for Name {
 
 /// Oldest first.
 pub(super) fn files(dir: &Path, kinds: &[Kind]) -> Vec<(PathBuf, Name)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().filter(is_file);
     let mut files: Vec<(PathBuf, Name)> =
         entries.filter_map(|entry| Some((entry.path(), Name::of(&entry.path())?))).collect();
     files.retain(|(_, name)| kinds.contains(&name.kind));

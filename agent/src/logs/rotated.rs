@@ -1,7 +1,7 @@
 //! The files of a log that rotates: `X-json.log` becomes `X-json.log.1`, `.1` becomes `.2` and so on. Which of them is which.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, FileType},
     io,
     path::{Path, PathBuf},
 };
@@ -65,7 +65,8 @@ pub(super) fn oldest(path: &Path) -> u32 {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok());
     let indexes = entries.into_iter().flatten().flatten().filter_map(|entry| {
-        let entry = entry.file_name();
+        // What is no file was not rotated.
+        let entry = entry.file_type().ok().filter(FileType::is_file).map(|_| entry.file_name())?;
         entry.to_str()?.strip_prefix(name.as_str())?.strip_prefix('.')?.parse().ok()
     });
     indexes.max().unwrap_or(0)

@@ -19,6 +19,7 @@ use super::{
     pack::{Packer, is_whole},
     part_file::{Kind, Name, files},
 };
+use crate::durable;
 
 /// What ends a part: its bytes, or its age. A VM that vanishes has lost no more than a minute, with what it takes to look for the end of
 /// a part, to compress it and to upload it.
@@ -156,7 +157,7 @@ impl Part {
     fn begin(dir: &Path, index: usize, number: u32) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = dir.join(Name { index, number, bytes: 0, kind: Kind::Open }.to_string());
-        Ok(Self { file: File::create(&path)?, path, bytes: 0, began: Instant::now() })
+        Ok(Self { file: durable::create(&path, b"", 0o600)?, path, bytes: 0, began: Instant::now() })
     }
 }
 

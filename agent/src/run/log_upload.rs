@@ -3,7 +3,7 @@
 //! `uploads`, and changes nothing else.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     job::Job,
     outcome::Outcome,
+    plain_file,
     report::Upload,
     storage::{Access, Location, MAX_SOURCES, Storage, StorageError, Traits},
 };
@@ -217,7 +218,7 @@ async fn send_parts(
         let (stream, number_and_bytes) = name.split_once('-').unwrap_or_default();
         let to = parts.sibling(&format!("{}{stream}-part-{number_and_bytes}", parts.name));
         // It may have had to make room meanwhile.
-        let Ok(file) = File::open(&path) else { continue };
+        let Ok(file) = plain_file::open(&path) else { continue };
         match storage.upload(file.into(), &path, &to, Traits { only_new: true, ..TRAITS }, Some(sessions)).await {
             Err(error) if !error.is_status(StatusCode::PRECONDITION_FAILED) => return Err(error),
             _ => {}

@@ -38,6 +38,7 @@ use crate::{
     clock,
     http::{UnixError, send_unix},
     metadata::percent_encode,
+    plain_file,
     retry::Delays,
     waits::Waits,
 };
@@ -331,7 +332,7 @@ impl DockerEngine {
     /// Which process the daemon is: another one is a daemon that was started anew. `None` where there is no pid file beside its
     /// socket, as `dockerd --pidfile` has it by default.
     pub fn daemon(&self) -> Option<Daemon> {
-        let pid = fs::read_to_string(self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
+        let pid = plain_file::read_system(&self.socket.with_extension("pid")).ok()?.trim().parse().ok()?;
         Some(Daemon { pid, started_since_boot_s: clock::process_start(pid)?.as_secs_f64() })
     }
 }

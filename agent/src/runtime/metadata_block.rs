@@ -17,7 +17,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::EngineError;
-use crate::{service::can_start_units, shim::user_name};
+use crate::{plain_file, service::can_start_units, shim::user_name};
 
 /// By IPv4, and by IPv6.
 const ADDRESSES: [(&str, &str); 2] = [("-4", "169.254.169.254"), ("-6", "fd20:ce::254")];
@@ -61,7 +61,7 @@ impl Blocked {
             return Err(impossible("the process runs as root: name another `process.user`"));
         }
         let name = user_name(uid).unwrap_or_default();
-        let subuid = fs::read_to_string("/etc/subuid").unwrap_or_default();
+        let subuid = plain_file::read_system(Path::new("/etc/subuid")).unwrap_or_default();
         let ranges = iter::once(uid..=uid).chain(subordinate(&subuid, uid, &name));
         Ok(ranges.map(|ids| Self(format!("uidrange {}-{}", ids.start(), ids.end()))).collect())
     }

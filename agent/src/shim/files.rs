@@ -17,7 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use crate::durable;
+use crate::{durable, plain_file};
 
 const SPEC: &str = "spec.json";
 const STATE: &str = "state.json";
@@ -126,7 +126,8 @@ impl Files {
 
     /// Held by the shim for as long as it is there; `None` if another holds it.
     pub fn lock(&self) -> io::Result<Option<File>> {
-        let lock = File::options().create(true).append(true).mode(0o600).open(self.dir.join("lock"))?;
+        let lock =
+            plain_file::open_with(File::options().create(true).append(true).mode(0o600), &self.dir.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -155,7 +156,7 @@ impl Files {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
-        match fs::read(self.dir.join(name)) {
+        match plain_file::read(&self.dir.join(name)) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

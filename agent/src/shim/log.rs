@@ -2,7 +2,7 @@
 //! reader of this. Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{ChildStderr, ChildStdout},
@@ -16,7 +16,7 @@ use std::{
 use vmjob_logs::{Stream, char_boundary};
 
 use super::event::Event;
-use crate::{clock, threads};
+use crate::{clock, plain_file, threads};
 
 /// As the defaults of a container: 50 MB a file, and five of them.
 const MAX_FILE_BYTES: u64 = 50_000_000;
@@ -106,7 +106,7 @@ impl Log {
     }
 
     fn create(path: &Path, max_size: u64) -> io::Result<Self> {
-        let file = Box::new(File::create(path)?);
+        let file = Box::new(plain_file::truncate(path)?);
         let log = Self { path: path.to_owned(), file, size: 0, max_size, line: Vec::new(), refused: 0 };
         log.reserve();
         Ok(log)
@@ -124,7 +124,7 @@ impl Log {
                 }
                 Message::Ask(answer) => {
                     // The job may have left the disk full: what was kept for the next file gives its room.
-                    if !self.tell_refused() && File::create(self.next()).is_ok() {
+                    if !self.tell_refused() && plain_file::truncate(&self.next()).is_ok() {
                         self.tell_refused();
                     }
                     let _ = answer.send(());
@@ -198,7 +198,7 @@ impl Log {
     /// Nothing is renamed before there is a file to go on with, and none to where there is one but the oldest: what fails may be
     /// tried again.
     fn rotate(&mut self) -> io::Result<()> {
-        let next = File::create(self.next())?;
+        let next = plain_file::truncate(&self.next())?;
         let free = (1..MAX_FILES - 1).find(|index| !self.rotated(*index).exists()).unwrap_or(MAX_FILES - 1);
         for index in (1..free).rev() {
             let _ = fs::rename(self.rotated(index), self.rotated(index + 1));
@@ -213,7 +213,7 @@ impl Log {
 
     /// Makes the next file ahead of its time, and keeps some room with it: a job may use up the disk's blocks, or its inodes.
     fn reserve(&self) {
-        let _ = fs::write(self.next(), [0; RESERVE_BYTES]);
+        let _ = plain_file::truncate(&self.next()).and_then(|mut next| next.write_all(&[0; RESERVE_BYTES]));
     }
 
     fn next(&self) -> PathBuf {

@@ -1,9 +1,12 @@
 //! Whom the job runs as: looked up in the machine's own files, as a static program has no other way.
 //! Source: `passwd(5)`, `group(5)`.
 
-use std::{fs, io};
+use std::{io, path::Path};
 
-use crate::files::{Rights, become_user};
+use crate::{
+    files::{Rights, become_user},
+    plain_file,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
@@ -22,7 +25,7 @@ pub(super) struct User {
 impl User {
     /// The user that `text` names (`NAME`, `UID`, either with `:GROUP`); root where it names nobody.
     pub(super) fn named(text: Option<&str>) -> io::Result<Self> {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let read = |path: &str| plain_file::read_system(Path::new(path)).unwrap_or_default();
         let user = Self::find(text.unwrap_or("root"), &read("/etc/passwd"), &read("/etc/group"));
         Ok(Self { is_caller: text.is_none(), ..user.map_err(io::Error::other)? })
     }

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     crc::Crc32c,
     http::{Answer, HttpError, read_body},
+    plain_file,
 };
 
 /// What is read of an answer.
@@ -333,7 +334,7 @@ impl<'a> Note<'a> {
     }
 
     fn session(&self) -> Option<String> {
-        let session: Session = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
+        let session: Session = serde_json::from_slice(&plain_file::read(&self.file).ok()?).ok()?;
         (session.to == *self.to && session.shape == self.shape).then_some(session.uri)
     }
 

@@ -8,6 +8,8 @@ use fakecloud::Config;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::log_drivers::until_read;
+
 /// What becomes of a record's text; `None`: it is removed.
 type Damage = fn(&str) -> Option<String>;
 
@@ -92,10 +94,17 @@ async fn a_record_of_a_later_version_is_kept_and_its_job_reported_once() {
     }
 }
 
-/// The disk does not give the record, as on a bad sector.
+/// What may be in a file's place: whoever opens one of them to read, or reads it to its end, waits for ever.
+const IN_ITS_PLACE: [fn(&Path); 3] = [
+    |path| fs::create_dir(path).unwrap(),
+    |path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success()),
+    |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+];
+
+/// The disk does not give the record, as on a bad sector, or something else has its place.
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_reported_once_and_its_job_ended() {
-    for is_delivered in [false, true] {
+    for (put, is_delivered) in IN_ITS_PLACE.into_iter().flat_map(|put| [(put, false), (put, true)]) {
         for vm in Vm::of_each_kind().await {
             vm.set_job(if is_delivered { "true" } else { "echo x >> /shared/starts; sleep 1000" }, json!({}));
             let mut agent = vm.start();
@@ -106,7 +115,7 @@ async fn a_record_that_cannot_be_read_is_reported_once_and_its_job_ended() {
                 agent.kill9().await;
             }
             fs::remove_file(vm.journal_file()).unwrap();
-            fs::create_dir(vm.journal_file()).unwrap();
+            put(&vm.journal_file());
             if !is_delivered {
                 let report = vm.run().await;
                 expect(&report, &json!({"cause": "AGENT_ERROR", "exit_code": null, "message": "~journal.json"}));
@@ -114,6 +123,55 @@ async fn a_record_that_cannot_be_read_is_reported_once_and_its_job_ended() {
             ends_with(vm.start(), 0).await;
             assert_eq!(vm.cloud.accepted().len(), 1, "delivered before: {is_delivered}");
             vm.check_remains().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_the_place_of_a_file_of_the_agent_s_holds_a_job_up() {
+    let files = ["panics", "reserve", "logs.json", "logs.json.new"];
+    for (put, file) in IN_ITS_PLACE.into_iter().flat_map(|put| files.map(|file| (put, file))) {
+        for vm in Vm::of_each_kind().await {
+            fs::create_dir(vm.state_dir()).unwrap();
+            put(&vm.state_dir().join(file));
+            let report = vm.run_job("echo said", json!({})).await;
+            expect(&report, &json!({"cause": "NONE", "logs": {"tail": "said\n"}}));
+        }
+    }
+    // Without its lock the state directory is not used, and the job not begun.
+    for put in IN_ITS_PLACE {
+        let vm = Vm::without_docker(Config::default()).await;
+        fs::create_dir(vm.state_dir()).unwrap();
+        put(&vm.state_dir().join("lock"));
+        let report = vm.run_job("true", json!({})).await;
+        expect(&report, &json!({"cause": "AGENT_ERROR", "message": "~not a regular file"}));
+    }
+}
+
+/// The engine's log, while it is read: what came before is not lost, and what comes after is the engine's to tell.
+#[tokio::test]
+async fn nothing_in_the_place_of_the_engine_s_log_holds_a_job_up() {
+    for put in IN_ITS_PLACE {
+        for restarts in [false, true] {
+            for vm in Vm::of_each_kind().await {
+                vm.set_job(&format!("echo first; echo x >> /shared/starts; {UNTIL_LET_GO}; exit 7"), json!({}));
+                let mut agent = vm.start();
+                vm.until_running().await;
+                until_read(&vm, 1).await;
+                if restarts {
+                    agent.kill9().await;
+                }
+                let log = vm.journal()["attempt"]["log_path"].as_str().unwrap().to_owned();
+                fs::remove_file(&log).unwrap();
+                put(Path::new(&log));
+                vm.let_go();
+                if restarts {
+                    vm.until_job_ended().await;
+                    agent = vm.start();
+                }
+                let report = vm.finish(agent).await;
+                expect(&report, &json!({"cause": "EXIT_CODE", "exit_code": 7, "logs": {"tail": "first\n"}}));
+            }
         }
     }
 }
