@@ -10,8 +10,8 @@
 //! outcome, panics
 //! logs, delivery, on_finish
 //! runtime, stop, marker
-//! storage, secrets
-//! google, shim, install, logging, metadata
+//! google
+//! shim, install, logging, metadata
 //! files, http
 //! gate, service, job
 //! clock, console, crc, durable, machine, mask, retry, threads, waits
@@ -50,11 +50,9 @@ pub mod report;
 pub mod retry;
 pub mod run;
 pub mod runtime;
-pub mod secrets;
 pub mod service;
 pub mod shim;
 pub mod status;
 pub mod stop;
-pub mod storage;
 pub mod threads;
 pub mod waits;

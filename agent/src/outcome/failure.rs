@@ -2,10 +2,9 @@
 
 use super::{Cause, Outcome};
 use crate::{
+    google::{SecretError, storage::StorageError},
     job::JobError,
     runtime::{EngineError, PullError, registry_wants_token},
-    secrets::SecretError,
-    storage::StorageError,
 };
 
 pub(super) const FIX_DISK: &str = "give the VM a larger boot disk, or make room on it";
@@ -65,7 +64,7 @@ pub enum Failure {
     #[error("the VM was rebooted while the job ran; how the job ended is not known")]
     Rebooted { started: String, now: String },
     #[error("the input {from} cannot be had: {source}")]
-    Input { from: String, source: StorageError, fix: Option<String> },
+    Input { from: String, source: Box<StorageError>, fix: Option<String> },
     #[error("failed to write the state in {dir}: {source}")]
     Journal { dir: String, source: std::io::Error },
     #[error("vmjob-agent panicked {count} times in a row: the job was given up")]
@@ -91,7 +90,7 @@ impl Failure {
             Self::ImageMissing { .. } | Self::Pull(PullError::NotFound { .. }) => Cause::ImageNotFound,
             Self::Pull(PullError::Denied { .. }) => Cause::ImageDenied,
             Self::Pull(PullError::Failed { .. } | PullError::CutShort { .. }) => Cause::ImagePullFailed,
-            Self::Secret(error) => Cause::SecretFailed { retryable: error.retryable },
+            Self::Secret(error) => Cause::SecretFailed { retryable: error.is_retryable() },
             Self::Create(_) => Cause::CreateFailed,
             Self::StartUnseen | Self::StartedAgain { engine_lost: true } => Cause::EngineRestarted,
             Self::Start(source) if source.is_left_over() => Cause::EngineRestarted,

@@ -17,11 +17,12 @@ use crate::{
     delivery::{self, Delivery, End, default_give_up_after},
     files::Entry,
     gate::{Outgoing, printable},
+    google::Compute,
     job::{CallbackAuth, Job, OnFinish},
     journal::{Attempt, Phase},
     logs::LogSummary,
     marker::Sent,
-    on_finish::{Compute, carry_out},
+    on_finish::carry_out,
     outcome::{Cause, Failure, Fault, Outcome, State},
     report::{Report, Upload},
     retry::Delays,
@@ -300,12 +301,7 @@ impl Run<'_> {
             return;
         }
         let Config { compute_endpoint, callback_allow, .. } = self.config;
-        let compute = Compute {
-            http: &self.http,
-            metadata: &self.metadata,
-            endpoint: compute_endpoint,
-            allowed_hosts: callback_allow,
-        };
+        let compute = Compute::new(&self.http, &self.metadata, compute_endpoint, callback_allow);
         match carry_out(on_finish, &self.record.vm, &compute).await {
             Ok(()) => {
                 self.record.finished = true;

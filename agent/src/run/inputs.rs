@@ -14,9 +14,9 @@ use tracing::{info, warn};
 use super::{Run, noted::named};
 use crate::{
     files::JobFiles,
+    google::storage::{Access, Listing, Location, Object, Pool, Storage, StorageError, relative_path},
     job::{Container, Input, Job, Place, Root, Work, relative},
     outcome::Failure,
-    storage::{Access, Listing, Location, Object, Pool, Storage, StorageError, relative_path},
 };
 
 /// Directories in which whoever the job runs as may write, but not remove what is another's.
@@ -38,7 +38,7 @@ impl Run<'_> {
         let failed = async |input: &Input, source: StorageError| {
             let bucket = Location::parse(&input.from).bucket;
             let fix = source.fix(&bucket, Access::Read, &storage.account().await);
-            Failure::Input { from: input.from.clone(), source, fix }
+            Failure::Input { from: input.from.clone(), source: Box::new(source), fix }
         };
         // Where those go that may be under way.
         let mut under_way: Vec<PathBuf> = Vec::new();
@@ -151,7 +151,7 @@ impl Run<'_> {
 
 fn input_failure(input: &Input, source: io::Error) -> Failure {
     let source = StorageError::Write { from: input.from.clone(), path: input.to.clone(), source };
-    Failure::Input { from: input.from.clone(), fix: source.fix("", Access::Read, ""), source }
+    Failure::Input { from: input.from.clone(), fix: source.fix("", Access::Read, ""), source: Box::new(source) }
 }
 
 /// What one input stands for.

@@ -14,10 +14,10 @@ use tracing::warn;
 use super::{Run, inputs::OPEN_DIR};
 use crate::{
     files::{self, JobFiles, Mount, Rights, View, Workers, Writable, open_root},
+    google::storage::{Storage, stall},
     job::{Container, FileMount, Job, Root, Work},
     runtime::{Engine, RESULT_FILE},
     service, shim,
-    storage::{Storage, stall},
 };
 
 /// How long the report waits for the job's result.
@@ -34,7 +34,7 @@ impl Run<'_> {
     pub(super) fn storage_of(&self, workers: Workers) -> Storage {
         let config = self.config;
         let (endpoint, allowed) = (&config.storage_endpoint, &config.callback_allow);
-        Storage::new(self.http.clone(), self.metadata.clone(), endpoint, allowed, config.storage_patience, workers)
+        Storage::new(&self.http, &self.metadata, endpoint, allowed, config.storage_patience, workers)
     }
 
     fn file_stall(&self) -> Duration {

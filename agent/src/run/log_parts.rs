@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 
 use tracing::debug;
 
-use crate::storage::{Listing, Location, MAX_SOURCES, Pool, Storage, StorageError, Traits};
+use crate::google::storage::{Listing, Location, MAX_SOURCES, Pool, Storage, StorageError, Traits};
 
 /// More than any log has: a part is a minute of it or more, and most are soon made one.
 const MAX_NAMES: usize = 100_000;

@@ -20,11 +20,11 @@ use super::{
     log_parts::{LogParts, TRAITS},
 };
 use crate::{
+    google::storage::{Access, Location, MAX_SOURCES, Storage, StorageError, Traits},
     job::Job,
     outcome::Outcome,
     plain_file,
     report::Upload,
-    storage::{Access, Location, MAX_SOURCES, Storage, StorageError, Traits},
 };
 
 /// Between two looks for parts that are ready.

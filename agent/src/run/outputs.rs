@@ -13,10 +13,10 @@ use tracing::{info, warn};
 use super::Run;
 use crate::{
     files::{Entry, Found, JobFiles, Walk},
+    google::storage::{Access, Location, Pool, Storage, StorageError, Traits},
     job::{Job, Output, relative},
     outcome::{Cause, Outcome},
     report::Upload,
-    storage::{Access, Location, Pool, Storage, StorageError, Traits},
 };
 
 /// The largest error's text in the report.

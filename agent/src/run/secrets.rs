@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::{Run, noted::named};
 use crate::{
     cli::Config,
+    google::{SecretError, SecretManager, SecretProblem},
     job::Job,
     journal::Phase,
     logs::LogSummary,
@@ -21,7 +22,6 @@ use crate::{
     outcome::{Failure, Outcome},
     report::Upload,
     runtime::SecretEnv,
-    secrets::{SecretError, SecretManager},
 };
 
 /// How long a restarted agent waits for what it needs to show the rest of the log.
@@ -60,13 +60,8 @@ impl Run<'_> {
         let version_of = |name: &String| versions.get(name).unwrap_or(name).clone();
         let names: BTreeSet<String> = wanted.values().map(version_of).collect();
         let Config { secretmanager_endpoint, callback_allow, .. } = self.config;
-        let manager = SecretManager {
-            http: &self.http,
-            metadata: &self.metadata,
-            endpoint: secretmanager_endpoint,
-            allowed_hosts: callback_allow,
-            waits: &self.waits,
-        };
+        let (http, metadata) = (&self.http, &self.metadata);
+        let manager = SecretManager::new(http, metadata, secretmanager_endpoint, callback_allow, &self.waits);
         let count = names.len();
         let _waiting = self.waits.begin(format!("the secrets {}", named(names.iter().map(String::as_str))));
         let secrets = manager.access(names, patience).await?;
@@ -105,9 +100,8 @@ impl Run<'_> {
             fetched = self.fetch_secrets_for(job, AGAIN_PATIENCE) => fetched,
             () = stopped => Err(SecretError {
                 name: job.secret_env().values().next().cloned().unwrap_or_default(),
-                problem: "the job is to be stopped, and there is no time to wait for it".into(),
+                problem: SecretProblem::Stopped,
                 fix: None,
-                retryable: true,
             }),
         };
         match fetched {
@@ -177,11 +171,10 @@ fn check_size<'a>(secrets: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(
         if bytes > Masker::MAX_BYTES {
             return Err(SecretError {
                 name: name.to_owned(),
-                problem: format!("the job's secrets are larger than {} KiB together", Masker::MAX_BYTES / 1024),
+                problem: SecretProblem::TooLarge { max_kib: Masker::MAX_BYTES / 1024 },
                 fix: Some(
                     "keep in Secret Manager what is secret, such as a key, and the rest in a bucket (`inputs`)".into(),
                 ),
-                retryable: false,
             });
         }
     }

@@ -12,8 +12,8 @@ use bollard::models::{
 };
 
 use crate::{
+    google::SecretValue,
     job::{Container, Gpus, Job, MetadataServer, MountKind, OwnMount, Process, RESULT_DIR},
-    secrets::SecretValue,
     service::can_start_units,
     shim::ProcessSpec,
 };

@@ -151,7 +151,7 @@ impl Storage {
                     if progress.offset > before {
                         patience.moved();
                     }
-                    patience.after(error).await?;
+                    error.unless_tried_again(&mut patience).await?;
                 }
             }
         }
@@ -241,9 +241,9 @@ impl Storage {
         let request = Request::put(self.checked(doing, uri)?).header(CONTENT_RANGE, range);
         let request = request.body(body).map_err(|error| broken(doing, &error))?;
         let exchange = async {
-            let (head, body) = self.http.open(request, self.stall()).await?.into_parts();
+            let (head, body) = self.client.http.open(request, self.stall()).await?.into_parts();
             let body = read_body(body, MAX_ANSWER_BYTES).await.unwrap_or_default();
-            let body = self.http.shown(head.status, body);
+            let body = self.client.http.shown(head.status, body);
             Ok::<_, HttpError>(Answer { status: head.status, headers: head.headers, body: Ok(body) })
         };
         let answer = tokio::select! {
@@ -269,10 +269,9 @@ impl Storage {
             None => {}
         }
         let answer = answer?;
-        let stands = if answer.status.is_success() || answer.status.as_u16() == 308 {
-            stands(doing, answer)?
-        } else {
-            stands_gone(StorageError::status(doing, &answer))?
+        let stands = match self.client.judge(answer) {
+            Ok(answer) => stands(doing, answer)?,
+            Err(error) => stands_gone(StorageError::call(doing, error))?,
         };
         Ok((stands, sent.crc))
     }

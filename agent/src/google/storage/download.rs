@@ -116,7 +116,7 @@ impl Storage {
                     patience.moved();
                 }
                 if let Err(error) = read {
-                    patience.after(error).await?;
+                    error.unless_tried_again(&mut patience).await?;
                 }
             }
             if object.crc32c().is_none_or(|wanted| wanted == crc.value()) {
@@ -149,7 +149,7 @@ impl Storage {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
         let request = request.body(Full::<Bytes>::default()).map_err(|error| broken(&doing, &error))?;
-        let answer = timeout(self.stall(), self.http.open(request, self.stall())).await.map_err(|_| late())?;
+        let answer = timeout(self.stall(), self.client.http.open(request, self.stall())).await.map_err(|_| late())?;
         let (head, mut body) = answer.map_err(|error| broken(&doing, &error))?.into_parts();
         match head.status {
             StatusCode::OK if *offset == 0 => {}
@@ -165,7 +165,11 @@ impl Storage {
             }
             status => {
                 let body = timeout(self.stall(), first_bytes(&mut body)).await.unwrap_or_default();
-                return Err(StorageError::status(&doing, &Answer { status, headers: head.headers, body: Ok(body) }));
+                let answer = Answer { status, headers: head.headers, body: Ok(body) };
+                return Err(self
+                    .client
+                    .judge(answer)
+                    .map_or_else(|error| StorageError::call(&doing, error), |_| late()));
             }
         }
         while *offset < object.size() {
