@@ -1,6 +1,6 @@
 //! Taking a job on: what the metadata says there is to do becomes a record, or is found to be the one on record already.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
@@ -8,10 +8,11 @@ use tracing::info;
 
 use crate::{
     clock,
-    job::{Parsed, parse_docker_command, parse_spec},
+    job::{Job, Parsed, parse_docker_command, parse_spec},
     journal::{Attempt, Phase, Preflighted, Record, Source},
     metadata::{Metadata, MetadataError, Vm},
     outcome::Failure,
+    panics::Panics,
     stop::Notices,
 };
 
@@ -116,18 +117,20 @@ impl Assignment {
         &self.vm.id
     }
 
-    /// The record with which the job begins. With `may_read_job` false, where reading the job is what may have panicked, it says
-    /// nothing that only the job's text does.
-    pub fn into_record(self, boot_id: &str, may_read_job: bool) -> Record {
-        let job = may_read_job.then(|| parse(&self.source).ok()).flatten().map(|parsed| parsed.job);
-        let job_id = job.as_ref().and_then(|job| job.id.clone()).unwrap_or_else(|| self.vm.id.clone());
+    pub fn read_job(&self, panics: &Panics) -> Reading {
+        Reading::of(&self.source, panics)
+    }
+
+    /// The record with which the job begins. Without `job` it says nothing that only the job's text does.
+    pub fn into_record(self, boot_id: &str, job: Option<&Job>) -> Record {
+        let job_id = job.and_then(|job| job.id.clone()).unwrap_or_else(|| self.vm.id.clone());
         Record {
             version: Record::VERSION,
             claim: self.claim,
             phase: Phase::Claimed,
             job_id,
-            task_index: job.as_ref().map_or(0, |job| job.task_index),
-            task_count: job.as_ref().map_or(1, |job| job.task_count),
+            task_index: job.map_or(0, |job| job.task_index),
+            task_count: job.map_or(1, |job| job.task_count),
             source: self.source,
             callback_url: self.callback_url,
             vm: self.vm,
@@ -140,6 +143,40 @@ impl Assignment {
             finished: false,
             blocked: None,
             blocked_claims: Vec::new(),
+        }
+    }
+}
+
+/// The job of a run, read from its text once.
+pub struct Reading {
+    /// `None` where the text is none of a job's, or may not be read.
+    pub job: Option<Arc<Job>>,
+    /// What the job asks for in vain, and what it probably means otherwise.
+    pub ignored: Vec<String>,
+    pub doubts: Vec<String>,
+    /// Why the job is not to be run, if so.
+    pub refusal: Option<Failure>,
+}
+
+impl Reading {
+    /// Reads `source`, unless reading is what may have panicked.
+    pub fn of(source: &Source, panics: &Panics) -> Self {
+        let parsed = if panics.may_read_job() {
+            parse(source)
+        } else {
+            Err(Failure::Panicked { count: panics.count(), latest: panics.latest().to_vec() })
+        };
+        match parsed {
+            Ok(Parsed { job, ignored, doubts }) => Self { job: Some(Arc::new(job)), ignored, doubts, refusal: None },
+            Err(refusal) => Self { job: None, ignored: Vec::new(), doubts: Vec::new(), refusal: Some(refusal) },
+        }
+    }
+
+    /// The job, to be run; an error says, once, why it is not to be.
+    pub fn to_run(&mut self) -> Result<Arc<Job>, Failure> {
+        match (self.refusal.take(), &self.job) {
+            (None, Some(job)) => Ok(Arc::clone(job)),
+            (refusal, _) => Err(refusal.unwrap_or_else(|| Failure::Agent("the job's text was not kept".into()))),
         }
     }
 }

@@ -27,7 +27,7 @@ mod take_on;
 mod unless_stopped;
 mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hyper::Uri;
 use tracing::warn;
@@ -40,7 +40,7 @@ use self::{
     take_on::{TakenOn, take_on},
 };
 use crate::{
-    claim,
+    claim::Reading,
     cli::Config,
     clock,
     delivery::{self, End, GuestAttributes},
@@ -113,8 +113,7 @@ struct Run<'a> {
     journal: Journal,
     boot_id: String,
     record: Record,
-    /// Why the job cannot be run, where that was clear on reading it.
-    unreadable: Option<Failure>,
+    reading: Reading,
     engine: Option<Engine>,
     /// Keeps the container of a job that has ended from running again.
     guard: Option<others::Guard>,
@@ -159,8 +158,8 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
 
     let service = ServiceManager::from_env();
     let work = async {
-        let Some(TakenOn { record, unreadable, carried_on, marker }) =
-            Box::pin(take_on(config, &journal, &metadata, &mut notices, cannot_run, panics.may_read_job())).await?
+        let Some(TakenOn { record, reading, carried_on, marker }) =
+            Box::pin(take_on(config, &journal, &metadata, &mut notices, cannot_run, &panics)).await?
         else {
             return Ok(Ended::Done);
         };
@@ -176,7 +175,7 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
             journal,
             boot_id,
             record,
-            unreadable,
+            reading,
             engine: None,
             guard: None,
             waits: Waits::default(),
@@ -260,15 +259,12 @@ impl Run<'_> {
     }
 
     fn is_process(&self) -> bool {
-        matches!(self.job(), Ok(Job { work: Work::Process(_), .. }))
+        self.job().is_some_and(|job| matches!(job.work, Work::Process(_)))
     }
 
-    /// The job, checked.
-    fn job(&self) -> Result<Job, Failure> {
-        if !self.panics.may_read_job() {
-            return Err(Failure::Panicked { count: self.panics.count(), latest: self.panics.latest().to_vec() });
-        }
-        Ok(claim::parse(&self.record.source)?.job)
+    /// The job, where its text is one.
+    fn job(&self) -> Option<Arc<Job>> {
+        self.reading.job.clone()
     }
 
     /// Where the report goes; `None` if it goes nowhere.
@@ -301,7 +297,7 @@ impl Run<'_> {
 
     /// The same, without borrowing what the loop changes meanwhile.
     fn connecting(&self, patience: Duration) -> impl Future<Output = Result<Engine, EngineError>> + Send + use<> {
-        let is_process = matches!(self.job(), Ok(Job { work: Work::Process(_), .. }));
+        let is_process = self.is_process();
         let (dir, host) = (self.journal.job_dir().to_owned(), self.config.docker_host.clone());
         let waits = self.waits.clone();
         async move {

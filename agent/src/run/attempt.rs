@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Cut, Run, claim};
+use super::{Cut, Run};
 use crate::{
     clock,
-    job::{Job, Parsed, Work},
+    job::{Job, Work},
     journal::Phase,
     outcome::Failure,
     runtime::{ContainerNames, Dirs, EngineError, Found, Init, Inspected, MainProcess, Status},
@@ -32,20 +32,16 @@ const CALL_GRACE: Duration = Duration::from_secs(10);
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
     pub(super) async fn prepare(&mut self) -> Result<(), Cut> {
-        if let Some(failure) = self.unreadable.take() {
-            return Err(failure.into());
-        }
-        let Parsed { ignored, doubts, .. } = claim::parse(&self.record.source)?;
+        let mut job = Job::clone(&*self.reading.to_run()?);
         // Once, and not by each agent and attempt.
         if !self.carried_on && self.record.attempt.number == 1 {
-            for ignored in ignored {
+            for ignored in &self.reading.ignored {
                 info!("{ignored}");
             }
-            for doubt in doubts {
+            for doubt in &self.reading.doubts {
                 warn!("{doubt}");
             }
         }
-        let mut job = self.job()?;
         // By the names first, which takes no engine.
         job.check_block_mounts(&self.config.block_mounts).map_err(Failure::Spec)?;
         let url = self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
@@ -168,7 +164,7 @@ impl Run<'_> {
             None => None,
         };
         if found.status == Status::Created
-            && let Ok(job) = self.job()
+            && let Some(job) = self.job()
         {
             self.note_rights(&job, &found.id).await;
         }
@@ -199,11 +195,12 @@ impl Run<'_> {
             _ => fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)),
         };
         // Without a container it gets there by its way through the state directory, in which it sees nothing else.
-        let made = made.and_then(|()| match self.job() {
-            Ok(Job { work: Work::Process(_), .. }) => {
+        let made = made.and_then(|()| {
+            if self.is_process() {
                 fs::set_permissions(self.journal.dir(), fs::Permissions::from_mode(0o711))
+            } else {
+                Ok(())
             }
-            _ => Ok(()),
         });
         made.map(|()| dir).map_err(|source| super::journal_failure(self.config, source))
     }
@@ -219,7 +216,7 @@ impl Run<'_> {
 
     /// Created → Running: starts the container, unless it was started already.
     pub(super) async fn start(&mut self) -> Result<(), Cut> {
-        let job = self.job()?;
+        let job = self.reading.to_run()?;
         if self.record.attempt.stop.is_some() {
             return self.stop_unstarted(&job).await;
         }
@@ -329,7 +326,9 @@ impl Run<'_> {
             return Err(self.rebooted());
         }
         let main = self.engine.as_ref().and_then(|engine| engine.main_process(found));
-        if let (Some(pid), Ok(Job { work: Work::Container(container), .. })) = (found.pid, self.job()) {
+        if let (Some(pid), Some(job)) = (found.pid, self.job())
+            && let Work::Container(container) = &job.work
+        {
             self.record.attempt.init = Init::of(pid, container.init).await;
         }
         self.tell_made_sources();

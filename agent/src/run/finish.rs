@@ -11,7 +11,6 @@ use tracing::{error, info, warn};
 
 use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
 use crate::{
-    claim,
     cli::Config,
     console::REPORT_MARK,
     delivery::{self, Delivery, End, default_give_up_after},
@@ -49,7 +48,7 @@ impl Run<'_> {
     pub(super) async fn end_attempt(&mut self, mut outcome: Outcome) {
         self.tell_noted(&mut outcome);
         outcome.pass(self.gate);
-        let job = self.job().ok();
+        let job = self.job();
         if let Some(job) = &job
             && self.wants_retry(job, &outcome)
         {
@@ -65,7 +64,7 @@ impl Run<'_> {
     pub(super) async fn conclude(&mut self) {
         let Some(mut outcome) = self.record.attempt.outcome.clone() else { return };
         self.guard_container();
-        let job = self.job().ok();
+        let job = self.job();
         let mut uploads = Vec::new();
         if let Some(job) = &job
             && self.record.attempt.started_at.is_some()
@@ -127,9 +126,7 @@ impl Run<'_> {
         self.note_guarded();
         self.tell_noted(&mut outcome);
         if matches!(outcome.cause.fault(), Some(Fault::Job | Fault::Spec)) {
-            outcome
-                .evidence
-                .extend(claim::parse(&self.record.source).map_or_else(|_| Vec::new(), |parsed| parsed.doubts));
+            outcome.evidence.extend(self.reading.doubts.iter().cloned());
         }
         let result = self.read_result().await.unwrap_or_else(|problem| {
             warn!("{problem}");
@@ -138,9 +135,9 @@ impl Run<'_> {
         });
         let mut logs = self.logs.take().map_or_else(LogSummary::default, crate::logs::Logs::finish);
         if uploads.iter().any(|upload| STREAMS.contains(&&*upload.from) && upload.files > 0) {
-            logs.uri = self.job().ok().and_then(|job| self.log_uri(&job));
+            logs.uri = self.job().and_then(|job| self.log_uri(&job));
         }
-        if let Ok(job) = self.job() {
+        if let Some(job) = self.job() {
             logs.add_lost(self.dropped_by_driver(&job, &logs));
         }
         if !logs.lost().is_none() {
@@ -208,7 +205,7 @@ impl Run<'_> {
     /// does not lead out of the directory, and nothing but a file is opened.
     async fn read_result(&self) -> Result<Option<Value>, String> {
         let (name, shown) = (Path::new(RESULT_FILE), self.result_dir(self.record.attempt.number).join(RESULT_FILE));
-        let Ok(job) = self.job() else { return Ok(None) };
+        let Some(job) = self.job() else { return Ok(None) };
         let Some(room) =
             self.result_files(&job).await.map_err(|error| format!("failed to open the result: {error}"))?
         else {
@@ -245,7 +242,7 @@ impl Run<'_> {
         if self.record.delivery.tries == 0 {
             announce(&report).await;
         }
-        let job = self.job().ok();
+        let job = self.job();
         let auth = job.as_ref().map_or(CallbackAuth::AccessToken, |job| job.callback.auth.clone());
         let url = match self.endpoint(&auth) {
             Ok(Some(url)) => url,
@@ -314,7 +311,7 @@ impl Run<'_> {
     /// Delivered: nothing of the job stays but its record. Doing it twice is harmless. False if a container may have stayed.
     pub(super) async fn clean_up(&mut self) -> bool {
         // First, as the workflow may be deleting the VM by now.
-        if let Ok(job) = self.job()
+        if let Some(job) = self.job()
             && let Some(parts) = self.destination(&job)
         {
             self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;

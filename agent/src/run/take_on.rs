@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{RunError, journal_failure};
 use crate::{
-    claim::{self, Assignment},
+    claim::{self, Assignment, Reading},
     cli::Config,
     clock,
     delivery::{self, End},
@@ -14,26 +14,31 @@ use crate::{
     marker::{Marker, Sent},
     metadata::Metadata,
     outcome::Failure,
+    panics::Panics,
     stop::Notices,
 };
 
 /// A job to run, or to go on with.
 pub(super) struct TakenOn {
     pub(super) record: Record,
-    /// Why it cannot be run, where that was clear on reading it.
-    pub(super) unreadable: Option<Failure>,
+    pub(super) reading: Reading,
     pub(super) carried_on: bool,
     pub(super) marker: Marker,
 }
 
 impl TakenOn {
-    fn carry_on(record: Record, marker: Marker) -> Self {
+    /// A job on record: goes on with it, or settles it where its report has left.
+    fn known(record: Record, sent: Sent, marker: Marker, panics: &Panics) -> Self {
+        let reading = Reading::of(&record.source, panics);
+        if is_reported(&record, sent) {
+            return Self::settled(record, reading, sent, marker);
+        }
         info!(job = record.job_id, phase = ?record.phase, "carrying on");
-        Self { record, unreadable: None, carried_on: true, marker }
+        Self { record, reading, carried_on: true, marker }
     }
 
     /// Its report has left the VM, `sent` tells how far it came, and the record does not hold it: nothing of the job is done again.
-    fn settled(mut record: Record, sent: Sent, marker: Marker) -> Self {
+    fn settled(mut record: Record, reading: Reading, sent: Sent, marker: Marker) -> Self {
         record.phase = Phase::Delivered;
         record.finished = sent == Sent::Settled;
         record.delivery.end = Some(if sent == Sent::Settled {
@@ -45,7 +50,7 @@ impl TakenOn {
             warn!(job = record.job_id, "{problem}");
             End::GaveUp(problem.into())
         });
-        Self { record, unreadable: None, carried_on: true, marker }
+        Self { record, reading, carried_on: true, marker }
     }
 }
 
@@ -62,7 +67,7 @@ pub(super) async fn take_on(
     metadata: &Metadata,
     notices: &mut Notices,
     cannot_run: Option<String>,
-    may_read_job: bool,
+    panics: &Panics,
 ) -> Result<Option<TakenOn>, RunError> {
     let boot_id = clock::boot_id()?;
     let marker_of = |claim: &str| Marker::new(&config.state_dir, claim);
@@ -78,11 +83,7 @@ pub(super) async fn take_on(
     {
         let marker = marker_of(&record.claim);
         let sent = marker.sent();
-        return Ok(Some(if is_reported(&record, sent) {
-            TakenOn::settled(record, sent, marker)
-        } else {
-            TakenOn::carry_on(record, marker)
-        }));
+        return Ok(Some(TakenOn::known(record, sent, marker, panics)));
     }
 
     let delivered = known.as_ref().is_some_and(|record| record.phase == Phase::Delivered);
@@ -97,37 +98,37 @@ pub(super) async fn take_on(
         (Some(record), Ok(Some(assignment))) if is_same(&record, &assignment) => {
             let marker = marker_of(&record.claim);
             let sent = sent_of(&marker, &record.claim).await;
-            Ok(Some(if is_reported(&record, sent) {
-                TakenOn::settled(record, sent, marker)
-            } else {
-                TakenOn::carry_on(record, marker)
-            }))
+            Ok(Some(TakenOn::known(record, sent, marker, panics)))
         }
         (known, Ok(Some(mut assignment))) => {
-            let unreadable = assignment.failure.take().or(cannot_run.map(Failure::Agent));
+            let refusal = assignment.failure.take().or(cannot_run.map(Failure::Agent));
+            let mut reading = assignment.read_job(panics);
             let marker = marker_of(&assignment.claim);
             let sent = sent_of(&marker, &assignment.claim).await;
-            let mut record = assignment.into_record(&boot_id, may_read_job);
+            let mut record = assignment.into_record(&boot_id, reading.job.as_deref());
             // What an earlier job could not have undone is this one's to undo.
             if let Some(Record { blocked: Some(blocked), claim, mut blocked_claims, .. }) = known {
                 blocked_claims.push(claim);
                 (record.blocked, record.blocked_claims) = (Some(blocked), blocked_claims);
             }
             if sent != Sent::No {
-                return Ok(Some(TakenOn::settled(record, sent, marker)));
+                return Ok(Some(TakenOn::settled(record, reading, sent, marker)));
             }
             info!(job = record.job_id, vm = record.vm.name, "took the job on");
             if record.callback_url.is_none() {
                 warn!("there is no `callback-url`: the report goes to stdout and the journal only");
             }
-            if unreadable.is_some() {
+            if refusal.is_some() {
                 // Nothing of it can be run: should the agent die now, the metadata are read again.
-                return Ok(Some(TakenOn { record, unreadable, carried_on: false, marker }));
+                reading.refusal = refusal;
+                return Ok(Some(TakenOn { record, reading, carried_on: false, marker }));
             }
             marker.prepare();
             let saved = journal.reserve().and_then(|()| journal.clear_logs()).and_then(|()| journal.save(&record));
-            let unreadable = saved.err().map(|source| journal_failure(config, source));
-            Ok(Some(TakenOn { record, unreadable, carried_on: false, marker }))
+            if let Err(source) = saved {
+                reading.refusal = Some(journal_failure(config, source));
+            }
+            Ok(Some(TakenOn { record, reading, carried_on: false, marker }))
         }
         (_, Ok(None)) => {
             info!("told to stop while there was no job");
@@ -137,7 +138,7 @@ pub(super) async fn take_on(
         (Some(record), Err(error)) if delivered => {
             warn!("{error}");
             let marker = marker_of(&record.claim);
-            Ok(Some(TakenOn::carry_on(record, marker)))
+            Ok(Some(TakenOn::known(record, Sent::No, marker, panics)))
         }
         (_, Err(error)) => Err(error.into()),
     }

@@ -58,7 +58,7 @@ enum Waited {
 impl Run<'_> {
     /// Running → Exited.
     pub(super) async fn watch(&mut self) -> Result<(), Cut> {
-        let job = self.job()?;
+        let job = self.reading.to_run()?;
         self.fetch_secrets_again(&job).await;
         if self.record.attempt.boot_id != self.boot_id {
             return self.report_reboot().await;
@@ -153,7 +153,7 @@ impl Run<'_> {
     async fn report_reboot(&mut self) -> Result<(), Cut> {
         let mut notices = self.notices.clone();
         let drain = async {
-            if let Ok(job) = self.job()
+            if let Some(job) = self.job()
                 && self.engine().await.is_ok()
             {
                 self.drain_logs(&job, LONGEST_DRAIN).await;
