@@ -24,7 +24,7 @@ pub use self::{
     finder::{Begun, Finder, FinderState, Form, visible},
     log_summary::LogSummary,
     lost::{Loss, Lost},
-    summary::Summary,
+    summary::{RowMask, Summary},
     text::char_boundary,
 };
 

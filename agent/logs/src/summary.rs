@@ -1,6 +1,8 @@
 //! The summary of a log in constant memory: how much there was, how it began, how it ended, and the lines that look like
 //! the reason. Blocks of output go in as they come.
 
+use std::{fmt, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,6 +28,25 @@ pub struct Summary {
     /// How many blocks came.
     #[serde(default)]
     blocks: u64,
+    /// Not of a checkpoint: whoever goes on has it.
+    #[serde(skip)]
+    row_mask: Option<RowMask>,
+}
+
+/// Hides what must not be shown in a line that a terminal's cursor has put together: it may come in parts that are nothing in themselves.
+#[derive(Clone)]
+pub struct RowMask(Arc<dyn Fn(&str) -> String + Send + Sync>);
+
+impl RowMask {
+    pub fn new(mask: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(mask))
+    }
+}
+
+impl fmt::Debug for RowMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RowMask")
+    }
 }
 
 /// One of the two streams.
@@ -58,6 +79,11 @@ impl Summary {
         self.ends.head_budget = bytes / 4;
         self.ends.tail_budget = bytes / 2;
         self.errors.set_budget(bytes - self.ends.head_budget - self.ends.tail_budget);
+    }
+
+    /// From now on rows are masked as they are passed on.
+    pub fn mask_rows(&mut self, mask: Option<RowMask>) {
+        self.row_mask = mask;
     }
 
     /// How many bytes of stdout and of stderr have been taken in.
@@ -204,8 +230,9 @@ impl Summary {
         channel.is_long = true;
         let last = rows.pop().unwrap_or_default();
         self.keep(stream, rows);
-        self.errors.look_at(stream, last.number, &last.text, &self.ends.tail);
-        self.ends.push(&last.text);
+        let text = self.masked(last.text);
+        self.errors.look_at(stream, last.number, &text, &self.ends.tail);
+        self.ends.push(&text);
     }
 
     /// What is an ordinary log again is treated as one.
@@ -219,12 +246,19 @@ impl Summary {
         let mut at = 0;
         for row in rows {
             let end = if row.end.is_empty() { "\n" } else { &row.end };
-            let line = [row.shown(), end.as_bytes()].concat();
+            let line = self.masked([row.shown(), end.as_bytes()].concat());
             if !row.is_known {
                 self.errors.look_at(stream, row.number, &line, &self.ends.tail);
             }
             at = row.at.max(at);
             at = self.insert(stream, at, &line);
+        }
+    }
+
+    fn masked(&self, line: Vec<u8>) -> Vec<u8> {
+        match &self.row_mask {
+            Some(RowMask(mask)) => mask(&String::from_utf8_lossy(&line)).into_bytes(),
+            None => line,
         }
     }
 
@@ -306,7 +340,7 @@ impl Summary {
             let last = rows.pop_if(|_| is_last(&self, stream));
             self.keep(stream, rows);
             if let Some(last) = last {
-                let line = [last.shown(), last.end.as_bytes()].concat();
+                let line = self.masked([last.shown(), last.end.as_bytes()].concat());
                 if !last.is_known {
                     self.errors.look_at(stream, last.number, &line, &self.ends.tail);
                 }

@@ -3,14 +3,17 @@
 
 use std::{
     io::{self, Write},
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use vmjob_logs::{Stream, char_boundary};
 
-use crate::{console::REPORT_MARK, gate::plain_line, threads};
+use crate::{console::REPORT_MARK, gate::plain_line, mask::Masker, threads};
 
 /// Lines are cut here; readers of 64 KiB lines (journald, script runners) never see more.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -46,11 +49,13 @@ pub(super) struct Forward {
     hidden: u64,
     /// The end of what is hidden, of each stream.
     last: [Vec<u8>; 2],
+    /// For secrets that show only once controls are taken out of a line.
+    masker: Option<Arc<Masker>>,
 }
 
 impl Forward {
     /// Starts the thread that writes: stdout may block, and then only it does.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(masker: Option<Arc<Masker>>) -> Self {
         let (lines, queue) = sync_channel::<Vec<u8>>(MAX_QUEUED_LINES);
         let (finished, done) = sync_channel(1);
         threads::spawn(move || {
@@ -72,6 +77,7 @@ impl Forward {
             is_hiding: false,
             hidden: 0,
             last: Default::default(),
+            masker,
         }
     }
 
@@ -131,7 +137,7 @@ impl Forward {
         }
         #[expect(clippy::cast_precision_loss, reason = "a line is short")]
         let bytes = line.len() as f64;
-        if self.lines.try_send(shown(line)).is_ok() {
+        if self.lines.try_send(self.shown(line)).is_ok() {
             self.lines_left -= 1.0;
             self.bytes_left -= bytes;
         } else {
@@ -139,6 +145,22 @@ impl Forward {
             self.hidden += 1;
             self.is_hiding = true;
         }
+    }
+
+    /// A line as it is written: whole, plain, and never like one of the agent's own.
+    fn shown(&self, line: &[u8]) -> Vec<u8> {
+        // What comes next tells whether a character would be torn.
+        let mut plain = plain_line(&line[..char_boundary(line, MAX_LINE_BYTES)]);
+        if let Some(masker) = &self.masker {
+            plain = masker.mask(&plain);
+        }
+        plain.truncate(plain.floor_char_boundary(MAX_LINE_BYTES));
+        if plain.starts_with(REPORT_MARK) {
+            // A reader of the console must not take the job's word for the agent's.
+            plain.insert(0, ' ');
+        }
+        plain.push('\n');
+        plain.into_bytes()
     }
 
     /// Counts whole lines, and remembers the last.
@@ -169,7 +191,7 @@ impl Forward {
             for line in
                 last.split_inclusive(|byte| *byte == b'\n').chain(Some(&open[..])).filter(|line| !line.is_empty())
             {
-                self.send_until(end, shown(line));
+                self.send_until(end, self.shown(line));
             }
         }
         drop(self.lines);
@@ -198,19 +220,6 @@ fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// A line as it is written: whole, plain, and never like one of the agent's own.
-fn shown(line: &[u8]) -> Vec<u8> {
-    // What comes next tells whether a character would be torn.
-    let mut plain = plain_line(&line[..char_boundary(line, MAX_LINE_BYTES)]);
-    plain.truncate(plain.floor_char_boundary(MAX_LINE_BYTES));
-    if plain.starts_with(REPORT_MARK) {
-        // A reader of the console must not take the job's word for the agent's.
-        plain.insert(0, ' ');
-    }
-    plain.push('\n');
-    plain.into_bytes()
-}
-
 fn note(hidden: u64) -> Vec<u8> {
     format!("… {hidden} lines of the job are not shown here; its log has them …\n").into_bytes()
 }
@@ -223,11 +232,12 @@ mod tests {
     fn a_long_line_is_cut_between_characters_however_it_comes() {
         for (begin, block_bytes) in [("", 20_000), ("x", 20_000), ("xx", 1000), ("x", 1), ("xx", MAX_LINE_BYTES)] {
             let text = format!("{begin}{}", "€".repeat(5000));
-            let mut forward = Forward::start();
+            let mut forward = Forward::start(None);
             for block in text.as_bytes().chunks(block_bytes) {
                 forward.push(Stream::Stdout, block);
             }
-            let line = shown(&std::mem::take(&mut forward.open[0]));
+            let line = std::mem::take(&mut forward.open[0]);
+            let line = forward.shown(&line);
             let line = std::str::from_utf8(&line).unwrap();
             assert!((MAX_LINE_BYTES - 2..=MAX_LINE_BYTES + 1).contains(&line.len()), "{}", line.len());
             assert!(text.starts_with(line.trim_end()) && line.ends_with('\n'));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, time::sleep};
 use tracing::warn;
 pub use vmjob_logs::{LogSummary, Loss, Lost};
-use vmjob_logs::{Progress, Stream, Summary};
+use vmjob_logs::{Progress, RowMask, Stream, Summary};
 
 pub use self::spool::{Parts, Spool};
 use self::{
@@ -144,8 +144,11 @@ impl Logs {
     ) -> Self {
         let Checkpoint { mut summary, place, progress, times, .. } = checkpoint;
         summary.set_budget(summary_bytes);
+        let masker = masks.as_ref().and_then(Masks::masker);
+        summary.mask_rows(masker.clone().map(|masker| RowMask::new(move |line| masker.mask(line))));
         let forward = forward && masks.as_ref().is_none_or(Masks::shows_text);
-        let intake = Intake { outlets: Outlets { summary, spool, forward: forward.then(Forward::start) }, masks };
+        let intake =
+            Intake { outlets: Outlets { summary, spool, forward: forward.then(|| Forward::start(masker)) }, masks };
         Self { source: Source::Missing, place, progress, times, intake, broke_off: false }
     }
 

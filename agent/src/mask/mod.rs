@@ -196,6 +196,11 @@ impl Masks {
         Self { masker, courses, shown: Vec::new() }
     }
 
+    /// What hides the secrets in a text that is put together of what was shown.
+    pub fn masker(&self) -> Option<Arc<Masker>> {
+        self.masker.clone()
+    }
+
     /// Whether there is something to be shown.
     pub fn shows_text(&self) -> bool {
         self.masker.is_some()

@@ -141,6 +141,38 @@ async fn the_job_gets_its_secrets_and_nobody_else_sees_them() {
     }
 }
 
+/// In parts that only a terminal puts together: whatever puts them together too hides what comes out.
+#[tokio::test]
+async fn a_secret_that_a_cursor_puts_together_is_hidden_also_where_a_text_is_cut() {
+    for (name, between) in [
+        ("a row above", r"\n\033[A\033[8C"),
+        ("a return", r"\r\033[8C"),
+        ("a backspace", r"X\b"),
+        ("to the left", r"XYZ\033[3D"),
+        ("a column", r"XYZ\033[9G"),
+        ("an erased end", r"XYZ\033[3D\033[K"),
+        ("a title", r"\033]0;title\007"),
+        ("a place that was saved", r"\0337XYZ\0338"),
+        ("a bell", r"\007"),
+        ("a NUL", r"\000"),
+    ] {
+        for vm in Vm::of_each_kind().await {
+            let vm = with_secrets(vm);
+            let script = format!(
+                "i=0; while [ $i -lt 600 ]; do printf '{between}\\n' \\
+                 | {{ IFS= read -r x; printf '%s%s%s\\n' \"${{PASSWORD%rd*}}\" \"$x\" \"rd${{PASSWORD#*w/rd}}\"; }}; i=$((i+1)); done; \
+                 exit 4"
+            );
+            vm.set_job(&script, secret_env(&vm));
+            let report = vm.finish(start(&vm)).await;
+            let shown = report.to_string();
+            println!("{name} {:?}: {}", vm.kind(), &report["logs"]);
+            assert_hidden(name, shown.as_bytes());
+            assert_hidden_everywhere(&vm);
+        }
+    }
+}
+
 /// In the name of a file that a bucket refuses, as a number and a name in the result, and with colours between its characters.
 #[tokio::test]
 async fn a_secret_leaves_in_no_field_of_whatever_kind() {
