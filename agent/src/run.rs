@@ -2,15 +2,18 @@
 //! done; a restart, after a crash or on purpose, is the same loop begun again.
 
 mod attempt;
+mod background;
 mod blocking;
 mod bound;
 mod care;
 mod engine_away;
+mod error;
 mod finish;
 mod gpus;
 mod image;
 mod inputs;
 mod job_files;
+mod known_secrets;
 mod log_parts;
 mod log_upload;
 mod mounts;
@@ -27,15 +30,18 @@ mod take_on;
 mod unless_stopped;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hyper::Uri;
 use tracing::warn;
 
 use tokio::time::{Instant, sleep};
 
+pub use self::error::RunError;
 use self::{
-    secrets::Secrets,
+    background::{Background, Guard},
+    error::journal_failure,
+    known_secrets::Secrets,
     silence::Silence,
     take_on::{TakenOn, take_on},
 };
@@ -49,10 +55,10 @@ use crate::{
     google::check_endpoint,
     http::Http,
     job::{CallbackAuth, Job, Work},
-    journal::{Journal, JournalError, Phase, Record},
+    journal::{Journal, Phase, Record},
     logs::Logs,
     marker::Marker,
-    metadata::{Metadata, MetadataError},
+    metadata::Metadata,
     outcome::{Failure, Outcome},
     panics::Panics,
     runtime::{DockerEngine, Engine, EngineError, Processes},
@@ -71,24 +77,6 @@ pub enum Ended {
     Done,
     /// The report could not be delivered.
     Undelivered,
-}
-
-/// What keeps the agent from running at all.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    #[error(transparent)]
-    Metadata(#[from] MetadataError),
-    #[error("the VM is going down, and the metadata server did not say what the job is")]
-    NoTime,
-    #[error("failed to read the state of the machine: {0}")]
-    Machine(#[from] std::io::Error),
-    #[error(
-        "the agent has panicked {count} times in a row, and could not report it; not trying again: remove {} to have it try",
-        file.display()
-    )]
-    Hopeless { count: usize, file: PathBuf },
 }
 
 /// What ends an attempt: something that failed, or being told to stop.
@@ -116,7 +104,7 @@ struct Run<'a> {
     reading: Reading,
     engine: Option<Engine>,
     /// Keeps the container of a job that has ended from running again.
-    guard: Option<others::Guard>,
+    guard: Option<Guard>,
     waits: Waits,
     /// How often this process saw the engine go away.
     engine_losses: u32,
@@ -125,7 +113,7 @@ struct Run<'a> {
     logs: Option<Logs>,
     secrets: Secrets,
     /// Uploads the log while the job runs.
-    log_upload: Option<log_upload::LogUpload>,
+    log_upload: Option<Background>,
     /// Whether the log has been read by a stream that was there before the job started.
     attached: bool,
     /// Whether an earlier run of the agent began what this one carries on.
@@ -200,10 +188,6 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
         // Dropping a step in its middle is what a crash would do, so it is safe.
         () = leaving.handover() => Ok(Ended::Done),
     }
-}
-
-fn journal_failure(config: &Config, source: std::io::Error) -> Failure {
-    Failure::Journal { dir: config.state_dir.display().to_string(), source }
 }
 
 impl Run<'_> {

@@ -202,7 +202,7 @@ impl Run<'_> {
                 Ok(())
             }
         });
-        made.map(|()| dir).map_err(|source| super::journal_failure(self.config, source))
+        made.map(|()| dir).map_err(|source| super::error::journal_failure(self.config, source))
     }
 
     /// For inputs and outputs of a container that lie under none of its mounts.

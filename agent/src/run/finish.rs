@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{ENGINE_PAUSE, Run, Secrets, log_upload::STREAMS};
+use super::{ENGINE_PAUSE, Run, known_secrets::Secrets, log_upload::STREAMS};
 use crate::{
     cli::Config,
     console::REPORT_MARK,

@@ -26,7 +26,7 @@ const DIR: u32 = 0o755;
 impl Run<'_> {
     /// Makes the sources of the container's own mounts, and fetches the inputs.
     pub(super) async fn get_inputs(&mut self, job: &Job) -> Result<(), Failure> {
-        self.make_own_dirs(job).await.map_err(|source| super::journal_failure(self.config, source))?;
+        self.make_own_dirs(job).await.map_err(|source| super::error::journal_failure(self.config, source))?;
         self.note_image_user(job).await?;
         let Some(first) = job.inputs.first() else { return Ok(()) };
         let began = Instant::now();

@@ -9,14 +9,12 @@ use std::{
 };
 
 use hyper::StatusCode;
-use tokio::{
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
     Run,
+    background::Background,
     log_parts::{LogParts, TRAITS},
 };
 use crate::{
@@ -40,15 +38,6 @@ const UNITE_PATIENCE: Duration = Duration::from_mins(2);
 const REMOVE_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
-
-/// The task that uploads parts, as long as this is there.
-pub(super) struct LogUpload(JoinHandle<()>);
-
-impl Drop for LogUpload {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Where the logs of one attempt go.
 pub(super) struct Destination {
@@ -82,7 +71,7 @@ impl Run<'_> {
             && let (Some(spool), Some(destination)) = (self.spool_dir(job), self.destination(job))
         {
             let (storage, sessions) = (self.storage(), self.sessions_dir());
-            self.log_upload = Some(LogUpload(tokio::spawn(async move {
+            self.log_upload = Some(Background::spawn(async move {
                 // How many an earlier agent has sent, nobody knows: the first is a reason to look.
                 let mut ungathered = MAX_SOURCES - 1;
                 loop {
@@ -103,7 +92,7 @@ impl Run<'_> {
                     };
                     sleep(pause).await;
                 }
-            })));
+            }));
         }
     }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    task::JoinHandle,
+    sync::mpsc::unbounded_channel,
     time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{info, warn};
 
-use super::Run;
+use super::{
+    Run,
+    background::{Background, Guard},
+};
 use crate::{
     clock,
     outcome::Failure,
@@ -23,18 +25,6 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often an ended container is looked at, beside the engine's events.
 const GUARD_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Keeps an ended container from running again; ends when it is dropped.
-pub(super) struct Guard {
-    task: JoinHandle<()>,
-    facts: UnboundedReceiver<String>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl Run<'_> {
     pub(super) fn is_another_run(&self, found: &Inspected) -> bool {
@@ -131,7 +121,7 @@ impl Run<'_> {
         // A job of its own that could not be ended is no other run.
         let (actors, own_pid) = (self.record.attempt.actors.clone(), self.record.attempt.main_pid);
         let (sender, facts) = unbounded_channel();
-        let task = tokio::spawn(async move {
+        let task = Background::spawn(async move {
             let mut events = engine.events(&id);
             let mut looks = interval(GUARD_INTERVAL);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +154,7 @@ impl Run<'_> {
                 }
             }
         });
-        self.guard = Some(Guard { task, facts });
+        self.guard = Some(Guard { _task: task, facts });
     }
 
     /// Notes what the guard has seen so far.

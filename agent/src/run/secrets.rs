@@ -11,7 +11,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
-use super::{Run, noted::named};
+use super::{Run, known_secrets::Secrets, noted::named};
 use crate::{
     cli::Config,
     google::{SecretError, SecretManager, SecretProblem},
@@ -28,19 +28,6 @@ use crate::{
 const AGAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it does so when the job is to be stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What this process knows of the job's secrets.
-#[derive(Default)]
-pub(super) enum Secrets {
-    /// Nothing: there are none, or nobody has asked yet.
-    #[default]
-    Unknown,
-    Known {
-        env: SecretEnv,
-        masker: Arc<Masker>,
-    },
-    Lost(SecretError),
-}
 
 impl Run<'_> {
     /// Fetches the job's secrets, unless they are known, or there are none.

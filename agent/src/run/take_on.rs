@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{RunError, journal_failure};
+use super::error::{RunError, journal_failure};
 use crate::{
     claim::{self, Assignment, Reading},
     cli::Config,
