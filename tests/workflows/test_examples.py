@@ -7,23 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workflows_emulator.main import StepCall
 from workflows_emulator.utils import WorkflowError
 
 from conftest import JOB, World
+from driver import expressions
 from driver.execution import WORKFLOWS, Execution
 
+RUN = "googleapis.workflowexecutions.v1.projects.locations.workflows.executions.run"
 EXAMPLE = WORKFLOWS.parents[1] / "examples" / "workflow-in-yours"
 NewWorld = Callable[..., World]
 
 
-def run(world: World) -> Any:
+def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The connector `executions.run`: the child's result, or an `OperationError` with the child's error as JSON."""
     started: list[str] = []
 
-    def child(workflow_id: str, _parent: Execution) -> Execution:
-        started.append(workflow_id)
-        return Execution(world.cloud, "run-job", name=workflow_id)
+    def connector(step: dict[str, Any]) -> Any:
+        if step["call"] != RUN:
+            return usual(step)
+        args = step["args"]
+        started.append(args["workflow_id"])
+        assert args["connector_params"]["timeout"] == 365 * 86400, "half an hour, without it"
+        try:
+            return Execution(world.cloud, "run-job", name=args["workflow_id"]).run(args["argument"])
+        except WorkflowError as error:
+            operation = {"error": {"payload": json.dumps(expressions.plain(error.payload))}}
+            raise WorkflowError(message="Execution failed or cancelled.", tags=["OperationError"], operation=operation) from error
 
-    world.cloud.child = child
+    usual = StepCall.execute_connector
+    monkeypatch.setattr(StepCall, "execute_connector", staticmethod(connector))
     job = json.loads((EXAMPLE / "job.json").read_text())
     try:
         return Execution(world.cloud, "workflow", EXAMPLE, name="count").run({"job": job, "vmjob": {"baked": True}})
@@ -32,17 +45,17 @@ def run(world: World) -> Any:
         world.assert_no_vm_is_left()
 
 
-def test_it_goes_on_with_the_result(world: NewWorld) -> None:
+def test_it_goes_on_with_the_result(world: NewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = json.loads((EXAMPLE / "report.json").read_text())
-    assert run(world({"outcome": expected})) == "there are 3 rows"
+    assert run(world({"outcome": expected}), monkeypatch) == "there are 3 rows"
 
 
-def test_it_reads_why_a_job_failed(world: NewWorld) -> None:
+def test_it_reads_why_a_job_failed(world: NewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = {"state": "FAILED", "cause": "EXIT_CODE", "exit_code": 3, "message": "the job exited with 3"}
-    assert run(world({"outcome": failed})) == "counting failed with exit code 3"
+    assert run(world({"outcome": failed}), monkeypatch) == "counting failed with exit code 3"
     gone = {"outcome": {**failed, "cause": "SIGNAL", "exit_code": 139}}
     with pytest.raises(WorkflowError) as error:
-        run(world(gone))
+        run(world(gone), monkeypatch)
     assert error.value.payload["tags"] == ["JobFailed", "SIGNAL"]
 
 
