@@ -8,7 +8,7 @@ use tracing::info;
 
 use crate::{
     clock,
-    job::{Job, Parsed, parse_docker_command, parse_spec},
+    job::{Job, JobContext, JobError, Parsed, of_context, parse_context, parse_docker_command, parse_spec},
     journal::{Attempt, Phase, Preflighted, Record, Source},
     metadata::{Metadata, MetadataError, Vm},
     outcome::Failure,
@@ -23,6 +23,7 @@ pub struct Assignment {
     vm: Vm,
     callback_url: Option<String>,
     source: Source,
+    context: JobContext,
     /// Why there is no job that can be run, if so.
     pub failure: Option<Failure>,
 }
@@ -50,11 +51,21 @@ pub async fn read(
         }
 
         let callback_url = attributes.callback_url();
-        let (source, failure) = attributes.source();
-        let Attributes { spec, command, .. } = &attributes;
-        let parts =
-            [Some(vm.id.as_bytes()), callback_url.as_deref().map(str::as_bytes), spec.as_deref(), command.as_deref()];
-        return Ok(Some(Assignment { claim: claim(&parts), vm, callback_url, source, failure }));
+        let (source, mut failure) = attributes.source();
+        let context = attributes.context().unwrap_or_else(|error| {
+            failure.get_or_insert(error.into());
+            JobContext::default()
+        });
+        let Attributes { spec, command, context: context_text, .. } = &attributes;
+        let mut parts = vec![
+            Some(vm.id.as_bytes()),
+            callback_url.as_deref().map(str::as_bytes),
+            spec.as_deref(),
+            command.as_deref(),
+        ];
+        // Where there is none, the claim is what it was before there could be one.
+        parts.extend(context_text.as_deref().map(Some));
+        return Ok(Some(Assignment { claim: claim(&parts), vm, callback_url, source, context, failure }));
     }
 }
 
@@ -63,13 +74,15 @@ pub struct Attributes {
     callback_url: Option<Bytes>,
     spec: Option<Bytes>,
     command: Option<Bytes>,
+    context: Option<Bytes>,
 }
 
 pub async fn read_attributes(metadata: &Metadata, patience: Duration) -> Result<Attributes, MetadataError> {
     let attribute = async |key| metadata.get(&format!("instance/attributes/{key}"), patience).await;
     let callback_url = attribute("callback-url").await?;
-    let (spec, command) = tokio::try_join!(attribute("job-spec"), attribute("docker-command"))?;
-    Ok(Attributes { callback_url, spec, command })
+    let (spec, command, context) =
+        tokio::try_join!(attribute("job-spec"), attribute("docker-command"), attribute("job-context"))?;
+    Ok(Attributes { callback_url, spec, command, context })
 }
 
 impl Attributes {
@@ -81,6 +94,11 @@ impl Attributes {
         // As files have them: with a line's end, and on Windows with a byte order mark.
         let is_around = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\0');
         self.callback_url.as_ref().map(|url| String::from_utf8_lossy(url).trim_matches(is_around).to_owned())
+    }
+
+    /// What the workflow says of the job beside it.
+    pub fn context(&self) -> Result<JobContext, JobError> {
+        self.context.as_deref().map_or_else(|| Ok(JobContext::default()), parse_context)
     }
 
     /// The job's text, or why there is none.
@@ -118,7 +136,7 @@ impl Assignment {
     }
 
     pub fn read_job(&self, panics: &Panics) -> Reading {
-        Reading::of(&self.source, panics)
+        Reading::of(&self.source, &self.context, panics)
     }
 
     /// The record with which the job begins. Without `job` it says nothing that only the job's text does.
@@ -132,6 +150,7 @@ impl Assignment {
             task_index: job.map_or(0, |job| job.task_index),
             task_count: job.map_or(1, |job| job.task_count),
             source: self.source,
+            context: self.context,
             callback_url: self.callback_url,
             vm: self.vm,
             agent_started_at: clock::now(),
@@ -160,9 +179,9 @@ pub struct Reading {
 
 impl Reading {
     /// Reads `source`, unless reading is what may have panicked.
-    pub fn of(source: &Source, panics: &Panics) -> Self {
+    pub fn of(source: &Source, context: &JobContext, panics: &Panics) -> Self {
         let parsed = if panics.may_read_job() {
-            parse(source)
+            parse(source, context)
         } else {
             Err(Failure::Panicked { count: panics.count(), latest: panics.latest().to_vec() })
         };
@@ -182,12 +201,13 @@ impl Reading {
 }
 
 /// The job of a record. Unreadable sources never get here as jobs: they were reported when they were read.
-pub fn parse(source: &Source) -> Result<Parsed, Failure> {
-    let parsed = match source {
+pub fn parse(source: &Source, context: &JobContext) -> Result<Parsed, Failure> {
+    let mut parsed = match source {
         Source::JobSpec(text) => parse_spec(text.as_bytes())?,
         Source::DockerCommand(text) => parse_docker_command(text.as_bytes())?,
         Source::Unreadable => return Err(Failure::Agent("the job's text was not kept".into())),
     };
+    parsed.doubts.extend(of_context(&parsed.job, context));
     Ok(parsed)
 }
 

@@ -30,6 +30,8 @@ Metadata attributes read by `run`:
   docker-command  instead of job-spec: the command line as you tested it, for example
                   docker run --rm busybox echo hi
   job-cancel      set to `true` at any time: the job is stopped and reported as cancelled
+  job-context     what the job is told beside, for example
+                  {\"vm_attempt\": 2, \"previous_cause\": \"PREEMPTED\", \"item\": {\"lr\": \"0.1\"}}
 
 Options:                                                                            [environment]
   --metadata-host HOST[:PORT]  the metadata server; default 169.254.169.254     [GCE_METADATA_HOST]

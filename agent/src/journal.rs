@@ -18,6 +18,7 @@ use crate::{
     durable,
     files::Rights,
     gate::Outgoing,
+    job::{JobContext, item_variable},
     metadata::Vm,
     outcome::{Circumstances, Outcome},
     plain_file,
@@ -80,6 +81,8 @@ pub struct Preflighted {
 pub struct Attempt {
     /// From 1.
     pub number: u32,
+    /// The cause of the attempt before, if there was one in this VM.
+    pub previous_cause: Option<String>,
     pub image: Option<String>,
     pub image_digest: Option<String>,
     pub container: Option<String>,
@@ -165,6 +168,9 @@ pub struct Record {
     pub task_index: u32,
     pub task_count: u32,
     pub source: Source,
+    /// What the workflow says of the job beside it.
+    #[serde(default)]
+    pub context: JobContext,
     pub callback_url: Option<String>,
     pub vm: Vm,
     pub agent_started_at: String,
@@ -199,9 +205,25 @@ impl Record {
             claim: self.claim.clone(),
             attempt: *number,
             boot_id: boot_id.clone(),
+            variables: self.variables(),
             image: image.clone(),
             container: container.clone(),
         }
+    }
+
+    /// What the job is told of itself.
+    fn variables(&self) -> Vec<(String, String)> {
+        let previous_cause = self.attempt.previous_cause.as_ref().unwrap_or(&self.context.previous_cause);
+        let own = [
+            ("JOB_ID", self.job_id.clone()),
+            ("JOB_ATTEMPT", self.attempt.number.to_string()),
+            ("JOB_VM_ATTEMPT", self.context.vm_attempt.to_string()),
+            ("JOB_PREVIOUS_CAUSE", previous_cause.clone()),
+            ("JOB_TASK_INDEX", self.task_index.to_string()),
+            ("JOB_TASK_COUNT", self.task_count.to_string()),
+        ];
+        let item = self.context.item.iter().map(|(name, value)| (item_variable(name), value.clone()));
+        own.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(item).collect()
     }
 
     /// Without what cannot be: a flipped bit leaves a record well-formed, and no number of it is to end the agent.

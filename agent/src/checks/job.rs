@@ -35,7 +35,8 @@ impl Assigned {
         }
         let callback_url = attributes.callback_url();
         let (source, failure) = attributes.source();
-        let parsed = failure.map_or_else(|| claim::parse(&source), Err).and_then(|parsed| {
+        let parsed = failure.map_or_else(|| Ok(attributes.context()?), Err).and_then(|context| {
+            let parsed = claim::parse(&source, &context)?;
             parsed.job.check_block_mounts(block_mounts)?;
             Ok(parsed)
         });

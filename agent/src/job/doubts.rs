@@ -2,31 +2,31 @@
 //!
 //! In: a job whose values have all been checked. Out: one sentence for each doubt.
 
+use super::context::JobContext;
 use super::discreet::first_word;
 use super::error::quote;
 use super::places::{Root, relative};
 use super::types::{Container, Job, RetryOn, Work};
+use super::variables::item_variable;
 
 /// Set for every job by the agent itself.
-const OWN_VARIABLES: [&str; 5] = ["JOB_ID", "JOB_ATTEMPT", "JOB_TASK_INDEX", "JOB_TASK_COUNT", "JOB_RESULT_FILE"];
+const OWN_VARIABLES: [&str; 7] = [
+    "JOB_ID",
+    "JOB_ATTEMPT",
+    "JOB_VM_ATTEMPT",
+    "JOB_PREVIOUS_CAUSE",
+    "JOB_TASK_INDEX",
+    "JOB_TASK_COUNT",
+    "JOB_RESULT_FILE",
+];
 
 pub(super) fn of(job: &Job) -> Vec<String> {
     let mut doubts = Vec::new();
-    let (env, secret_env) = match &job.work {
-        Work::Container(container) => {
-            words(container, &mut doubts);
-            (&container.env, &container.secret_env)
-        }
-        Work::Process(process) => {
-            program("command", &process.command, &mut doubts);
-            (&process.env, &process.secret_env)
-        }
-    };
-    for name in OWN_VARIABLES {
-        if env.contains(name) || secret_env.contains_key(name) {
-            doubts.push(format!("the value given for {name} is not used: vmjob sets it itself"));
-        }
+    match &job.work {
+        Work::Container(container) => words(container, &mut doubts),
+        Work::Process(process) => program("command", &process.command, &mut doubts),
     }
+    doubts.extend(OWN_VARIABLES.into_iter().filter_map(|name| not_used(job, name)));
     if let Work::Container(container) = &job.work
         && let Some(mount) =
             container.mounts.iter().find(|mount| mount.target.ends_with(",ro") || mount.target.ends_with(",rw"))
@@ -60,6 +60,17 @@ pub(super) fn of(job: &Job) -> Vec<String> {
         }
     }
     doubts
+}
+
+/// The same of a job beside what the workflow says of it.
+pub(crate) fn of_context(job: &Job, context: &JobContext) -> Vec<String> {
+    context.item.keys().filter_map(|name| not_used(job, &item_variable(name))).collect()
+}
+
+/// Said of a variable that the job sets itself, and the agent too.
+fn not_used(job: &Job, name: &str) -> Option<String> {
+    let is_set = job.env().contains(name) || job.secret_env().contains_key(name);
+    is_set.then(|| format!("the value given for {name} is not used: vmjob sets it itself"))
 }
 
 /// What of an output is not as it may look.

@@ -7,6 +7,7 @@
 mod blocking;
 mod checks;
 mod container;
+mod context;
 mod discreet;
 mod docker_command;
 mod docker_head;
@@ -37,7 +38,9 @@ mod properties;
 
 pub use blocking::{bind_place, is_allowed_source, not_blocked, refused_device, refused_source};
 pub use checks::is_secret_version;
+pub use context::{JobContext, parse_context};
 pub use docker_command::parse_docker_command;
+pub(crate) use doubts::of_context;
 pub use error::JobError;
 pub(crate) use json_faults::is_meant_as_spec;
 pub use names::RESULT_DIR;
@@ -48,4 +51,4 @@ pub use types::{
     Output, Parsed, Process, Pull, Retry, RetryOn, Ulimit, Work,
 };
 pub use units::parse_duration;
-pub use variables::Variables;
+pub use variables::{Variables, item_variable};

@@ -6,6 +6,9 @@ pub(super) const JOB_SPEC: &str = "job-spec";
 /// The attribute with a job as a `docker run …` line.
 pub(super) const DOCKER_COMMAND: &str = "docker-command";
 
+/// The attribute with what a workflow says of the job beside it.
+pub(super) const JOB_CONTEXT: &str = "job-context";
+
 /// Where a container finds the directory of its result file.
 pub const RESULT_DIR: &str = "/run/vmjob";
 

@@ -31,7 +31,8 @@ const OTHER_NAMES: [(&str, &str); 7] = [
 /// Where a value stands. Written out only where something is wrong with it: a job may have ten thousand variables.
 #[derive(Clone)]
 enum Place<'a> {
-    Root,
+    /// Of this attribute.
+    Root(&'static str),
     Field(Rc<Self>, &'a str),
     Item(Rc<Self>, usize),
     Entry(Rc<Self>, &'a str),
@@ -40,7 +41,7 @@ enum Place<'a> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Root => Ok(()),
+            Self::Root(_) => Ok(()),
             Self::Field(parent, name) if parent.is_root() => f.write_str(name),
             Self::Field(parent, name) => write!(f, "{parent}.{name}"),
             Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
@@ -50,12 +51,19 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Place<'_> {
+    fn attribute(&self) -> &'static str {
+        match self {
+            Self::Root(attribute) => attribute,
+            Self::Field(parent, _) | Self::Item(parent, _) | Self::Entry(parent, _) => parent.attribute(),
+        }
+    }
+
     fn is_root(&self) -> bool {
-        matches!(self, Self::Root)
+        matches!(self, Self::Root(_))
     }
 }
 
-/// One value and its place in the job-spec.
+/// One value and its place in the attribute.
 pub(super) struct Field<'a> {
     place: Place<'a>,
     value: &'a Json<'a>,
@@ -68,17 +76,17 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Field<'a> {
-    pub(super) fn root(value: &'a Json<'a>) -> Self {
-        Self { place: Place::Root, value }
+    pub(super) fn root(attribute: &'static str, value: &'a Json<'a>) -> Self {
+        Self { place: Place::Root(attribute), value }
     }
 
     pub(super) fn error(&self, problem: Problem) -> JobError {
-        problem.at(JOB_SPEC, self.place.to_string())
+        problem.at(self.place.attribute(), self.place.to_string())
     }
 
     /// An error in a field of an item of this list.
     pub(super) fn item_error(&self, index: usize, name: &str, problem: Problem) -> JobError {
-        problem.at(JOB_SPEC, format!("{}[{index}].{name}", self.place))
+        problem.at(self.place.attribute(), format!("{}[{index}].{name}", self.place))
     }
 
     pub(super) fn expected(&self, what: &str) -> JobError {
@@ -253,10 +261,15 @@ impl<'a> Field<'a> {
     }
 
     fn unknown(&self, name: &str, known: &[&str]) -> JobError {
-        let place = if self.place.is_root() { "the job".to_owned() } else { self.place.to_string() };
-        let fix = if JOB_FIELDS.contains(&name) {
+        let is_job = self.place.attribute() == JOB_SPEC;
+        let place = match (self.place.is_root(), is_job) {
+            (true, true) => "the job".to_owned(),
+            (true, false) => "the context".to_owned(),
+            (false, _) => self.place.to_string(),
+        };
+        let fix = if is_job && JOB_FIELDS.contains(&name) {
             format!("it belongs at the top, beside \"{}\"", if name == "container" { "id" } else { "container" })
-        } else if self.place.is_root() && CONTAINER_FIELDS.contains(&name) {
+        } else if is_job && self.place.is_root() && CONTAINER_FIELDS.contains(&name) {
             "it belongs in \"container\"".to_owned()
         } else if let Some((_, here)) = OTHER_NAMES.iter().find(|(other, here)| *other == name && known.contains(here))
         {
@@ -267,7 +280,7 @@ impl<'a> Field<'a> {
             format!("known are {}", known.join(", "))
         };
         let problem = Problem::new(format!("unknown field {} in {place}", quote(&up_to_equals(name)))).fix(fix);
-        explain(name, problem).at(JOB_SPEC, "")
+        explain(name, problem).at(self.place.attribute(), "")
     }
 }
 
@@ -314,6 +327,6 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn error(&self, problem: Problem) -> JobError {
-        problem.at(JOB_SPEC, self.place.to_string())
+        problem.at(self.place.attribute(), self.place.to_string())
     }
 }

@@ -35,7 +35,7 @@ pub fn parse_spec(text: &[u8]) -> Result<Parsed, JobError> {
     if let Some(problem) = wrapped(&value) {
         return Err(whole(problem));
     }
-    read_job(&Field::root(&value))
+    read_job(&Field::root(JOB_SPEC, &value))
 }
 
 /// A document that holds a job as its only part.

@@ -259,6 +259,14 @@ impl Job {
         }
     }
 
+    /// Its variables but for the secrets.
+    pub fn env(&self) -> &Variables {
+        match &self.work {
+            Work::Container(container) => &container.env,
+            Work::Process(process) => &process.env,
+        }
+    }
+
     /// Which of its variables are secrets, and which.
     pub fn secret_env(&self) -> &BTreeMap<String, String> {
         match &self.work {

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+/// The variable for an entry of the job's item.
+pub fn item_variable(name: &str) -> String {
+    format!("JOB_ITEM_{name}")
+}
+
 /// Each name once, in order. A list, as it comes and goes as a whole: a tree of ten thousand would take a tenth of the time in which the
 /// job is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -199,6 +199,7 @@ mod tests {
     use super::*;
     use crate::{
         delivery::{Progress, without_logs},
+        job::JobContext,
         journal::{Attempt, Phase, Preflighted, Source},
         logs::tests::summary_of,
         outcome::Cause,
@@ -213,6 +214,7 @@ mod tests {
             task_index: 0,
             task_count: 1,
             source: Source::Unreadable,
+            context: JobContext::default(),
             callback_url: None,
             vm: Vm { id: "17446744073709551557".into(), ..Vm::default() },
             agent_started_at: "2026-11-24T04:23:55.706Z".into(),

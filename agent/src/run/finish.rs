@@ -189,7 +189,13 @@ impl Run<'_> {
         self.record.earlier_attempts.push(self.gate.mask(&how).into_owned());
         let image_rights = self.record.attempt.image_rights.take();
         let boot_id = self.boot_id.clone();
-        self.record.attempt = Attempt { number: number + 1, boot_id, image_rights, ..Attempt::default() };
+        self.record.attempt = Attempt {
+            number: number + 1,
+            previous_cause: Some(outcome.cause.name().to_owned()),
+            boot_id,
+            image_rights,
+            ..Attempt::default()
+        };
         self.record.phase = Phase::Claimed;
         // Saved first: an agent that died in between would take the removed container for one that was lost.
         self.save_if_possible();

@@ -29,7 +29,7 @@ pub(super) struct TakenOn {
 impl TakenOn {
     /// A job on record: goes on with it, or settles it where its report has left.
     fn known(record: Record, sent: Sent, marker: Marker, panics: &Panics) -> Self {
-        let reading = Reading::of(&record.source, panics);
+        let reading = Reading::of(&record.source, &record.context, panics);
         if is_reported(&record, sent) {
             return Self::settled(record, reading, sent, marker);
         }

@@ -33,6 +33,8 @@ pub struct JobIdentity {
     pub attempt: u32,
     /// The boot in which the attempt was begun.
     pub boot_id: String,
+    /// What the job is told of itself, whatever it is given else.
+    pub variables: Vec<(String, String)>,
     /// Where these are known already.
     pub image: Option<String>,
     pub container: Option<String>,
@@ -70,7 +72,7 @@ pub(super) fn container_config(
     dirs: &Dirs,
 ) -> ContainerCreateBody {
     let secrets = secrets.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned()));
-    let env = container.env.clone().into_iter().chain(secrets).chain(job_env(identity, job, Path::new(RESULT_DIR)));
+    let env = container.env.clone().into_iter().chain(secrets).chain(job_env(identity, Path::new(RESULT_DIR)));
     let env = env.map(|(name, value)| format!("{name}={value}")).collect();
     let labels = container.labels.clone().into_iter().chain(labels(identity)).collect();
     ContainerCreateBody {
@@ -101,7 +103,7 @@ pub(super) fn process_spec(
     ProcessSpec {
         name: name.to_owned(),
         command: process.command.clone(),
-        env: process.env.clone().into_iter().chain(job_env(identity, job, result_dir)).collect(),
+        env: process.env.clone().into_iter().chain(job_env(identity, result_dir)).collect(),
         workdir: process.workdir.clone(),
         user: process.user.clone(),
         labels: labels(identity).into(),
@@ -112,15 +114,9 @@ pub(super) fn process_spec(
 }
 
 /// What every job is told of itself.
-fn job_env(identity: &JobIdentity, job: &Job, result_dir: &Path) -> [(String, String); 5] {
-    [
-        ("JOB_ID", identity.job_id.clone()),
-        ("JOB_ATTEMPT", identity.attempt.to_string()),
-        ("JOB_TASK_INDEX", job.task_index.to_string()),
-        ("JOB_TASK_COUNT", job.task_count.to_string()),
-        ("JOB_RESULT_FILE", result_dir.join(RESULT_FILE).display().to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
+pub fn job_env(identity: &JobIdentity, result_dir: &Path) -> Vec<(String, String)> {
+    let result_file = result_dir.join(RESULT_FILE).display().to_string();
+    identity.variables.iter().cloned().chain([("JOB_RESULT_FILE".to_owned(), result_file)]).collect()
 }
 
 fn labels(identity: &JobIdentity) -> [(String, String); 4] {

@@ -20,6 +20,7 @@ mod google_registry;
 mod gpus;
 mod images;
 mod inputs;
+mod job_context;
 mod job_files;
 mod live_view;
 mod log_drivers;

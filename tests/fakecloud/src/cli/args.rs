@@ -37,6 +37,8 @@ pub(crate) struct ServeOptions {
 pub(crate) struct RunOptions {
     pub(crate) agent: Option<PathBuf>,
     pub(crate) job: Job,
+    /// Beside the job's own.
+    pub(crate) attributes: BTreeMap<String, Vec<u8>>,
     /// `projects/P/secrets/S`, and its value.
     pub(crate) secrets: Vec<(String, String)>,
     pub(crate) state_dir: Option<PathBuf>,
@@ -83,15 +85,8 @@ fn parse_serve(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("bind") => options.bind = parser.value()?.parse()?,
             Long("metadata-port") => options.metadata_port = parser.value()?.parse()?,
             Long("callback-port") => options.callback_port = parser.value()?.parse()?,
-            Long("attribute") => {
-                let (key, value) = pair(parser, "--attribute KEY=VALUE")?;
-                options.attributes.insert(key, value.into());
-            }
-            Long("attribute-file") => {
-                let (key, path) = pair(parser, "--attribute-file KEY=PATH")?;
-                let value = std::fs::read(&path).map_err(|e| format!("failed to read {path}: {e}"))?;
-                options.attributes.insert(key, value);
-            }
+            Long("attribute") => options.attributes.extend([attribute(parser)?]),
+            Long("attribute-file") => options.attributes.extend([attribute_file(parser)?]),
             Long("set") => options.values.push(pair(parser, "--set PATH=VALUE")?),
             Long("control") => options.control = true,
             Long("no-service-account") => options.service_account = false,
@@ -111,12 +106,14 @@ fn parse_serve(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
 
 fn parse_run(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut agent, mut spec, mut state_dir, mut quiet, mut json) = (None, None, None, false, false);
-    let (mut words, mut secrets) = (Vec::new(), Vec::new());
+    let (mut words, mut secrets, mut attributes) = (Vec::new(), Vec::new(), BTreeMap::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Command::Print(help::RUN.into())),
             Long("agent") => agent = Some(parser.value()?.into()),
             Long("spec") => spec = Some(parser.value()?.into()),
+            Long("attribute") => attributes.extend([attribute(parser)?]),
+            Long("attribute-file") => attributes.extend([attribute_file(parser)?]),
             Long("secret") => secrets.push(pair(parser, "--secret projects/P/secrets/S=VALUE")?),
             Long("state-dir") => state_dir = Some(parser.value()?.into()),
             Long("quiet") => quiet = true,
@@ -137,7 +134,7 @@ fn parse_run(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
         (None, true) => return Err("no job: give `-- docker run IMAGE …` or --spec FILE".into()),
     };
-    Ok(Command::Run(RunOptions { agent, job, secrets, state_dir, quiet, json }))
+    Ok(Command::Run(RunOptions { agent, job, attributes, secrets, state_dir, quiet, json }))
 }
 
 fn docker_words(first: OsString, parser: &mut lexopt::Parser) -> Result<Vec<String>, lexopt::Error> {
@@ -154,6 +151,17 @@ fn pair(parser: &mut lexopt::Parser, form: &str) -> Result<(String, String), lex
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err(format!("`{text}` has no `=`: write {form}").into()),
     }
+}
+
+fn attribute(parser: &mut lexopt::Parser) -> Result<(String, Vec<u8>), lexopt::Error> {
+    let (key, value) = pair(parser, "--attribute KEY=VALUE")?;
+    Ok((key, value.into()))
+}
+
+fn attribute_file(parser: &mut lexopt::Parser) -> Result<(String, Vec<u8>), lexopt::Error> {
+    let (key, path) = pair(parser, "--attribute-file KEY=PATH")?;
+    let value = std::fs::read(&path).map_err(|e| format!("failed to read {path}: {e}"))?;
+    Ok((key, value))
 }
 
 /// `instance/attributes/:503*3`, or steps alone for every path.

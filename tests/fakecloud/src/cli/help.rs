@@ -28,6 +28,10 @@ runs, then the report that the workflow would have got. Ctrl-C stops the job as 
 Options:
   --agent PATH       the agent (default: vmjob-agent beside this program, then in PATH)
   --spec FILE        a job-spec, as JSON
+  --attribute KEY=VALUE
+                     another attribute of the VM, as job-context or keep-on-failure (repeatable)
+  --attribute-file KEY=PATH
+                     the same, its value from a file
   --secret NAME=VALUE
                      a secret for `secret_env`; NAME is projects/P/secrets/S (repeatable)
   --state-dir DIR    keep the agent's state there (default: a new directory, removed afterwards)
@@ -43,6 +47,7 @@ Your Docker daemon is used: DOCKER_HOST counts. Tokens are fake, so pull private
 Examples:
   fakecloud run -- docker run --rm -m 512m python:3 python -c 'print(1/0)'
   fakecloud run --json --quiet --spec job.json | jq .cause
+  fakecloud run --spec job.json --attribute-file job-context=context.json
 ";
 
 pub(crate) const SERVE: &str = "\

@@ -32,6 +32,9 @@ pub(crate) async fn run(options: RunOptions) -> io::Result<u8> {
         Job::DockerCommand(words) => cloud.set_attribute("docker-command", quoting::join(&words)),
         Job::Spec(path) => cloud.set_attribute("job-spec", read_spec(&path)?),
     }
+    for (key, value) in options.attributes {
+        cloud.set_attribute(&key, value);
+    }
     for (name, value) in options.secrets {
         cloud.add_secret(&name, value);
     }
