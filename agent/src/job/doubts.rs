@@ -52,6 +52,11 @@ pub(super) fn of(job: &Job) -> Vec<String> {
         doubts.push("retry.on names causes, but retry.max_attempts is 1: nothing is tried again".to_owned());
     }
     for on in &job.retry.on {
+        if let RetryOn::ExitCode(code) = on
+            && job.success_exit_codes.contains(code)
+        {
+            doubts.push(format!("retry.on names EXIT_CODE:{code}, but success_exit_codes makes it a success"));
+        }
         if let RetryOn::ExitCode(code @ (137 | 139 | 143)) = on {
             let cause = if *code == 137 { "SIGNAL or OOM_KILLED" } else { "SIGNAL" };
             doubts.push(format!(

@@ -13,7 +13,7 @@ pub(super) const JOB_CONTEXT: &str = "job-context";
 pub const RESULT_DIR: &str = "/run/vmjob";
 
 /// The fields of a job.
-pub(super) const JOB_FIELDS: [&str; 16] = [
+pub(super) const JOB_FIELDS: [&str; 17] = [
     "$schema",
     "id",
     "container",
@@ -23,6 +23,7 @@ pub(super) const JOB_FIELDS: [&str; 16] = [
     "task_count",
     "timeout",
     "grace",
+    "success_exit_codes",
     "retry",
     "inputs",
     "outputs",

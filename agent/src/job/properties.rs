@@ -184,6 +184,7 @@ fn good_settings() -> Vec<GoodField> {
         given("task_count", 7..99),
         maybe("timeout", 0.001..3e7),
         maybe("grace", 0.0..3e7),
+        maybe("success_exit_codes", prop::collection::vec(1..=255_u8, 0..3)),
         one_of(
             "retry",
             &[json!({"max_attempts": 7, "on": ["TIMEOUT", "EXIT_CODE:255"]}), json!({"on": ["EXIT_CODE"]})],

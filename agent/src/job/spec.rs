@@ -79,6 +79,10 @@ fn read_job(field: &Field) -> Result<Parsed, JobError> {
         }
         job.grace = stop_timeout;
     }
+    fields.set(&mut job.success_exit_codes, "success_exit_codes", |f| {
+        let items = f.items("a list of exit codes such as [3]")?;
+        items.map(|item| item.whole(1..=255)).collect()
+    })?;
     fields.set(&mut job.retry, "retry", settings::retry)?;
     fields.set(&mut job.inputs, "inputs", |f| {
         let items = f.items(r#"a list such as [{"from": "gs://bucket/in.csv", "to": "/data/in.csv"}]"#)?;
@@ -179,9 +183,10 @@ mod tests {
         let job = parsed.job.clone();
         assert_eq!((job.task_index, job.task_count, job.id.as_deref()), (1, 2, Some("train-42")));
         assert_eq!((job.timeout, job.grace), (Some(Duration::from_hours(36)), Duration::from_millis(500)));
-        assert_eq!(job.retry.on[2], RetryOn::ExitCode(75));
-        assert!(job.retry.covers("VM_REBOOTED", None) && job.retry.covers("EXIT_CODE", Some(75)));
-        assert!(!job.retry.covers("EXIT_CODE", Some(1)) && !job.retry.covers("SIGNAL", Some(75)));
+        assert_eq!(job.success_exit_codes, [3, 75]);
+        assert_eq!(job.retry.on[2], RetryOn::ExitCode(74));
+        assert!(job.retry.covers("VM_REBOOTED", None) && job.retry.covers("EXIT_CODE", Some(74)));
+        assert!(!job.retry.covers("EXIT_CODE", Some(1)) && !job.retry.covers("SIGNAL", Some(74)));
         assert_eq!(job.callback.auth, CallbackAuth::IdToken { audience: None });
         assert_eq!(job.on_finish, OnFinish::Delete);
         let container = container(parsed);

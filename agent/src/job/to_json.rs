@@ -25,6 +25,7 @@ impl Job {
             "task_count": self.task_count,
             "timeout": self.timeout.map(format_duration),
             "grace": format_duration(self.grace),
+            "success_exit_codes": self.success_exit_codes,
             "retry": {"max_attempts": self.retry.max_attempts, "on": retry_on},
             "inputs": list(&self.inputs, |input| json!({"from": input.from, "to": input.to})),
             "outputs": list(&self.outputs, |output| {

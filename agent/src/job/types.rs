@@ -39,6 +39,8 @@ pub struct Job {
     pub timeout: Option<Duration>,
     /// From TERM to KILL.
     pub grace: Duration,
+    /// Exit codes from 1 that are a success as 0 is.
+    pub success_exit_codes: Vec<u8>,
     pub retry: Retry,
     pub inputs: Vec<Input>,
     pub outputs: Vec<Output>,
@@ -284,6 +286,7 @@ impl Job {
             task_count: 1,
             timeout: None,
             grace: Duration::from_secs(30),
+            success_exit_codes: Vec::new(),
             retry: Retry { max_attempts: 1, on: Vec::new() },
             inputs: Vec::new(),
             outputs: Vec::new(),

@@ -76,6 +76,21 @@ pub fn classify(exit: &Exit, around: &Circumstances<'_>, kills: &[OomKill]) -> O
     Outcome { cause, exit_code: Some(code), signal, message, evidence: evidence(exit, around, kills), fix }
 }
 
+impl Outcome {
+    /// The same of a job for which these exit codes are a success. What others did to it, or the kernel, is no exit of its own.
+    #[must_use]
+    pub fn with_success_codes(mut self, codes: &[u8]) -> Self {
+        let is_own = matches!(self.cause, Cause::ExitCode | Cause::Signal);
+        let code = self.exit_code.filter(|code| is_own && codes.iter().any(|other| i64::from(*other) == *code));
+        if let Some(code) = code {
+            self.cause = Cause::None;
+            self.message = format!("the job exited with {code}, which success_exit_codes makes a success");
+            (self.signal, self.fix) = (None, None);
+        }
+        self
+    }
+}
+
 /// A child that was killed for memory is only evidence. The kernel's log tells the two apart, where its process numbers are
 /// the engine's.
 fn main_was_oom_killed(exit: &Exit, around: &Circumstances<'_>, kills: &[OomKill]) -> bool {
@@ -200,6 +215,30 @@ mod tests {
 
     fn stop(reason: StopReason) -> Stop {
         Stop { reason, at: "t".into(), since_boot_s: 1.0 }
+    }
+
+    #[test]
+    fn success_exit_codes_are_for_exits_of_the_job_s_own() {
+        let (timeout, unseen) = (stop(StopReason::Timeout), Exit { is_unseen: true, ..exit(255, false, "") });
+        let stopped = Circumstances { stop: Some(&timeout), ..Circumstances::default() };
+        let (alone, lost) = (Circumstances::default(), Circumstances { engine_lost: true, ..Circumstances::default() });
+        let codes = [3, 137, 143, 255];
+        for (exit, around, cause) in [
+            (exit(3, false, ""), &alone, Cause::None),
+            (exit(143, false, ""), &alone, Cause::None),
+            (exit(4, false, ""), &alone, Cause::ExitCode),
+            (exit(137, true, ""), &alone, Cause::OomKilled),
+            (exit(3, false, ""), &stopped, Cause::Timeout),
+            (exit(143, false, ""), &lost, Cause::EngineRestarted),
+            (unseen, &alone, Cause::EngineRestarted),
+        ] {
+            let outcome = classify(&exit, around, &[]).with_success_codes(&codes);
+            assert_eq!(outcome.cause, cause, "{exit:?}");
+            if cause == Cause::None {
+                assert_eq!((outcome.exit_code, outcome.signal), (Some(exit.code), None));
+                assert!(outcome.message.contains("success_exit_codes"), "{}", outcome.message);
+            }
+        }
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl Run<'_> {
             // After the agent's own KILL that code says nothing of the job.
             (Some(code), stop) if stop.is_none() || code != 137 => {
                 classify(&Exit { code, ..Exit::default() }, &attempt.circumstances(), &[])
+                    .with_success_codes(&job.success_exit_codes)
             }
             (_, Some(stop)) => Outcome::from(stop),
             (_, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {

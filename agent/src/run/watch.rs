@@ -110,7 +110,8 @@ impl Run<'_> {
                     let held = kills.iter().filter_map(|kill| kill.rss_bytes).max();
                     attempt.usage.peak_memory_bytes = attempt.usage.peak_memory_bytes.max(held);
                 }
-                let mut outcome = classify(&exit, &attempt.circumstances(), &kills);
+                let mut outcome =
+                    classify(&exit, &attempt.circumstances(), &kills).with_success_codes(&job.success_exit_codes);
                 if outcome.cause == Cause::OomKilled {
                     outcome.evidence.push(memory_facts(attempt, &job));
                 }

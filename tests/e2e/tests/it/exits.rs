@@ -42,6 +42,28 @@ async fn a_job_that_succeeds_is_reported_whole() {
 }
 
 #[tokio::test]
+async fn an_exit_code_that_the_job_names_is_a_success() {
+    for vm in Vm::of_each_kind().await {
+        let rules =
+            json!({"success_exit_codes": [3, 143], "retry": {"max_attempts": 3, "on": ["EXIT_CODE", "SIGNAL"]}});
+        // The first one is not among them.
+        vm.set_job("[ $JOB_ATTEMPT = 1 ] && exit 4; exit 3", rules);
+        let message = "the job exited with 3, which success_exit_codes makes a success";
+        let report = vm.run().await;
+        expect(&report, &json!({"state": "SUCCEEDED", "cause": "NONE", "exit_code": 3, "fault": null, "fix": null}));
+        expect(&report, &json!({"message": message, "job": {"attempt": 2}, "evidence": ["~exit code 3"]}));
+    }
+    let Some(vm) = Vm::with_docker().await else { return };
+    let report = vm.run_job("exit 143", json!({"success_exit_codes": [143]})).await;
+    expect(&report, &json!({"cause": "NONE", "exit_code": 143, "signal": null}));
+    // A timeout is one whatever the job says as it goes.
+    let Some(vm) = Vm::with_docker().await else { return };
+    let script = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
+    let report = vm.run_job(script, json!({"success_exit_codes": [3], "timeout": "2s", "grace": "10s"})).await;
+    expect(&report, &json!({"cause": "TIMEOUT", "exit_code": 3}));
+}
+
+#[tokio::test]
 async fn each_exit_has_its_cause() {
     let cases = [
         ("exit 3", json!({"cause": "EXIT_CODE", "exit_code": 3, "signal": null, "evidence": ["~exit code 3"]})),
