@@ -4,17 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     clock,
-    job::{Job, JobContext, JobError, Parsed, of_context, parse_context, parse_docker_command, parse_spec},
-    journal::{Attempt, Phase, Preflighted, Record, Source},
+    job::{
+        Job, JobContext, JobError, Parsed, of_context, parse_context, parse_docker_command, parse_duration, parse_spec,
+    },
+    journal::{Attempt, Keep, Phase, Preflighted, Record, Source},
     metadata::{Metadata, MetadataError, Vm},
     outcome::Failure,
     panics::Panics,
     stop::Notices,
 };
+
+const KEEP_ON_FAILURE: &str = "keep-on-failure";
 
 /// What the metadata says there is to do.
 pub struct Assignment {
@@ -24,6 +28,7 @@ pub struct Assignment {
     callback_url: Option<String>,
     source: Source,
     context: JobContext,
+    keep: Option<Keep>,
     /// Why there is no job that can be run, if so.
     pub failure: Option<Failure>,
 }
@@ -65,7 +70,15 @@ pub async fn read(
         ];
         // Where there is none, the claim is what it was before there could be one.
         parts.extend(context_text.as_deref().map(Some));
-        return Ok(Some(Assignment { claim: claim(&parts), vm, callback_url, source, context, failure }));
+        return Ok(Some(Assignment {
+            claim: claim(&parts),
+            vm,
+            callback_url,
+            source,
+            context,
+            keep: attributes.keep(),
+            failure,
+        }));
     }
 }
 
@@ -75,14 +88,19 @@ pub struct Attributes {
     spec: Option<Bytes>,
     command: Option<Bytes>,
     context: Option<Bytes>,
+    keep: Option<Bytes>,
 }
 
 pub async fn read_attributes(metadata: &Metadata, patience: Duration) -> Result<Attributes, MetadataError> {
     let attribute = async |key| metadata.get(&format!("instance/attributes/{key}"), patience).await;
     let callback_url = attribute("callback-url").await?;
-    let (spec, command, context) =
-        tokio::try_join!(attribute("job-spec"), attribute("docker-command"), attribute("job-context"))?;
-    Ok(Attributes { callback_url, spec, command, context })
+    let (spec, command, context, keep) = tokio::try_join!(
+        attribute("job-spec"),
+        attribute("docker-command"),
+        attribute("job-context"),
+        attribute(KEEP_ON_FAILURE)
+    )?;
+    Ok(Attributes { callback_url, spec, command, context, keep })
 }
 
 impl Attributes {
@@ -91,14 +109,22 @@ impl Attributes {
     }
 
     pub fn callback_url(&self) -> Option<String> {
-        // As files have them: with a line's end, and on Windows with a byte order mark.
-        let is_around = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\0');
         self.callback_url.as_ref().map(|url| String::from_utf8_lossy(url).trim_matches(is_around).to_owned())
     }
 
     /// What the workflow says of the job beside it.
     pub fn context(&self) -> Result<JobContext, JobError> {
         self.context.as_deref().map_or_else(|| Ok(JobContext::default()), parse_context)
+    }
+
+    /// How long what a failed job leaves behind stays. A time that is not understood fails no job.
+    pub fn keep(&self) -> Option<Keep> {
+        let text = str::from_utf8(self.keep.as_ref()?).unwrap_or_default().trim_matches(is_around);
+        let time = parse_duration(text).or_else(|| text.parse().ok().map(Duration::from_secs));
+        if time.is_none() {
+            warn!("{KEEP_ON_FAILURE} is no duration, and nothing is kept: write for example 2h");
+        }
+        time.filter(|time| !time.is_zero()).map(Keep::new)
     }
 
     /// The job's text, or why there is none.
@@ -117,6 +143,11 @@ impl Attributes {
             },
         }
     }
+}
+
+/// What files have around a value: a line's end, and on Windows a byte order mark.
+fn is_around(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{feff}' | '\0')
 }
 
 /// A digest of the parts and of where one ends and the next begins.
@@ -159,6 +190,7 @@ impl Assignment {
             earlier_attempts: Vec::new(),
             report: None,
             delivery: crate::delivery::Progress::default(),
+            keep: self.keep,
             finished: false,
             blocked: None,
             blocked_claims: Vec::new(),

@@ -32,6 +32,7 @@ Metadata attributes read by `run`:
   job-cancel      set to `true` at any time: the job is stopped and reported as cancelled
   job-context     what the job is told beside, for example
                   {\"vm_attempt\": 2, \"previous_cause\": \"PREEMPTED\", \"item\": {\"lr\": \"0.1\"}}
+  keep-on-failure how long the container of a job that failed stays after its report, for example 2h
 
 Options:                                                                            [environment]
   --metadata-host HOST[:PORT]  the metadata server; default 169.254.169.254     [GCE_METADATA_HOST]

@@ -1,6 +1,8 @@
 //! The crash-safe record of one job: a restarted agent reads it and takes the next step. One JSON file, replaced as a
 //! whole, so that at any moment the disk holds either the old record or the new one.
 
+mod keep;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
@@ -12,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+pub use self::keep::Keep;
 use crate::{
     clock,
     delivery::Progress,
@@ -183,6 +186,9 @@ pub struct Record {
     /// The report to the byte: on disk before the first POST, and sent as it is at every try.
     pub report: Option<Outgoing>,
     pub delivery: Progress,
+    /// For how long what a failed job leaves behind stays; nothing once that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
     /// Whether the VM was told to go, as `on_finish` asks: once, so that a VM that is started again stays.
     #[serde(default)]
     pub finished: bool,

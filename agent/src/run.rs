@@ -13,6 +13,7 @@ mod gpus;
 mod image;
 mod inputs;
 mod job_files;
+mod keep;
 mod known_secrets;
 mod log_parts;
 mod log_upload;
@@ -213,6 +214,7 @@ impl Run<'_> {
                     Some(end) => {
                         self.record.delivery.end = Some(end);
                         self.record.phase = Phase::Delivered;
+                        self.begin_keeping();
                         self.is_forgetful = self.save().map_err(|failure| warn!("{failure}")).is_err();
                         self.note_settled();
                         Ok(())
@@ -221,7 +223,12 @@ impl Run<'_> {
                 },
                 Phase::Delivered => {
                     // The next run would take a container that is gone for one that was lost; and what panics at every start may be this.
-                    let is_clean = self.is_forgetful || self.panics.only_report() || self.clean_up().await;
+                    let may_clean_up = !self.is_forgetful && !self.panics.only_report();
+                    if may_clean_up {
+                        self.remove_uploaded_parts().await;
+                    }
+                    self.keep().await;
+                    let is_clean = !may_clean_up || self.clean_up().await;
                     self.finish().await;
                     if !is_clean {
                         self.clean_up_late().await;

@@ -223,6 +223,7 @@ mod tests {
             earlier_attempts: vec!["attempt 1: VM_REBOOTED: …".into()],
             report: None,
             delivery: Progress::default(),
+            keep: None,
             finished: false,
             blocked: None,
             blocked_claims: Vec::new(),

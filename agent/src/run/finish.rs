@@ -314,14 +314,17 @@ impl Run<'_> {
         }
     }
 
-    /// Delivered: nothing of the job stays but its record. Doing it twice is harmless. False if a container may have stayed.
-    pub(super) async fn clean_up(&mut self) -> bool {
-        // First, as the workflow may be deleting the VM by now.
+    /// Delivered: removes the parts of a log that is one object by now. First, as the workflow may be deleting the VM.
+    pub(super) async fn remove_uploaded_parts(&self) {
         if let Some(job) = self.job()
             && let Some(parts) = self.destination(&job)
         {
             self.remove_log_parts(&parts, &self.record.attempt.logs_composed).await;
         }
+    }
+
+    /// Delivered: nothing of the job stays but its record. Doing it twice is harmless. False if a container may have stayed.
+    pub(super) async fn clean_up(&mut self) -> bool {
         let is_clean = self.remove_containers().await;
         let dirs = (1..=self.record.attempt.number).flat_map(|attempt| {
             let spool = self.journal.dir().join(format!("spool-{attempt}"));

@@ -22,6 +22,7 @@ mod images;
 mod inputs;
 mod job_context;
 mod job_files;
+mod keep;
 mod live_view;
 mod log_drivers;
 mod log_lost;
