@@ -44,7 +44,7 @@ impl Keep {
         let left = if until.boot_id == boot_id {
             until.since_boot_s - clock::since_boot().unwrap_or_default().as_secs_f64()
         } else {
-            clock::parse(&until.at).map_or(0.0, |at| (at - Timestamp::now()).total(jiff::Unit::Second).unwrap_or(0.0))
+            clock::parse(&until.at).map_or(0.0, |at| (at - Timestamp::now()).as_secs_f64())
         };
         Duration::try_from_secs_f64(left).unwrap_or_default().min(self.time())
     }
@@ -70,7 +70,7 @@ mod tests {
             assert!((59.0..=60.0).contains(&left), "{left} s are left in boot {boot}");
         }
         // The one clock is not believed in another boot, and the other not in the same.
-        let Until { at, since_boot_s, .. } = keep.until.as_mut().unwrap();
+        let Until { at, .. } = keep.until.as_mut().unwrap();
         *at = "2001-01-01T00:00:00Z".into();
         assert_eq!(keep.left("b"), Duration::ZERO);
         assert!(keep.left("a") > Duration::from_secs(58));
