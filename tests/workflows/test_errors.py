@@ -657,16 +657,16 @@ def test_an_on_host_maintenance_that_is_refused_either_way_is_an_error(world: Ne
 @pytest.mark.parametrize(
     ("machine_type", "disk", "disk_type"),
     [
-        ("e2-small", {}, "pd-balanced"),
-        ("custom-4-8192", {}, "pd-balanced"),
-        ("n2d-standard-2", {"size_gb": 50}, "pd-balanced"),
+        ("e2-small", {}, None),
+        ("n2d-standard-2", {"size_gb": 50}, None),
+        ("e2-small", {"type": "pd-balanced"}, "pd-balanced"),
         ("c4-standard-8", {}, None),
         ("n4-standard-2", {"size_gb": 50}, None),
         ("c4a-standard-1", {"type": "hyperdisk-balanced"}, "hyperdisk-balanced"),
         ("x9-standard-4", {}, None),
     ],
 )
-def test_a_disk_without_a_type_is_one_that_the_machine_type_takes(
+def test_a_disk_without_a_type_is_googles_default_for_the_machine_type(
     world: NewWorld, machine_type: str, disk: dict[str, Any], disk_type: str | None
 ) -> None:
     w = world()
@@ -678,7 +678,7 @@ def test_a_disk_without_a_type_is_one_that_the_machine_type_takes(
 def test_every_zone_is_asked_for_its_own_types(world: NewWorld) -> None:
     w = world()
     w.cloud.compute.exhausted = {ZONES[0]: "ZONE_RESOURCE_POOL_EXHAUSTED"}
-    w.run(zones=ZONES, machine_type="n1-standard-4", gpu={"type": "nvidia-tesla-t4"})
+    w.run(zones=ZONES, machine_type="n1-standard-4", gpu={"type": "nvidia-tesla-t4"}, disk={"type": "pd-balanced"})
     text = json.dumps(w.bodies()[0])
     assert f"zones/{ZONES[1]}/acceleratorTypes/nvidia-tesla-t4" in text
     assert f"zones/{ZONES[1]}/diskTypes/pd-balanced" in text

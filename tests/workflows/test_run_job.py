@@ -26,6 +26,10 @@ def spec(world: World, number: int = 0) -> dict[str, Any]:
     return json.loads(world.cloud.compute.history[number].attributes()["job-spec"])
 
 
+def context(world: World, number: int = 0) -> dict[str, Any]:
+    return json.loads(world.cloud.compute.history[number].attributes()["job-context"])
+
+
 # The way that all goes well.
 
 
@@ -67,7 +71,8 @@ def test_the_agent_comes_by_a_startup_script_or_with_the_image(world: NewWorld) 
     assert [w.cloud.compute.history[0].attributes().get(key) for key in keys] == ["gs://b/startup.sh", None, None]
     w = world()
     w.run(baked=True)
-    assert set(w.cloud.compute.history[0].attributes()) == {"job-spec", "callback-url", "enable-guest-attributes"}
+    expected = {"job-spec", "job-context", "callback-url", "enable-guest-attributes"}
+    assert set(w.cloud.compute.history[0].attributes()) == expected
 
 
 def test_every_argument_reaches_the_vm(world: NewWorld) -> None:
@@ -112,12 +117,12 @@ def test_every_argument_reaches_the_vm(world: NewWorld) -> None:
     assert spec(w)["timeout"] == "2h"
 
 
-def test_a_docker_command_goes_as_it_is(world: NewWorld) -> None:
+def test_a_docker_run_line_goes_as_it_is_in_a_job_spec_with_all_that_one_has(world: NewWorld) -> None:
     w = world()
-    w.run(job="docker run --rm busybox echo 'a  b'")
-    attributes = w.cloud.compute.history[0].attributes()
-    assert attributes["docker-command"] == "docker run --rm busybox echo 'a  b'"
-    assert "job-spec" not in attributes
+    line = "docker run --rm busybox echo 'a  b'"
+    w.run(job=line, timeout="2h", task_index=1, task_count=2)
+    assert spec(w) == {"docker_command": line, "timeout": "2h", "on_finish": "poweroff", "task_index": 1, "task_count": 2}
+    assert "docker-command" not in w.cloud.compute.history[0].attributes()
 
 
 @pytest.mark.parametrize("parsed", [True, False], ids=["as JSON", "as text"])
@@ -162,7 +167,17 @@ def test_every_argument_is_held_to_its_form(world: NewWorld, key: str, value: An
         assert f"`{key}" in w.error["message"] or "`job.timeout`" in w.error["message"]
         assert not w.cloud.compute.requests
     else:
-        fine = {"truth": [True], "seconds": [0], "price": [0], "duration": [0], "index": [0], "path": ["Ä", "-5", "0x10"]}
+        fine = {
+            "truth": [True],
+            "notice": [0],
+            "parents": [[]],
+            "item": [{}],
+            "seconds": [0],
+            "price": [0],
+            "duration": [0],
+            "index": [0],
+            "path": ["Ä", "-5", "0x10"],
+        }
         fine |= {"labels": [{}], "map": [{}], "list": [[]]}
         assert any(value == good and type(value) is type(good) for good in fine[CHECKED["types"][key]])
 
@@ -177,7 +192,6 @@ def test_every_argument_is_held_to_its_form(world: NewWorld, key: str, value: An
         ({"job": "echo hi"}, "begins with `docker run`"),
         ({"timeout": "soon"}, '`timeout` is "soon": write a duration, such as 90s or 1h30m, or seconds as '),
         ({"timeout": "301d"}, "300 days are the limit"),
-        ({"job": "docker run busybox", "task_index": 0, "task_count": 2}, "cannot be one of several tasks"),
         ({"job": None}, "say what to run"),
         ({"job": ""}, "begins with `docker run`"),
         ({"job": ["docker", "run"]}, '`job` is ["docker","run"]: write a job-spec as a map, a gs:// URL of one, o'),
@@ -340,17 +354,14 @@ def test_a_preempted_job_gets_a_new_vm_and_is_told_which(world: NewWorld) -> Non
     w = world({"outcome": PREEMPTED}, {})
     result = w.run(spot=True)
     assert [row["cause"] for row in result["workflow"]["attempts"]] == ["PREEMPTED", "NONE"]
-    assert [spec(w, n)["container"]["env"] for n in (0, 1)] == [{"JOB_VM_ATTEMPT": "1"}, {"JOB_VM_ATTEMPT": "2"}]
+    assert [context(w, n) for n in (0, 1)] == [
+        {"vm_attempt": 1, "previous_cause": ""},
+        {"vm_attempt": 2, "previous_cause": "PREEMPTED"},
+    ]
     assert [body["labels"]["vmjob-attempt"] for body in w.bodies()] == ["1", "2"]
     urls = {instance.attributes()["callback-url"] for instance in w.cloud.compute.history}
     assert len(urls) == 2, "a late word of the first VM is not taken for the second's"
     w.assert_no_vm_is_left()
-
-
-def test_a_job_that_says_that_it_is_its_second_vm_keeps_its_own_word(world: NewWorld) -> None:
-    w = world()
-    w.run(job={"container": {"image": "a", "env": {"JOB_VM_ATTEMPT": "mine", "B": "1"}}})
-    assert spec(w)["container"]["env"] == {"JOB_VM_ATTEMPT": "mine", "B": "1"}
 
 
 def test_there_are_no_more_vms_than_max_attempts(world: NewWorld) -> None:

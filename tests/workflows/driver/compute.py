@@ -6,6 +6,7 @@ Source: <https://cloud.google.com/compute/docs/reference/rest/v1/instances>.
 
 import itertools
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -142,6 +143,15 @@ class Compute:
         prefix = f"https://www.googleapis.com/compute/v1/projects/{project}/zones/"
         return 200, {"name": region, "status": "UP", "zones": [prefix + zone for zone in self.regions[region]]}
 
+    def set_labels(self, project: str, zone: str, instance: str, body: Any, **_: Any) -> Answer:
+        found = self.instances.get((zone, instance))
+        if not found or found.machine.status() == "GONE":
+            return no_instance(project, zone, instance)
+        if body["labelFingerprint"] != fingerprint(found.body):
+            return error(412, "conditionNotMet", "Labels fingerprint either invalid or resource labels have changed")
+        found.body = {**found.body, "labels": body["labels"]}
+        return 200, self.operation("setLabels", zone, 2.0)
+
     def made(self, zone: str, body: dict[str, Any]) -> dict[str, Any]:
         lack = self.room(zone, body, self.clock.now())
         if lack:
@@ -198,6 +208,7 @@ class Compute:
             del self.instances[zone, instance]
             return no_instance(project, zone, instance)
         whole = {**found.body, "kind": "compute#instance", "status": status, "id": "17446744073709551557"}
+        whole["labelFingerprint"] = fingerprint(found.body)
         return 200, {key: whole[key] for key in query["fields"].split(",")} if "fields" in query else whole
 
     def get_guest_attributes(self, project: str, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
@@ -235,6 +246,10 @@ class Compute:
         end = {"httpErrorStatusCode": 503, "error": {"errors": [{"code": code, "message": message}]}} if code else {}
         self.operations[shown["name"]] = {"shown": shown, "end": end, "_done_at": self.clock.now() + seconds}
         return {**shown, "status": "RUNNING"}
+
+
+def fingerprint(body: dict[str, Any]) -> str:
+    return str(zlib.crc32(str(sorted(body.get("labels", {}).items())).encode()))
 
 
 def scheduling_problem(body: dict[str, Any]) -> str | None:
@@ -284,6 +299,7 @@ ROUTES = [
     ("DELETE", INSTANCE, "delete"),
     ("GET", INSTANCE, "get"),
     ("GET", INSTANCE + "/getGuestAttributes", "get_guest_attributes"),
+    ("POST", INSTANCE + "/setLabels", "set_labels"),
     ("GET", INSTANCE + "/serialPort", "get_serial_port_output"),
     ("GET", r"projects/(?P<project>[^/]+)/zones/(?P<zone>[^/]+)/operations/(?P<operation>[^/]+)", "get_operation"),
 ]

@@ -14,7 +14,11 @@ from typing import Any
 @lru_cache
 def document(service: str, version: str) -> dict[str, Any]:
     folder = importlib.resources.files("workflows_emulator") / "discovery_documents"
-    return json.loads((folder / f"{service}_{version}.json").read_text())
+    found = json.loads((folder / f"{service}_{version}.json").read_text())
+    if service == "compute":
+        # Newer than the emulator's copy: in compute v1 of `google-api-python-client` 2.202.
+        found["schemas"]["Scheduling"]["properties"]["preemptionNoticeDuration"] = {"$ref": "Duration"}
+    return found
 
 
 def method(call: str) -> tuple[dict[str, Any], dict[str, Any]]:

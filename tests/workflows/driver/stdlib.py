@@ -69,6 +69,10 @@ def parse_time(value: str) -> float:
     return datetime.datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
 
 
+def format_time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def await_callback(callback: dict[str, str], timeout: float = 43_200) -> dict[str, Any]:
     return current.execution().await_callback(callback["url"], float(timeout))
 
@@ -137,7 +141,7 @@ EXPRESSIONS = {
         encode_to_string=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
         decode=text(json.loads),
     ),
-    "time": SimpleNamespace(parse=parse_time),
+    "time": SimpleNamespace(parse=parse_time, format=format_time),
     "uuid": SimpleNamespace(generate=lambda: str(uuid.uuid4())),
     "sys": SimpleNamespace(now=now, get_env=env),
     "http": SimpleNamespace(
