@@ -32,22 +32,27 @@ BY_METHOD = {
     "get_serial_port_output": {"compute.instances.getSerialPortOutput"},
     "get_operation": {"compute.zoneOperations.get"},
     "get_region": {"compute.regions.get"},
+    "set_labels": {"compute.instances.setLabels", "compute.zoneOperations.get"},
 }
 
 
 def by_body(body: dict[str, Any]) -> set[str]:
     """Of instances.insert. Source: <https://cloud.google.com/compute/docs/instances/create-start-instance#permissions>."""
     needed = {"compute.instances.create", "compute.zoneOperations.get"}
-    for disk in body["disks"]:
-        needed |= {"compute.disks.create"} if "initializeParams" in disk else {"compute.disks.use"}
-        needed |= {"compute.images.useReadOnly"} if "sourceImage" in disk.get("initializeParams", {}) else set()
-    for interface in body["networkInterfaces"]:
+    for disk in body.get("disks", []):
+        params = disk.get("initializeParams")
+        use = "compute.disks.useReadOnly" if disk.get("mode") == "READ_ONLY" else "compute.disks.use"
+        needed |= {use} if params is None else {"compute.disks.create"}
+        for source, permission in (("sourceImage", "images"), ("sourceSnapshot", "snapshots")):
+            needed |= {f"compute.{permission}.useReadOnly"} if source in (params or {}) else set()
+    for interface in body.get("networkInterfaces", []):
         needed |= {"compute.subnetworks.use"}
         needed |= {"compute.subnetworks.useExternalIp"} if interface.get("accessConfigs") else set()
-    for key, permission in (("labels", "setLabels"), ("metadata", "setMetadata"), ("serviceAccounts", "setServiceAccount")):
-        needed |= {f"compute.instances.{permission}"} if body.get(key) else set()
+    parts = {"labels": "Labels", "metadata": "Metadata", "serviceAccounts": "ServiceAccount", "tags": "Tags"}
+    for key, permission in parts.items():
+        needed |= {f"compute.instances.set{permission}"} if body.get(key) else set()
     others = set(body) - {"name", "description", "machineType", "labels", "disks", "networkInterfaces", "serviceAccounts"}
-    assert others <= {"metadata", "scheduling", "guestAccelerators"}, "does a new part of the body need a permission?"
+    assert others <= {"metadata", "scheduling", "guestAccelerators", "tags"}, "does a new part of the body need a permission?"
     return needed
 
 
@@ -64,22 +69,23 @@ class Asked:
         request = world.cloud.request
 
         def noted(verb: str, url: str, query: dict[str, Any], body: Any) -> tuple[int, Any]:
-            self.note(verb, url, body)
+            self.note(verb, url, query, body)
             return request(verb, url, query, body)
 
         world.cloud.request = noted  # type: ignore[method-assign]
         world.run(**args)
 
-    def note(self, verb: str, url: str, body: Any) -> None:
+    def note(self, verb: str, url: str, query: dict[str, Any], body: Any) -> None:
         if url.startswith(STORAGE):
             self.buckets.add(url.removeprefix(STORAGE).partition("/")[0])
             return
         path = url.removeprefix(COMPUTE)
         (name,) = [name for method, pattern, name in ROUTES if method == verb and re.fullmatch(pattern, path)]
         needed = by_body(body) if name == "insert" else BY_METHOD[name]
+        needed |= {"compute.instanceTemplates.useReadOnly"} if "sourceInstanceTemplate" in query else set()
         self.permissions.setdefault(path.split("/")[1], set()).update(needed)
         if name == "insert":
-            self.act_as |= {account["email"] for account in body["serviceAccounts"]}
+            self.act_as |= {account["email"] for account in body.get("serviceAccounts", [])}
 
 
 # Every argument, with the values that lead to other calls or another body.
@@ -105,7 +111,22 @@ ASKED = [
         placements=[{"spot": True, "region": "us-a1", "attempts": 1}, {"disk": {"type": "pd-ssd"}, "gpu": {"type": "nvidia-l4"}}],
         retry_rules=[{"on": ["PREEMPTED"], "grow": ["n2-standard-4"]}],
     ),
+    Asked(
+        disks=[
+            {"local_ssd": 1, "at": "/scratch"},
+            {"name": "data", "source": "projects/p/zones/us-a1-a/disks/data"},
+            {"name": "ref", "source": "projects/p/zones/us-a1-a/disks/ref", "read_only": True},
+            {"name": "old", "snapshot": "projects/p/global/snapshots/s"},
+        ],
+        network={"tags": ["batch"]},
+        guest_attributes=False,
+        item={"lr": "0.1"},
+        parents=["projects/p/locations/l/workflows/w/executions/e"],
+    ),
+    Asked(vm={"template": "projects/p/global/instanceTemplates/t", "metadata": {"a": "b"}}, spot=True, spot_notice="120s"),
+    Asked(plan=True),
     # What goes wrong is looked into.
+    Asked({"outcome": {**PREEMPTED, "retryable": False}}, keep_vm_on_failure="1h"),
     Asked({"outcome": PREEMPTED}, {"outcome": None, "silent_after_s": 60}, max_attempts=2, silence=600),
 ]
 

@@ -96,6 +96,8 @@ class Compute:
     room: Callable[[str, dict[str, Any], float], dict[str, Any] | None] = lambda _zone, _body, _now: None
     # The zones of the regions that `regions.get` knows.
     regions: dict[str, list[str]] = field(default_factory=dict)
+    # The properties of instance templates, by their names from "projects/" on.
+    templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: dict[str, list[Answer | None]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     # When the requests were made, and the operation of each `requestId`.
@@ -124,6 +126,13 @@ class Compute:
         request_id = query.get("requestId")
         if request_id in self.request_ids:
             return self.get_operation(self.request_ids[request_id]["name"])
+        template = query.get("sourceInstanceTemplate")
+        if template is not None:
+            if template not in self.templates:
+                return not_found(template)
+            # A field of the request takes the place of the template's.
+            body = {**self.templates[template], **body}
+            body["machineType"] = f"zones/{zone}/machineTypes/" + body["machineType"].rsplit("/", 1)[-1]
         problem = self.problem(zone, body)
         if problem:
             return error(400, "invalid", problem)
@@ -284,7 +293,7 @@ HYPERDISK_ONLY = re.compile("(c4[ad]?|n4[ad]?|a4x?|g4|h4d|x4|m4)-")
 
 def disk_problem(body: dict[str, Any]) -> str | None:
     machine_type = body["machineType"].rsplit("/", 1)[1]
-    disk_type = body["disks"][0]["initializeParams"].get("diskType", "").rsplit("/", 1)[-1]
+    disk_type = body["disks"][0].get("initializeParams", {}).get("diskType", "").rsplit("/", 1)[-1]
     if disk_type.startswith("pd-") and HYPERDISK_ONLY.match(machine_type):
         return f"[{machine_type}, {disk_type}] features are not compatible for creating instance."
     return None
