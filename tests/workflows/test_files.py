@@ -274,3 +274,7 @@ def test_every_argument_is_in_the_description_at_the_top() -> None:
     assert set(parts) <= set(types)
     for word in [*types, *(name for part in parts.values() for name in part)]:
         assert re.search(rf"\b{word}\b", described), word
+    page = (WORKFLOWS.parents[1] / "docs/workflows.md").read_text()
+    table = page.partition("## Arguments of run-job\n")[2].partition("\n## ")[0]
+    rows = [row.partition("|")[0] for row in re.findall(r"(?m)^\| (`.*)", table)]
+    assert {word for row in rows for word in re.findall(r"`(\w+)`", row)} == set(types)
