@@ -4,6 +4,7 @@ Callback endpoints: <https://cloud.google.com/workflows/docs/creating-callback-e
 time; 404 once the execution is over.
 """
 
+import copy
 import secrets
 import threading
 import urllib.parse
@@ -11,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.clock import Clock
+from driver.clock import Clock, RealClock, VirtualClock
 from driver.compute import Compute, Instance, Machine
 from driver.execution import LOCATION, PROJECT, Execution
+from driver.executions import Executions
 
+EXECUTIONS = "https://workflowexecutions.googleapis.com/v1/"
 COMPUTE = "https://compute.googleapis.com/compute/v1/"
 STORAGE = "https://storage.googleapis.com/storage/v1/b/"
+GENERATION = "1700000000000001"
 
 
 @dataclass
@@ -31,32 +35,48 @@ class Endpoint:
 class Cloud:
     clock: Clock
     boot: Callable[[Instance], Machine]
-    # Objects of Cloud Storage: what `alt=media` answers, parsed where its type is JSON.
+    # Objects of Cloud Storage: what `alt=media` answers, parsed where its type is JSON; bytes where it is not known.
     objects: dict[str, Any] = field(default_factory=dict)
+    content_types: dict[str, str] = field(default_factory=dict)
     # Answers instead of those, while there are some.
     storage_answers: list[tuple[int, Any]] = field(default_factory=list)
     # Where callback endpoints are; another one where they are served for real (`endpoints.py`).
     base_url: str = "https://workflowexecutions.googleapis.com"
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
-    # How an execution that another one starts is made.
-    child: Callable[[str, Execution], Execution] = field(init=False)
+    executions: Executions = field(init=False)
     compute: Compute = field(init=False)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         self.compute = Compute(self.clock, self.boot)
-        self.child = lambda workflow_id, _parent: Execution(self, workflow_id)
+        self.executions = Executions(self.clock, lambda workflow_id, now: Execution(self.at(now), workflow_id))
+
+    def at(self, now: float) -> "Cloud":
+        """This cloud for an execution that begins now: in virtual time it has a clock of its own."""
+        if isinstance(self.clock, RealClock):
+            return self
+        twin = copy.copy(self)
+        twin.clock = VirtualClock(now)
+        return twin
 
     def request(self, verb: str, url: str, query: dict[str, Any], body: Any) -> tuple[int, Any]:
+        if url.startswith(EXECUTIONS):
+            return self.executions.request(verb, url.removeprefix(EXECUTIONS), query, body, self.clock)
         with self.lock:
             if url.startswith(COMPUTE):
                 return self.compute.request(verb, url.removeprefix(COMPUTE), query, body)
-            if url.startswith(STORAGE) and query.get("alt") == "media":
+            if url.startswith(STORAGE):
                 if self.storage_answers:
                     return self.storage_answers.pop(0)
                 bucket, _, name = url.removeprefix(STORAGE).partition("/o/")
                 key = f"gs://{bucket}/{urllib.parse.unquote(name)}"
-                return (200, self.objects[key]) if key in self.objects else (404, "No such object")
+                if key not in self.objects or query.get("generation", GENERATION) != GENERATION:
+                    return 404, f"No such object: {bucket}/{name}"
+                if query.get("alt") == "media":
+                    return 200, self.objects[key]
+                size = len(self.objects[key]) if isinstance(self.objects[key], bytes) else 0
+                kind = self.content_types.get(key, "application/octet-stream")
+                return 200, {"size": str(size), "generation": GENERATION, "contentType": kind}
         raise LookupError(f"no such URL here: {verb} {url}")
 
     def create_endpoint(self, execution_id: str, method: str) -> str:

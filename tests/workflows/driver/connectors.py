@@ -11,7 +11,6 @@ from workflows_emulator.utils import WorkflowError
 
 from driver import current, discovery
 
-RUN = "googleapis.workflowexecutions.v1.projects.locations.workflows.executions.run"
 RETRIED = {"GET": {429, 502, 503, 504}}
 RETRIED_NON_IDEMPOTENT = {429, 503}
 MAX_RETRIES = 5
@@ -25,11 +24,8 @@ def http_error(status: int, body: Any) -> WorkflowError:
 
 def call(step: dict[str, Any]) -> Any:
     """Takes the place of the emulator's `StepCall.execute_connector`."""
-    execution = current.execution()
     name, args = step["call"], dict(step.get("args", {}))
     options = args.pop("connector_params", {})
-    if name == RUN:
-        return execution.run_child(args, options)
     document, method = discovery.method(name)
     body = args.pop("body", None)
     check(name, method, args, body, document)

@@ -8,10 +8,9 @@ replacement is: expressions and assignments (`expressions`), the standard librar
 except, retry, raise, return, calls of subworkflows and their parameters.
 """
 
-import contextlib
 import copy
-import json
 import logging
+import re
 import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -54,6 +53,8 @@ class Execution:
     log: list[Any] = field(default_factory=list)
     # The frames of each branch (`parallel`) that is under way.
     stacks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    # The bytes of each of these frames.
+    sizes: dict[int, int] = field(default_factory=dict)
     # Ends the execution in the middle, as `executions.cancel` does, when it returns true.
     cancel: Any = None
 
@@ -79,10 +80,17 @@ class Execution:
         self.api_calls += 1
         return self.cloud.request(verb, url, query, body)
 
-    def http(self, verb: str, url: str, query: dict[str, Any] | None = None, body: Any = None, **_more: Any) -> dict[str, Any]:
+    def http(self, verb: str, url: str, query: dict[str, Any] | None = None, body: Any = None, **more: Any) -> dict[str, Any]:
         status, answer = self.request(verb, url, query or {}, body)
         if status >= 300:
             raise connectors.http_error(status, answer)
+        if isinstance(answer, bytes):
+            start, end = re.fullmatch(r"bytes=(\d+)-(\d+)", more.get("headers", {}).get("Range", "bytes=0-99999999")).groups()
+            if int(start) >= len(answer):
+                raise connectors.http_error(416, "Requested range not satisfiable")
+            answer = answer[int(start) : int(end) + 1]
+            if limits.size(answer) > limits.STRING_BYTES:
+                raise limits.ResourceLimitError(f"an answer of {len(answer)} bytes")
         return {"code": status, "headers": {}, "body": answer}
 
     def create_endpoint(self, method: str) -> str:
@@ -95,15 +103,8 @@ class Execution:
             raise WorkflowError(message="timed out waiting for the callback", tags=["TimeoutError"])
         return {"http_request": {"method": "POST", "body": body, "headers": {}, "query": {}}, "type": "HTTP"}
 
-    def run_child(self, args: dict[str, Any], _options: dict[str, Any]) -> Any:
-        """`executions.run`: the child's result, or an `OperationError` with the child's error as JSON."""
-        self.api_calls += 1
-        child = self.cloud.child(args["workflow_id"], self)
-        try:
-            return child.run(args.get("argument"))
-        except WorkflowError as error:
-            operation = {"state": "FAILED", "error": {"payload": json.dumps(expressions.plain(error.payload))}}
-            raise WorkflowError(message="Execution failed or cancelled.", tags=["OperationError"], operation=operation) from error
+    def ended_at(self) -> float:
+        return self.cloud.clock.now()
 
     def count(self) -> None:
         self.steps += 1
@@ -114,10 +115,13 @@ class Execution:
 
     def weigh(self, context: dict[str, Any]) -> None:
         if self.measure_memory:
-            # Those of all branches; in a loop `context` is a copy that takes the place of the innermost frame.
-            frames = {id(frame): frame for stack in list(self.stacks.values()) for frame in list(stack)}
-            frames.pop(id(current.frames()[-1]))
-            self.peak_bytes = max(self.peak_bytes, sum(map(variables_size, [*frames.values(), context])))
+            # Those of all branches: the frames of this one, of which in a loop `context` is a copy that takes the place of the
+            # innermost, and those of the others as they were at their own last steps.
+            own = current.frames()
+            self.sizes |= {id(frame): variables_size(frame) for frame in own[:-1]} | {id(own[-1]): variables_size(context)}
+            living = {id(frame) for stack in list(self.stacks.values()) for frame in stack}
+            self.sizes = {frame: size for frame, size in self.sizes.items() if frame in living}
+            self.peak_bytes = max(self.peak_bytes, sum(self.sizes.values()))
             if self.peak_bytes > limits.VARIABLES_BYTES:
                 raise limits.ResourceLimitError(f"variables of {self.peak_bytes} bytes")
 
@@ -129,8 +133,8 @@ class Cancelled(BaseException):
 def variables_size(context: dict[str, Any]) -> int:
     """Of a frame's variables; a branch has those of its parent only to read."""
     read = context.parent if isinstance(context, parallel.Branch) else {}
-    own = [(name, value) for name, value in list(context.items()) if name not in read and not is_subworkflow(value)]
-    return sum(8 + weighed(value) for _, value in own)
+    own = [value for name, value in dict.items(context) if name not in read and not is_subworkflow(value)]
+    return sum(8 + weighed(value) for value in own)
 
 
 _weights: dict[int, tuple[Any, int]] = {}
@@ -217,15 +221,7 @@ def prepare() -> None:
     emulator.StepCall.execute_connector = staticmethod(connectors.call)
     emulator.StepAssign = parallel.Assign
     emulator.StepParallel = parallel.Parallel
-    # Held for ever when an assignment fails.
-    emulator.LOCK = _NoLock()
     emulator.sleep = stdlib.sleep
-
-
-class _NoLock(contextlib.nullcontext):
-    def acquire(self) -> None: ...
-
-    def release(self) -> None: ...
 
 
 prepare()

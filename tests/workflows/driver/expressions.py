@@ -10,7 +10,7 @@ import io
 import re
 import tokenize
 from functools import cache
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 from driver import stdlib
@@ -22,16 +22,13 @@ ATTRIBUTE = re.compile(r"\.([A-Za-z_]\w*)|\[([^\]]*(?:\[[^\]]*\][^\]]*)*)\]")
 
 
 class Map(dict):
-    """A map whose keys are read with a dot, as expressions do."""
-
-    def __getattr__(self, key: str) -> Any:
-        try:
-            return seen(self[key])
-        except KeyError:
-            raise KeyError(f"key not found: {key}") from None
+    """A map as expressions see it."""
 
     def __getitem__(self, key: str) -> Any:
-        return seen(super().__getitem__(key))
+        try:
+            return seen(super().__getitem__(key))
+        except KeyError:
+            raise KeyError(f"key not found: {key}") from None
 
 
 class List(list):
@@ -77,17 +74,27 @@ class Scope(dict):
 
 @cache
 def compiled(expression: str) -> CodeType:
-    """Python's code for an expression. The languages differ in `if`, which is a function here, and in the constants."""
+    """Python's code for an expression. The languages differ in `if`, which is a function here, in the constants, and in the
+    dot: `args.items` is `args["items"]`, unless it stands after the name of a library."""
     if len(expression) > EXPRESSION_CHARS:
         raise ResourceLimitError(f"an expression of {len(expression)} characters: {expression}")
-    tokens = []
+    tokens: list[tuple[int, str]] = []
     for kind, text, *_ in tokenize.generate_tokens(io.StringIO(f"({expression})").readline):
         if kind == tokenize.STRING and not text.startswith('"'):
             raise SyntaxError(f"strings stand in double quotes: {expression}")
         if kind == tokenize.NAME and text in PYTHONS_OWN:
             raise SyntaxError(f"not of the Workflows language: {text} in {expression}")
+        if kind == tokenize.NAME and tokens[-1][1] == "." and not is_library(tokens[-2:-4:-1]):
+            tokens[-1:] = [(tokenize.OP, "["), (tokenize.STRING, f'"{text}"'), (tokenize.OP, "]")]
+            continue
         tokens.append((kind, "if_" if (kind, text) == (tokenize.NAME, "if") else text))
     return compile(tokenize.untokenize(tokens).strip(), expression, "eval")
+
+
+def is_library(before: list[tuple[int, str]]) -> bool:
+    """Whether the token before a dot, and the one before that, are the name of a library such as `text`."""
+    library = isinstance(stdlib.EXPRESSIONS.get(before[0][1]), SimpleNamespace)
+    return library and (len(before) < 2 or before[1][1] != ".")
 
 
 def evaluate(expression: str, variables: dict[str, Any]) -> Any:

@@ -23,6 +23,8 @@ def size(value: Any) -> int:
     """Memory of a value, in bytes. Source: <https://cloud.google.com/workflows/docs/reference/syntax/variables>."""
     if isinstance(value, str):
         return 8 + (len(value) if value.isascii() else len(value.encode()))
+    if isinstance(value, bytes):
+        return 8 + len(value)
     if isinstance(value, dict):
         return 8 + sum(size(key) + size(item) for key, item in value.items())
     if isinstance(value, (list, tuple)):

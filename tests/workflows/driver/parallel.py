@@ -5,7 +5,6 @@ Source: <https://cloud.google.com/workflows/docs/reference/syntax/parallel-steps
 
 import copy
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from workflows_emulator import main as emulator
@@ -53,9 +52,15 @@ class Branch(dict):
 
 
 class Assign(emulator.StepAssign):
+    """The emulator's own writes the variables as JSON into its log, which bytes cannot be."""
+
     def execute(self) -> tuple[Any, Any, Any]:
         with ASSIGN:
-            return super().execute()
+            for item in self.config["assign"]:
+                ((target, value),) = item.items()
+                name, whole = emulator.assign_var(target, emulator.render_config(value, self.context), self.context)
+                self.context[name] = whole
+        return self.context, self.config.get("next"), None
 
 
 class Parallel(emulator.StepParallel):
@@ -76,14 +81,23 @@ class Parallel(emulator.StepParallel):
             with current.entered(execution, [*frames, branch]):
                 emulator.execute_steps_list(steps, branch)
 
-        with ThreadPoolExecutor(max_workers=min(limit, CONCURRENT_BRANCHES)) as pool:
-            futures = [pool.submit(run, own, steps) for own, steps in branches]
-        errors = {}
-        for index, future in enumerate(futures):
-            error = future.exception()
-            if isinstance(error, WorkflowError):
-                errors[str(index)] = error
-            elif error:
-                raise error
+        errors: dict[str, WorkflowError] = {}
+        others: list[BaseException] = []
+        queue = iter(enumerate(branches))
+
+        def work() -> None:
+            for index, (own, steps) in queue:
+                try:
+                    run(own, steps)
+                except WorkflowError as error:
+                    errors[str(index)] = error
+                except BaseException as error:  # of the test, or a limit: no branch goes on
+                    others.append(error)
+                if others:
+                    return
+
+        execution.cloud.clock.together([work] * min(limit, CONCURRENT_BRANCHES, len(branches)))
+        if others:
+            raise others[0]
         self.check_raise_results(errors)
         return self.context, self.config.get("next"), None

@@ -85,12 +85,16 @@ def http_get(**request: Any) -> dict[str, Any]:
     return current.execution().http("GET", **request)
 
 
+def http_post(**request: Any) -> dict[str, Any]:
+    return current.execution().http("POST", **request)
+
+
 def sleep(seconds: float) -> None:
     current.execution().cloud.clock.sleep(seconds)
 
 
-def log(text: Any = None, severity: str = "INFO", **_more: Any) -> None:
-    current.execution().log.append((severity, text))
+def log(text: Any = None, severity: str = "INFO", json: Any = None) -> None:
+    current.execution().log.append((severity, text if json is None else json))
 
 
 # The default retry policy for calls that may be repeated, as a subworkflow.
@@ -136,6 +140,8 @@ EXPRESSIONS = {
         ),
         url_encode=text(lambda source: urllib.parse.quote(source, safe="")),
         to_lower=text(str.lower),
+        encode=text(lambda source, charset="UTF-8": source.encode(charset)),
+        decode=lambda data, charset="UTF-8": data.decode(charset, errors="replace"),
     ),
     "json": SimpleNamespace(
         encode_to_string=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
@@ -155,6 +161,7 @@ CALLS = {
     "events.await_callback": await_callback,
     "events.create_callback_endpoint": create_callback_endpoint,
     "http.get": http_get,
+    "http.post": http_post,
     "sys.sleep": sleep,
     "sys.log": log,
 }
