@@ -1,4 +1,4 @@
-# All that jobs need in a project: the two workflows, the accounts that they and the VMs run as with a role each, and if wanted
+# All that jobs need in a project: the workflows, the accounts that they and the VMs run as with a role each, and if wanted
 # a bucket with the agent, and a network. `terraform apply`, and then:
 #   gcloud workflows run vmjob-run-job --location=REGION --data='{"job": "docker run --rm busybox echo hi", '"$ARGS"'}'
 # where ARGS=$(terraform output -raw arguments).
@@ -7,12 +7,18 @@ locals {
   files   = var.source_dir != null ? var.source_dir : "${path.module}/../workflows"
   role    = yamldecode(file("${local.files}/role.yaml"))
   vm_role = yamldecode(file("${local.files}/vm-role.yaml"))
+
+  workflows = {
+    run-job   = "Runs one job on a VM of its own"
+    run-array = "Runs one job as many tasks"
+    reap      = "Deletes the VMs of executions that are over"
+  }
 }
 
 resource "google_project_service" "needed" {
   for_each = toset([
-    "compute.googleapis.com", "iam.googleapis.com", "storage.googleapis.com", "workflows.googleapis.com",
-    "workflowexecutions.googleapis.com"
+    "cloudscheduler.googleapis.com", "compute.googleapis.com", "iam.googleapis.com", "storage.googleapis.com",
+    "workflows.googleapis.com", "workflowexecutions.googleapis.com"
   ])
 
   project            = var.project
@@ -106,15 +112,41 @@ resource "google_storage_bucket_iam_member" "jobs" {
 }
 
 resource "google_workflows_workflow" "vmjob" {
-  for_each = toset(["run-job", "run-array"])
+  for_each = local.workflows
 
   project             = var.project
   region              = var.region
-  name                = "${var.prefix}-${each.value}"
-  description         = each.value == "run-job" ? "Runs one job on a VM of its own" : "Runs one job as many tasks"
+  name                = "${var.prefix}-${each.key}"
+  description         = each.value
   service_account     = google_service_account.workflow.id
-  source_contents     = file("${local.files}/${each.value}.yaml")
+  source_contents     = file("${local.files}/${each.key}.yaml")
   deletion_protection = false
+
+  depends_on = [google_project_service.needed]
+}
+
+# Starts reap.yaml, which deletes what was left behind.
+resource "google_cloud_scheduler_job" "reap" {
+  count = var.reap_schedule != null ? 1 : 0
+
+  project          = var.project
+  region           = var.region
+  name             = "${var.prefix}-reap"
+  description      = "Starts the workflow ${google_workflows_workflow.vmjob["reap"].name}"
+  schedule         = var.reap_schedule
+  attempt_deadline = "60s"
+
+  http_target {
+    http_method = "POST"
+    uri         = "https://workflowexecutions.googleapis.com/v1/${google_workflows_workflow.vmjob["reap"].id}/executions"
+    body        = base64encode("{}")
+    headers     = { "Content-Type" = "application/json" }
+
+    # The role has workflows.executions.create.
+    oauth_token {
+      service_account_email = google_service_account.workflow.email
+    }
+  }
 
   depends_on = [google_project_service.needed]
 }

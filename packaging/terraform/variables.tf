@@ -56,8 +56,14 @@ variable "vm_roles" {
   default     = []
 }
 
+variable "reap_schedule" {
+  description = "When VMs that were left behind are deleted, in Cloud Scheduler's form; null: never."
+  type        = string
+  default     = "17 * * * *"
+}
+
 variable "source_dir" {
-  description = "Directory with run-job.yaml, run-array.yaml and role.yaml; null for packaging/workflows beside the module."
+  description = "Directory with run-job.yaml, run-array.yaml, reap.yaml and role.yaml; null for packaging/workflows beside the module."
   type        = string
   default     = null
 }

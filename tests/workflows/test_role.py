@@ -7,23 +7,23 @@ from typing import Any
 import yaml
 
 from conftest import JOB, World
+from driver.array import Array, failed_with_many_words
 from driver.cloud import COMPUTE, STORAGE
 from driver.compute import ROUTES
-from driver.connectors import RUN
 from driver.execution import PROJECT, WORKFLOWS, checked
 from test_files import FILES, steps
+from test_reap import Project
 
 PACKAGING = WORKFLOWS.parent
 PREEMPTED = {"state": "FAILED", "cause": "PREEMPTED", "exit_code": None, "message": "preempted", "retryable": True}
 
 # By call of the files. Source: the IAM section of each method's page.
 NEEDED = {
-    RUN: {"workflows.executions.create", "workflows.executions.get"},
     "sys.log": {"logging.logEntries.create"},
 }
 WITHOUT_PERMISSION = {"events.create_callback_endpoint", "events.await_callback", "sys.sleep"}
 # Calls of APIs, by the requests that they make.
-OF_APIS = {"http.get"}
+OF_APIS = {"http.get", "http.post"}
 BY_METHOD = {
     "get_from_family": {"compute.images.getFromFamily"},
     "delete": {"compute.instances.delete", "compute.zoneOperations.get"},
@@ -33,6 +33,7 @@ BY_METHOD = {
     "get_operation": {"compute.zoneOperations.get"},
     "get_region": {"compute.regions.get"},
     "set_labels": {"compute.instances.setLabels", "compute.zoneOperations.get"},
+    "aggregated_list": {"compute.instances.list"},
 }
 
 
@@ -131,6 +132,24 @@ ASKED = [
 ]
 
 
+def of_arrays() -> set[str]:
+    """What an array asks of the executions API: in shards, and then once more where the first has no result."""
+    array = Array(failed_with_many_words)
+    array.run(tasks=2, shards=2)
+    array.record.cancelled_at, array.record.ended_at = array.cloud.clock.now(), float("inf")
+    array.start({"rerun_of": array.record.id})
+    return {f"workflows.executions.{method}" for method, _ in array.executions.requests}
+
+
+def of_reap() -> set[str]:
+    """What reap.yaml asks for, of the VMs' project and of the executions'."""
+    project = Project()
+    project.vm(project.execution())
+    project.reap()
+    needed = set().union(*(BY_METHOD[method] for method in project.cloud.compute.requests))
+    return needed | {f"workflows.executions.{method}" for method, _ in project.cloud.executions.requests}
+
+
 def role() -> set[str]:
     permissions = yaml.safe_load((WORKFLOWS / "role.yaml").read_text())["includedPermissions"]
     assert len(permissions) == len(set(permissions))
@@ -148,7 +167,7 @@ def calls() -> set[str]:
 
 def test_the_role_has_the_permissions_that_the_calls_need_with_any_argument_and_no_other() -> None:
     needed = set().union(*NEEDED.values(), *(found for asked in ASKED for found in asked.permissions.values()))
-    assert role() == needed
+    assert role() == needed | of_arrays() | of_reap()
 
 
 def test_every_call_in_the_files_is_accounted_for() -> None:
@@ -156,8 +175,10 @@ def test_every_call_in_the_files_is_accounted_for() -> None:
     assert calls() == set(NEEDED) | WITHOUT_PERMISSION | OF_APIS | apis
     methods = {re.sub("([A-Z])", r"_\1", call.rsplit(".", 1)[1]).lower() for call in apis - {"googleapis.compute.v1.regions.get"}}
     assert methods <= {*BY_METHOD, "insert"}
-    assert {"compute.googleapis.com", "storage.googleapis.com"} == {
-        host for file in FILES for host in re.findall(r"https://([a-z.]+)/(?:compute|storage)/", (WORKFLOWS / file).read_text())
+    assert {"compute.googleapis.com", "storage.googleapis.com", "workflowexecutions.googleapis.com"} == {
+        host
+        for file in FILES
+        for host in re.findall(r"https://([a-z.]+)/(?:compute/|storage/|)v1", (WORKFLOWS / file).read_text())
     }
 
 
@@ -211,7 +232,7 @@ def test_the_role_of_the_vms_reports_and_cannot_start_a_workflow() -> None:
 
 def test_terraform_can_destroy_what_it_made_and_two_copies_do_not_collide() -> None:
     resources = re.findall(r'resource "(\w+)" "\w+" \{(.*?)\n\}', terraform(), re.DOTALL)
-    assert len(resources) == 20
+    assert len(resources) == 21
     # What has a name in the project has the prefix in it.
     named = {
         "google_compute_network": "name",
@@ -222,6 +243,7 @@ def test_terraform_can_destroy_what_it_made_and_two_copies_do_not_collide() -> N
         "google_service_account": "account_id",
         "google_storage_bucket": "name",
         "google_workflows_workflow": "name",
+        "google_cloud_scheduler_job": "name",
     }
     for kind, body in resources:
         if kind in named:
@@ -233,3 +255,17 @@ def test_terraform_can_destroy_what_it_made_and_two_copies_do_not_collide() -> N
     # The field came with this version of the provider.
     versions = (PACKAGING / "terraform/versions.tf").read_text()
     assert 'version = ">= 6.11"' in versions
+
+
+def test_terraform_deploys_each_file_and_starts_the_reaper_by_the_scheduler() -> None:
+    named = re.search(r"workflows = \{\n(.*?)\n  \}", terraform(), re.DOTALL)
+    assert named
+    assert {f"{name}.yaml" for name in re.findall(r"^    ([a-z-]+) +=", named[1], re.MULTILINE)} == set(FILES)
+    (job,) = re.findall(r'resource "google_cloud_scheduler_job" "reap" \{(.*?)\n\}', terraform(), re.DOTALL)
+    assert 'https://workflowexecutions.googleapis.com/v1/${google_workflows_workflow.vmjob["reap"].id}/executions' in job
+    assert "service_account_email = google_service_account.workflow.email" in job
+    assert '"cloudscheduler.googleapis.com"' in terraform()
+    described = (WORKFLOWS / "reap.yaml").read_text().partition("\nmain:")[0]
+    assert "workflowexecutions.googleapis.com/v1/projects/PROJECT/locations/REGION/workflows/reap/executions" in described
+    assert '--schedule="17 * * * *"' in described
+    assert '"17 * * * *"' in (PACKAGING / "terraform/variables.tf").read_text()

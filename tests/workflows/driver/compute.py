@@ -4,6 +4,7 @@ In: requests, faults on demand. Out: answers, and machines that boot when they a
 Source: <https://cloud.google.com/compute/docs/reference/rest/v1/instances>.
 """
 
+import datetime
 import itertools
 import re
 import zlib
@@ -40,6 +41,7 @@ class Instance:
     name: str
     zone: str
     body: dict[str, Any]
+    created_at: float = 0.0
     machine: Machine = field(init=False)
 
     def attributes(self) -> dict[str, str]:
@@ -172,7 +174,7 @@ class Compute:
             return self.operation("insert", zone, INSERT_S, self.exhausted[zone], message)
         if self.failures.get(zone):
             return self.operation("insert", zone, INSERT_S, *self.failures[zone].pop(0))
-        instance = Instance(body["name"], zone, body)
+        instance = Instance(body["name"], zone, body, self.clock.now())
         instance.machine = self.boot(instance)
         self.instances[zone, body["name"]] = instance
         self.history.append(instance)
@@ -216,9 +218,27 @@ class Compute:
         if status == "GONE":
             del self.instances[zone, instance]
             return no_instance(project, zone, instance)
+        created = datetime.datetime.fromtimestamp(found.created_at, datetime.UTC).isoformat()
         whole = {**found.body, "kind": "compute#instance", "status": status, "id": "17446744073709551557"}
         whole["labelFingerprint"] = fingerprint(found.body)
+        whole["creationTimestamp"] = created
         return 200, {key: whole[key] for key in query["fields"].split(",")} if "fields" in query else whole
+
+    def aggregated_list(self, project: str, query: dict[str, Any], **_: Any) -> Answer:
+        """Those with the label of `filter`, of all zones, without their metadata; zones without any are there too."""
+        label, value = re.fullmatch(r"labels\.([a-z0-9_-]+)=([a-z0-9_-]+)", query["filter"]).groups()  # type: ignore[union-attr]
+        found = [
+            instance for _, instance in sorted(self.instances.items()) if instance.body.get("labels", {}).get(label) == value
+        ]
+        found = [instance for instance in found if f"{instance.zone}/{instance.name}" > query.get("pageToken", "")]
+        page = found[: int(query["maxResults"])]
+        items: dict[str, Any] = {"zones/us-z9-z": {}}
+        for instance in page:
+            zone = f"https://www.googleapis.com/compute/v1/projects/{project}/zones/{instance.zone}"
+            shown = {"name": instance.name, "zone": zone, "labels": instance.body["labels"]}
+            items.setdefault(f"zones/{instance.zone}", {}).setdefault("instances", []).append(shown)
+        token = {"nextPageToken": f"{page[-1].zone}/{page[-1].name}"} if len(found) > len(page) else {}
+        return 200, {"items": items, **token}
 
     def get_guest_attributes(self, project: str, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
         found = self.instances.get((zone, instance))
@@ -304,6 +324,7 @@ INSTANCE = INSTANCES + r"/(?P<instance>[^/]+)"
 ROUTES = [
     ("GET", r"projects/(?P<project>[^/]+)/global/images/family/(?P<family>[^/]+)", "get_from_family"),
     ("GET", r"projects/(?P<project>[^/]+)/regions/(?P<region>[^/]+)", "get_region"),
+    ("GET", r"projects/(?P<project>[^/]+)/aggregated/instances", "aggregated_list"),
     ("POST", INSTANCES, "insert"),
     ("DELETE", INSTANCE, "delete"),
     ("GET", INSTANCE, "get"),
