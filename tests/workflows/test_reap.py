@@ -276,12 +276,13 @@ def test_pages_and_zones_that_do_not_answer() -> None:
     for _ in range(230):
         project.vm(project.execution(ended_s_ago=None))
     last = project.vm(project.execution(), zone="us-z2-a")
-    unreachable = (200, {"items": {}, "nextPageToken": "a", "unreachables": ["projects/p/zones/us-b1-b"]})
+    silent = {"zones/us-b1-c": {"warning": {"code": "UNREACHABLE"}}}
+    unreachable = (200, {"items": silent, "nextPageToken": "a", "unreachables": ["projects/p/zones/us-b1-b"]})
     project.cloud.compute.answers["aggregated_list"] = [unreachable]
     result = project.reap()
     assert (result["seen"], result["active"], names(result["deleted"])) == (231, 230, [last])
     assert project.cloud.compute.requests.count("aggregated_list") == 4
-    assert result["unreachable"] == ["projects/p/zones/us-b1-b"]
+    assert result["unreachable"] == ["projects/p/zones/us-b1-b", "zones/us-b1-c"]
 
 
 def test_a_list_without_an_end_and_a_thousand_vms_left_behind_are_bounded() -> None:

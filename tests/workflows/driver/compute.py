@@ -232,7 +232,7 @@ class Compute:
         ]
         found = [instance for instance in found if f"{instance.zone}/{instance.name}" > query.get("pageToken", "")]
         page = found[: int(query["maxResults"])]
-        items: dict[str, Any] = {"zones/us-z9-z": {}}
+        items: dict[str, Any] = {"zones/us-z9-z": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}
         for instance in page:
             zone = f"https://www.googleapis.com/compute/v1/projects/{project}/zones/{instance.zone}"
             shown = {"name": instance.name, "zone": zone, "labels": instance.body["labels"]}
