@@ -39,6 +39,7 @@ PERMISSIONS = {
     "compute.instances.getGuestAttributes": {"compute.instances.getGuestAttributes"},
     "compute.instances.getSerialPortOutput": {"compute.instances.getSerialPortOutput"},
     "compute.instances.insert": {"compute.instances.create"},
+    "compute.instances.setLabels": {"compute.instances.setLabels"},
     "compute.regions.get": {"compute.regions.get"},
     "compute.zoneOperations.get": {"compute.zoneOperations.get"},
     "workflowexecutions.projects.locations.workflows.executions.create": {"workflows.executions.create"},
@@ -96,6 +97,8 @@ def requests() -> list[Request]:
         world.run(
             job="gs://jobs/job.json", region="us-a1", spot=True, gpu=gpu, max_attempts=2, disk={"type": "pd-ssd"}, timeout="1h"
         )
+        world = World.new({"outcome": {"state": "FAILED", "cause": "EXIT_CODE", "exit_code": 3, "message": "exited with 3"}})
+        world.run(keep_vm_on_failure="2h")
         array = Array(failed_with_many_words)
         array.parent()
         array.cloud.objects["gs://data/items.jsonl"] = b'{"a": 1}\n' * 30
@@ -193,10 +196,9 @@ def test_connectors_take_the_arguments_that_they_are_given(file: str) -> None:
             required = {key for key, parameter in method["parameters"].items() if parameter.get("required")}
             given = set(call["args"]) - {"connector_params"}
             assert required <= given <= {*method["parameters"], *(["body"] if "request" in method else [])}, name
-            if method.get("response", {}).get("$ref") == "Operation":  # waited for, half an hour at most unless it is said
-                options = call["args"]["connector_params"]
-                assert set(options) == {"timeout", "polling_policy"}, name
-                assert set(options["polling_policy"]) == {"initial_delay", "multiplier", "max_delay"}, name
+            options = call["args"].get("connector_params", {})
+            assert set(options) <= {"timeout", "polling_policy", "skip_polling", "scopes"}, name
+            assert set(options.get("polling_policy", {})) <= {"initial_delay", "multiplier", "max_delay"}, name
 
 
 def test_the_role_permits_each_method(requests: list[Request]) -> None:

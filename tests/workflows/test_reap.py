@@ -362,6 +362,20 @@ def test_a_list_that_is_refused_is_an_error_that_says_what_to_grant() -> None:
     assert "role of role.yaml" in project.error["message"]
 
 
+def test_a_vm_that_run_job_keeps_after_a_failure_is_deleted_when_its_time_is_over() -> None:
+    world = World.new({"outcome": {"state": "FAILED", "cause": "EXIT_CODE", "exit_code": 3, "message": "exited with 3"}})
+    world.run(keep_vm_on_failure="2h")
+    assert len(world.cloud.compute.instances) == 1
+    workflow = f"projects/{PROJECT}/locations/{LOCATION}/workflows/run-job"
+    record = world.cloud.executions.add(workflow, "{}", {}, NOW, world.execution.execution_id)
+    record.payload, record.ended_at = "{}", world.cloud.clock.now()
+    world.cloud.clock.sleep(1.5 * HOUR)
+    assert Execution(world.cloud, "reap").run(None)["counts"]["kept"] == 1
+    world.cloud.clock.sleep(HOUR)
+    assert Execution(world.cloud, "reap").run(None)["counts"]["deleted"] == 1
+    world.assert_no_vm_is_left()
+
+
 def test_the_vm_of_a_cancelled_execution_of_run_job_is_deleted() -> None:
     """From run-job.yaml's own labels and callback URL."""
     world = World.new({"outcome": None})

@@ -320,6 +320,11 @@ def test_two_copies_of_the_workflows_do_not_run_each_others_tasks() -> None:
         ({"tasks": 1, "parents": ["x"]}, "`parents` is a list of full names"),
         ({"tasks": 1, "parents": [PARENT + "," + PARENT]}, "`parents` is a list of full names"),
         ({"tasks": 1, "parents": PARENT}, "`parents` is of type string; it takes: list"),
+        ({"tasks": 1, "part": {}}, "`part` is what this file gives to its shards"),
+        (
+            {"tasks": 1, "part": {"array": "a", "first": 0, "last": "9", "total": 1}},
+            "`part` is what this file gives to its shards",
+        ),
         ({"tasks": 1, "run_job": {**RUN_JOB, "task_index": 3}}, "`run_job.task_index` is for run-array.yaml to say"),
         ({"tasks": 1, "run_job": {**RUN_JOB, "item": {}}}, "`run_job.item` is for run-array.yaml to say"),
         ({"tasks": 1, "run_job": {"job": {**JOB, "id": "x" * 28_000}}}, "`run_job` would have 28"),

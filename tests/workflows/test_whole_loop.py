@@ -123,4 +123,4 @@ def test_an_array_runs_its_tasks_on_vms_of_their_own(world: RealWorld) -> None:
     execution = Execution(world.cloud, "run-array")
     result = execution.run({"tasks": 4, "run_job": {"job": job, "baked": True, "silence": 0}})
     assert (result["succeeded"], result["failed"], len(world.vms)) == (3, 1, 4)
-    assert {row["index"]: row["exit_code"] for row in result["rows"]} == {0: 0, 1: 0, 2: 1, 3: 0}
+    assert {row["index"]: row["exit_code"] for row in result["rows"]} == {2: 1}
