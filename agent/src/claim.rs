@@ -12,7 +12,7 @@ use crate::{
         Job, JobContext, JobError, Parsed, of_context, parse_context, parse_docker_command, parse_duration, parse_spec,
     },
     journal::{Attempt, Keep, Phase, Preflighted, Record, Source},
-    metadata::{Metadata, MetadataError, Vm},
+    metadata::{Metadata, MetadataError, Vm, Watched},
     outcome::Failure,
     panics::Panics,
     stop::Notices,
@@ -40,7 +40,7 @@ pub async fn read(
     notices: &mut Notices,
 ) -> Result<Option<Assignment>, MetadataError> {
     let vm = metadata.vm(patience).await?;
-    let mut changes = metadata.watch("instance/attributes/", true);
+    let mut changes = metadata.watch("instance/attributes/", Watched::Directory);
     let mut told = false;
     loop {
         let attributes = read_attributes(metadata, patience).await?;

@@ -53,7 +53,7 @@ use crate::{
     delivery::{self, End, GuestAttributes},
     files::ThreadCount,
     gate::Gate,
-    google::check_endpoint,
+    google::{EndpointError, check_endpoint},
     http::Http,
     job::{CallbackAuth, Job, Work},
     journal::{Journal, Phase, Record},
@@ -259,7 +259,7 @@ impl Run<'_> {
     }
 
     /// Where the report goes; `None` if it goes nowhere.
-    fn endpoint(&self, auth: &CallbackAuth) -> Result<Option<Uri>, String> {
+    fn endpoint(&self, auth: &CallbackAuth) -> Result<Option<Uri>, EndpointError> {
         let Some(url) = &self.record.callback_url else { return Ok(None) };
         check_endpoint(delivery::CALLBACK_URL, url, auth, &self.config.callback_allow).map(Some)
     }

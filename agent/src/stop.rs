@@ -110,7 +110,7 @@ impl Notices {
             }
         });
 
-        let (sender, mut preempted) = (notices.clone(), metadata.watch("instance/preempted", false));
+        let (sender, mut preempted) = (notices.clone(), metadata.watch("instance/preempted", Watched::Value));
         tokio::spawn(async move {
             while preempted.next().await.trim_ascii() != b"TRUE" {}
             tell(&sender, Stop::now(StopReason::Preempted), Instant::now());
@@ -218,7 +218,7 @@ async fn why_terminated(metadata: &Metadata) -> StopReason {
 /// Resolves once `job-cancel` is set. A key that is not there cannot be watched, so the directory is; where that cannot be read, the
 /// key itself is asked for.
 async fn until_cancelled(metadata: &Metadata) {
-    let mut attributes = metadata.watch("instance/attributes/", true);
+    let mut attributes = metadata.watch("instance/attributes/", Watched::Directory);
     let mut has_warned = false;
     loop {
         let problem = match attributes.try_next().await {

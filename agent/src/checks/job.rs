@@ -74,6 +74,6 @@ impl Assigned {
         };
         let fix = "it is what `events.create_callback_endpoint` returns";
         check_endpoint(CALLBACK_URL, url, &self.auth(), allowed_hosts)
-            .map_err(|problem| Finding::fail(subject, problem, fix))
+            .map_err(|error| Finding::fail(subject, error.to_string(), fix))
     }
 }

@@ -105,6 +105,7 @@ impl Client {
     /// A URL that the VM's token, or its data, may go to.
     pub fn checked(&self, url: &str) -> Result<Uri, CallError> {
         let what = format!("the endpoint of {}", self.api);
-        check_endpoint(&what, url, &CallbackAuth::AccessToken, &self.allowed_hosts).map_err(CallError::Refused)
+        check_endpoint(&what, url, &CallbackAuth::AccessToken, &self.allowed_hosts)
+            .map_err(|error| CallError::refused(&error))
     }
 }

@@ -3,31 +3,66 @@
 
 use std::net::IpAddr;
 
-use hyper::Uri;
+use hyper::{Uri, http::uri::InvalidUri};
 
 use crate::job::CallbackAuth;
 
-/// Checks a URL before anything is sent to it, and before the job is run. `what` it is, as the reader knows it, begins the sentence.
-///
-/// # Errors
-/// A sentence that says what to change.
-pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result<Uri, String> {
-    let uri: Uri = url.trim().parse().map_err(|error| format!("{what} is no URL: {error}"))?;
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err(format!("{what} is no URL: it must begin with https://"));
-    };
+/// Why nothing is sent to a URL: what the reader knows it as, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {problem}")]
+pub struct EndpointError {
+    pub what: String,
+    pub problem: EndpointProblem,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointProblem {
+    #[error("is no URL: {0}")]
+    NoUrl(String),
+    #[error("is no URL: it must begin with https://")]
+    NoScheme,
+    #[error("must be an https URL, not {0}")]
+    OtherScheme(String),
+    #[error("must not carry a user name or password")]
+    UserInfo,
+    #[error("names no host: {0:?} can be none")]
+    NoHost(String),
+    #[error("has no port that can be: {0}")]
+    NoPort(String),
+    #[error(
+        "points to {0}, which is not googleapis.com: the VM's token would go to a stranger; if it may, start the agent with \
+         --callback-allow {0}"
+    )]
+    Stranger(String),
+    #[error("wants port {port} of {host}, where nothing listens: leave it out")]
+    OtherPort { host: String, port: u16 },
+    #[error("would send the VM's token in the clear to {0}: use https")]
+    InTheClear(String),
+}
+
+/// Checks a URL before anything is sent to it, and before the job is run. `what` it is, as the reader knows it, begins the
+/// error's sentence.
+pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result<Uri, EndpointError> {
+    judge(url, auth, allowed_hosts).map_err(|problem| EndpointError { what: what.to_owned(), problem })
+}
+
+fn judge(url: &str, auth: &CallbackAuth, allowed_hosts: &[String]) -> Result<Uri, EndpointProblem> {
+    use EndpointProblem as No;
+
+    let uri: Uri = url.trim().parse().map_err(|error: InvalidUri| No::NoUrl(error.to_string()))?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(No::NoScheme) };
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("{what} must be an https URL, not {scheme}"));
+        return Err(No::OtherScheme(scheme.to_owned()));
     }
     if authority.as_str().contains('@') {
-        return Err(format!("{what} must not carry a user name or password"));
+        return Err(No::UserInfo);
     }
     if !is_host(authority.host()) {
-        return Err(format!("{what} names no host: {:?} can be none", authority.host()));
+        return Err(No::NoHost(authority.host().to_owned()));
     }
     let has_port = authority.as_str().len() > authority.host().len();
     if has_port && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err(format!("{what} has no port that can be: {authority}"));
+        return Err(No::NoPort(authority.to_string()));
     }
     if *auth == CallbackAuth::None {
         return Ok(uri);
@@ -35,20 +70,13 @@ pub fn check(what: &str, url: &str, auth: &CallbackAuth, allowed_hosts: &[String
     let host = authority.host().to_ascii_lowercase();
     let is_google = host.ends_with(".googleapis.com");
     let is_named = allowed_hosts.iter().any(|allowed| bare(allowed).eq_ignore_ascii_case(bare(&host)));
-    if !is_google && !is_named {
-        return Err(format!(
-            "{what} points to {host}, which is not googleapis.com: the VM's token would go to a stranger; \
-             if it may, start the agent with --callback-allow {host}"
-        ));
-    }
-    if is_google && !is_named && authority.port_u16().is_some_and(|port| port != 443) {
-        return Err(format!(
-            "{what} wants port {} of {host}, where nothing listens: leave it out",
-            authority.as_str().rsplit(':').next().unwrap_or_default()
-        ));
+    match (is_google, is_named, authority.port_u16()) {
+        (false, false, _) => return Err(No::Stranger(host)),
+        (true, false, Some(port)) if port != 443 => return Err(No::OtherPort { host, port }),
+        _ => {}
     }
     if scheme == "http" && !is_loopback(&host) {
-        return Err(format!("{what} would send the VM's token in the clear to {host}: use https"));
+        return Err(No::InTheClear(host));
     }
     Ok(uri)
 }
@@ -131,7 +159,7 @@ mod tests {
         ];
         for (url, word) in bad {
             let error = check(WHAT, url, &CallbackAuth::AccessToken, &named).unwrap_err();
-            assert!(error.contains(word), "{url}: {error}");
+            assert!(error.to_string().contains(word), "{url}: {error}");
         }
         let long = format!("https://{}.googleapis.com/", "x".repeat(64));
         assert!(

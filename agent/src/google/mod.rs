@@ -12,7 +12,7 @@ pub mod storage;
 pub use self::{
     client::{Client, Limits},
     compute::Compute,
-    endpoint::check as check_endpoint,
+    endpoint::{EndpointError, check as check_endpoint},
     error::CallError,
     patience::Patience,
     secret_manager::{Secret, SecretError, SecretManager, SecretProblem, SecretValue},

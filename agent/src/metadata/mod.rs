@@ -17,7 +17,7 @@ pub use self::{
     account::Account,
     token::{Token, TokenError, percent_encode},
     vm::Vm,
-    watch::Watch,
+    watch::{Watch, Watched},
 };
 use crate::{
     http::{Answer, Http, HttpError},

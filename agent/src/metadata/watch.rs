@@ -13,20 +13,27 @@ use crate::retry::Delays;
 /// are replaced.
 const HOLD: Duration = Duration::from_mins(10);
 
+/// What is under a watched path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    Value,
+    /// All that is below it, as JSON.
+    Directory,
+}
+
 /// A path of the metadata server under watch. It goes on until it is dropped.
 pub struct Watch {
     metadata: Metadata,
     path: String,
-    recursive: bool,
+    what: Watched,
     etag: Option<String>,
     /// Between tries that fail, and answers that tell no version.
     delays: Delays,
 }
 
 impl Metadata {
-    /// Watches a value, or with `recursive` a directory, which comes as JSON.
-    pub fn watch(&self, path: &str, recursive: bool) -> Watch {
-        Watch { metadata: self.clone(), path: path.to_owned(), recursive, etag: None, delays: delays() }
+    pub fn watch(&self, path: &str, what: Watched) -> Watch {
+        Watch { metadata: self.clone(), path: path.to_owned(), what, etag: None, delays: delays() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Cause, Outcome};
 use crate::{
-    google::{SecretError, storage::StorageError},
+    google::{EndpointError, SecretError, storage::StorageError},
     job::JobError,
     runtime::{EngineError, PullError, registry_wants_token},
 };
@@ -30,8 +30,8 @@ pub enum Failure {
     NoJob,
     #[error("there are two jobs: `job-spec` and `docker-command` are both set; remove one")]
     TwoJobs,
-    #[error("{0}")]
-    Callback(String),
+    #[error(transparent)]
+    Callback(#[from] EndpointError),
     /// The VM was made so that no report can get out.
     #[error("the job was not run, as nobody would hear how it ended: {problem}")]
     CannotReport { problem: String, fix: String },

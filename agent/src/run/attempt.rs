@@ -44,7 +44,7 @@ impl Run<'_> {
         }
         // By the names first, which takes no engine.
         job.check_block_mounts(&self.config.block_mounts).map_err(Failure::Spec)?;
-        let url = self.endpoint(&job.callback.auth).map_err(Failure::Callback)?;
+        let url = self.endpoint(&job.callback.auth)?;
         let preflight = self.begin_preflight(url, &job.callback.auth);
         self.record.attempt.image = job.image().map(str::to_owned);
         if self.takes_over().await? {

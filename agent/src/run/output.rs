@@ -10,7 +10,7 @@ use crate::{
     job::{Job, Work},
     logs::{Checkpoint, LogSummary, Logs, Loss, Lost, Spool},
     outcome::Outcome,
-    runtime::Engine,
+    runtime::{Engine, Replay},
 };
 
 /// How long nothing may come of a log that has not ended after the job has, and how long all of its rest may take: an engine under
@@ -57,7 +57,7 @@ impl Run<'_> {
     pub(super) fn read_replay(&mut self, engine: &Engine, job: &Job, id: &str, follow: bool) {
         // A terminal's output has no entries in which a time could be told from text.
         let is_terminal = matches!(&job.work, Work::Container(container) if container.tty);
-        let output = engine.replay(id, follow, !is_terminal);
+        let output = engine.replay(id, Replay { follow, with_times: !is_terminal });
         self.logs(job).read_replay(output, !is_terminal);
     }
 

@@ -31,7 +31,7 @@ use super::{
         VolumeAnswer,
     },
     metadata_block::Blocked,
-    output::OutputStream,
+    output::{OutputStream, Replay},
     read_ahead::read_ahead,
 };
 use crate::{
@@ -252,9 +252,8 @@ impl DockerEngine {
         .await
     }
 
-    /// The container's output from its beginning, as far as the log driver has kept it; with `follow` also what is still to come,
-    /// `with_times` each entry behind its time and a space.
-    pub fn replay(&self, container: &str, follow: bool, with_times: bool) -> OutputStream {
+    /// The container's output from its beginning, as far as the log driver has kept it.
+    pub fn replay(&self, container: &str, Replay { follow, with_times }: Replay) -> OutputStream {
         let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).timestamps(with_times).build();
         Box::pin(self.docker.logs(container, Some(options)))
     }

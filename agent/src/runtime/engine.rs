@@ -13,7 +13,7 @@ use super::{
     inspect::{Found, Image, Inspected},
     main_process::MainProcess,
     metadata_block::Blocked,
-    output::OutputStream,
+    output::{OutputStream, Replay},
     process::Processes,
 };
 use crate::{
@@ -189,9 +189,9 @@ impl Engine {
 
     /// The output from its beginning, as far as it was kept; with `follow` also what is still to come, `with_times` each
     /// entry behind its time.
-    pub fn replay(&self, id: &str, follow: bool, with_times: bool) -> OutputStream {
+    pub fn replay(&self, id: &str, replay: Replay) -> OutputStream {
         match self {
-            Self::Docker(docker) => docker.replay(id, follow, with_times),
+            Self::Docker(docker) => docker.replay(id, replay),
             Self::Processes(_) => Box::pin(stream::empty()),
         }
     }

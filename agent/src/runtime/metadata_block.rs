@@ -110,11 +110,11 @@ impl Blocked {
     }
 
     /// Removes them; those that are gone already are fine.
-    pub async fn end(&self) -> Result<(), String> {
+    pub async fn end(&self) -> Result<(), RulesError> {
         self.change("del", "No such file or directory").await
     }
 
-    async fn change(&self, action: &str, harmless: &str) -> Result<(), String> {
+    async fn change(&self, action: &str, harmless: &str) -> Result<(), RulesError> {
         for (family, address) in ADDRESSES {
             if family == "-6" && !fs::exists("/proc/self/net/if_inet6").unwrap_or(false) {
                 continue;
@@ -142,7 +142,7 @@ impl fmt::Display for Blocked {
     }
 }
 
-fn impossible(problem: &str) -> EngineError {
+fn impossible(problem: &dyn fmt::Display) -> EngineError {
     EngineError::Failed(format!(
         "the job cannot be kept from the metadata server (`metadata_server: block`): {problem}"
     ))
@@ -189,9 +189,22 @@ fn has_user(status: &str, users: &RangeInclusive<u32>) -> bool {
         && field("Uid:").split_whitespace().any(|id| id.parse().is_ok_and(|id| users.contains(&id)))
 }
 
+/// Why the rules were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    #[error("failed to run `ip`: {0}")]
+    Run(#[from] io::Error),
+    #[error("`ip` did not end within {} s", DEADLINE.as_secs())]
+    Late,
+    #[error("`ip` failed and did not say why")]
+    Silent,
+    #[error("`ip` says: {0}")]
+    Refused(String),
+}
+
 /// Has `ip` do all of `batch`. Under systemd as a unit of its own: the agent's own may not change routing.
-async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), String> {
-    let failed = |error: io::Error| format!("failed to run `ip`: {error}");
+async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), RulesError> {
+    let failed = RulesError::Run;
     let mut command = if can_start_units() {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--wait", "--pipe", "ip"]);
@@ -213,7 +226,7 @@ async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), String> {
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("`ip` did not end within {} s", DEADLINE.as_secs()));
+                return Err(RulesError::Late);
             }
         }
     }
@@ -223,8 +236,8 @@ async fn ip(family: &str, batch: &str, harmless: &str) -> Result<(), String> {
         text.lines().filter(|line| !line.contains(harmless) && !line.starts_with("Command failed")).collect();
     match (problems.is_empty(), text.contains(harmless)) {
         (true, true) => Ok(()),
-        (true, false) => Err("`ip` failed and did not say why".into()),
-        _ => Err(format!("`ip` says: {}", problems.join("; "))),
+        (true, false) => Err(RulesError::Silent),
+        _ => Err(RulesError::Refused(problems.join("; "))),
     }
 }
 

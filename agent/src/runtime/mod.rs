@@ -34,7 +34,7 @@ pub use self::{
     inspect::{ContainerFacts, EngineInfo, Exit, Found, Image, Inspected, Settings, Status},
     main_process::MainProcess,
     metadata_block::Blocked,
-    output::OutputStream,
+    output::{OutputStream, Replay},
     process::Processes,
     pull::{PullError, pull, registry_wants_token},
     usage::{Meter, Usage},
