@@ -4,6 +4,7 @@
 use std::{fs, io, time::Duration};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// What times since boot are whole multiples of, rounded down.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -22,6 +23,66 @@ pub fn rfc3339(timestamp: Timestamp) -> String {
 /// says "never".
 pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
+}
+
+/// A wall time as the record and the report have it: RFC 3339 in UTC, to a millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(Timestamp);
+
+impl WallTime {
+    pub fn now() -> Self {
+        Timestamp::now().into()
+    }
+
+    pub fn timestamp(self) -> Timestamp {
+        self.0
+    }
+}
+
+impl From<Timestamp> for WallTime {
+    fn from(at: Timestamp) -> Self {
+        // What a restarted agent reads is what this one goes on with.
+        Self(Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at))
+    }
+}
+
+impl Serialize for WallTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).map(Self).ok_or_else(|| D::Error::custom("it is no time"))
+    }
+}
+
+/// A time since boot as the record has it: in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct SinceBoot(pub Duration);
+
+impl SinceBoot {
+    /// The longest that something in a VM can last: a century.
+    const LONGEST: Duration = Duration::from_secs(3_200_000_000);
+
+    pub fn now() -> io::Result<Self> {
+        since_boot().map(Self)
+    }
+}
+
+impl Serialize for SinceBoot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.as_secs_f64())
+    }
+}
+
+impl<'de> Deserialize<'de> for SinceBoot {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let time = Duration::try_from_secs_f64(f64::deserialize(deserializer)?).ok();
+        time.filter(|time| *time <= Self::LONGEST).map(Self).ok_or_else(|| D::Error::custom("it is no time since boot"))
+    }
 }
 
 /// Identifies this boot: the kernel makes a new one each time it starts (`random(4)`).

@@ -11,12 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 pub use self::keep::Keep;
 use crate::{
-    clock,
+    clock::{SinceBoot, WallTime},
     delivery::Progress,
     durable,
     files::Rights,
@@ -91,10 +91,12 @@ pub struct Attempt {
     pub container: Option<String>,
     /// Its main process, as the engine numbers it.
     pub main_pid: Option<i64>,
-    /// When the kernel started that, in seconds since boot; none where it is no process of this machine.
-    pub main_started_s: Option<f64>,
-    /// When that was first seen to run no more, in seconds since boot: the clock of an exit that the engine does not confirm.
-    pub gone_since_boot_s: Option<f64>,
+    /// When the kernel started that; none where it is no process of this machine.
+    #[serde(rename = "main_started_s", deserialize_with = "or_none")]
+    pub main_started: Option<SinceBoot>,
+    /// When that was first seen to run no more: the clock of an exit that the engine does not confirm.
+    #[serde(rename = "gone_since_boot_s", deserialize_with = "or_none")]
+    pub gone: Option<SinceBoot>,
     /// The boot in which the attempt was begun.
     pub boot_id: String,
     /// The user that the image says its container runs as.
@@ -125,12 +127,16 @@ pub struct Attempt {
     pub init: Option<Init>,
     /// Whether the engine said that somebody sent the job a signal.
     pub signalled: Option<String>,
-    pub pull_started_at: Option<String>,
+    #[serde(deserialize_with = "or_none")]
+    pub pull_started_at: Option<WallTime>,
     pub pull_s: Option<f64>,
-    pub started_at: Option<String>,
-    /// Seconds since boot when the job started, or just before: the timeout's clock.
-    pub started_since_boot_s: Option<f64>,
-    pub finished_at: Option<String>,
+    #[serde(deserialize_with = "or_none")]
+    pub started_at: Option<WallTime>,
+    /// When the job started, or just before: the timeout's clock.
+    #[serde(rename = "started_since_boot_s", deserialize_with = "or_none")]
+    pub started: Option<SinceBoot>,
+    #[serde(deserialize_with = "or_none")]
+    pub finished_at: Option<WallTime>,
     pub run_s: Option<f64>,
     /// The version that each of its secrets was read at, by the name in the job.
     pub secrets: BTreeMap<String, String>,
@@ -144,6 +150,11 @@ pub struct Attempt {
     pub outputs_begun: bool,
     /// The streams whose log is one object, and whose parts are no longer needed.
     pub logs_composed: Vec<String>,
+}
+
+/// A value that a flipped bit has made something else is as if it were not there.
+fn or_none<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(deserializer)?).ok())
 }
 
 impl Attempt {
@@ -235,27 +246,14 @@ impl Record {
     /// Without what cannot be: a flipped bit leaves a record well-formed, and no number of it is to end the agent.
     fn plausible(mut self) -> Self {
         let attempt = &mut self.attempt;
-        for seconds in [&mut attempt.started_since_boot_s, &mut attempt.pull_s, &mut attempt.run_s] {
-            *seconds = seconds.filter(|seconds| is_span(*seconds));
-        }
-        for time in [&mut attempt.pull_started_at, &mut attempt.started_at, &mut attempt.finished_at] {
-            *time = time.take().filter(|time| clock::parse(time).is_some());
-        }
-        if let Some(stop) = &mut attempt.stop
-            && !is_span(stop.since_boot_s)
-        {
-            // The stop's clock begins anew.
-            stop.since_boot_s = clock::since_boot().unwrap_or_default().as_secs_f64();
+        for seconds in [&mut attempt.pull_s, &mut attempt.run_s] {
+            // Less than a century.
+            *seconds = seconds.filter(|seconds| (0.0..=3.2e9).contains(seconds));
         }
         attempt.number = attempt.number.max(1);
         self.delivery = self.delivery.plausible();
         self
     }
-}
-
-/// Whether it is a time in seconds that something in a VM can take: less than a century.
-fn is_span(seconds: f64) -> bool {
-    (0.0..=3.2e9).contains(&seconds)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -407,23 +405,4 @@ pub fn read(dir: &Path) -> Result<Option<serde_json::Result<Record>>, JournalErr
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn the_logs_are_nobody_else_s_to_read() {
-        let dir = std::env::temp_dir().join(format!("vmjob-journal-{}", std::process::id()));
-        let journal = Journal::open(&dir).unwrap();
-        let left = dir.join("logs.json.new");
-        fs::write(&left, "{").unwrap();
-        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
-        for text in ["one", "two"] {
-            journal.save_logs(&text).unwrap();
-            assert_eq!(fs::metadata(journal.logs_file()).unwrap().permissions().mode() & 0o777, 0o600);
-            assert_eq!(journal.load_logs::<String>().unwrap(), text);
-        }
-        fs::remove_dir_all(dir).unwrap();
-    }
-}
+mod tests;

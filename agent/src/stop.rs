@@ -3,7 +3,7 @@
 
 use std::{io, os::unix::net::UnixStream, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::{
@@ -13,7 +13,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{clock, metadata::Metadata};
+use crate::{
+    clock::{self, SinceBoot},
+    metadata::{Metadata, Watched},
+};
 
 /// Why the job is to end before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,14 +35,20 @@ pub struct Stop {
     pub reason: StopReason,
     /// When it was asked for, in wall time, for people.
     pub at: String,
-    /// Seconds since boot: the clock that the stop runs on.
-    pub since_boot_s: f64,
+    /// The same by the clock that the stop runs on. Where the record holds none, that begins anew.
+    #[serde(rename = "since_boot_s", deserialize_with = "since_boot_or_now")]
+    pub since_boot: SinceBoot,
+}
+
+fn since_boot_or_now<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SinceBoot, D::Error> {
+    let time = serde_json::from_value(serde_json::Value::deserialize(deserializer)?);
+    Ok(time.unwrap_or_else(|_| SinceBoot::now().unwrap_or_default()))
 }
 
 impl Stop {
     /// A stop that is asked for now.
     pub fn now(reason: StopReason) -> Self {
-        Self { reason, at: clock::now(), since_boot_s: clock::since_boot().unwrap_or_default().as_secs_f64() }
+        Self { reason, at: clock::now(), since_boot: SinceBoot::now().unwrap_or_default() }
     }
 }
 

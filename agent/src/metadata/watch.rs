@@ -51,7 +51,8 @@ impl Watch {
     /// As [`Watch::next`], but an error where a try failed, after a pause that grows from one such error to the next.
     pub async fn try_next(&mut self) -> Result<Bytes, MetadataError> {
         loop {
-            let mut query = String::from(if self.recursive { "?recursive=true&alt=json" } else { "?alt=text" });
+            let mut query =
+                String::from(if self.what == Watched::Directory { "?recursive=true&alt=json" } else { "?alt=text" });
             let mut deadline = super::REQUEST_DEADLINE;
             if let Some(etag) = &self.etag {
                 query = format!("{query}&wait_for_change=true&timeout_sec={}&last_etag={etag}", HOLD.as_secs());

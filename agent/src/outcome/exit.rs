@@ -208,13 +208,14 @@ impl From<&Stop> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SinceBoot;
 
     fn exit(code: i64, oom_killed: bool, error: &str) -> Exit {
         Exit { code, oom_killed, error: error.into(), ..Exit::default() }
     }
 
     fn stop(reason: StopReason) -> Stop {
-        Stop { reason, at: "t".into(), since_boot_s: 1.0 }
+        Stop { reason, at: "t".into(), since_boot: SinceBoot::default() }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 pub use self::fit::MAX_REPORT_BYTES;
 use self::fit::fit;
 use crate::{
+    clock::WallTime,
     gate::{Gate, Outgoing},
     journal::Record,
     logs::LogSummary,
@@ -102,9 +103,9 @@ impl Report<'_> {
             image: Image { reference: attempt.image.as_deref(), digest: attempt.image_digest.as_deref() },
             times: Times {
                 agent_started_at: &record.agent_started_at,
-                pull_started_at: attempt.pull_started_at.as_deref(),
-                started_at: attempt.started_at.as_deref(),
-                finished_at: attempt.finished_at.as_deref(),
+                pull_started_at: attempt.pull_started_at,
+                started_at: attempt.started_at,
+                finished_at: attempt.finished_at,
             },
             durations_s: Durations { pull: attempt.pull_s, run: attempt.run_s },
             usage: attempt.usage,
@@ -163,9 +164,9 @@ struct Image<'a> {
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
 struct Times<'a> {
     agent_started_at: &'a str,
-    pull_started_at: Option<&'a str>,
-    started_at: Option<&'a str>,
-    finished_at: Option<&'a str>,
+    pull_started_at: Option<WallTime>,
+    started_at: Option<WallTime>,
+    finished_at: Option<WallTime>,
 }
 
 #[derive(Serialize)]

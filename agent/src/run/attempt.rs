@@ -9,11 +9,11 @@ use tracing::{info, warn};
 
 use super::{Cut, Run};
 use crate::{
-    clock,
+    clock::{self, SinceBoot, WallTime},
     job::{Job, Work},
     journal::Phase,
     outcome::Failure,
-    runtime::{ContainerNames, Dirs, EngineError, Found, Init, Inspected, MainProcess, Status},
+    runtime::{ContainerNames, Dirs, EngineError, Found, Init, Inspected, Status},
     stop::Stop,
 };
 
@@ -280,7 +280,7 @@ impl Run<'_> {
             }
             // An engine whose power was cut, or that was killed, may not have written down that it had started what it was asked to.
             let attempt = &self.record.attempt;
-            let may_have_run = attempt.boot_id != self.boot_id && attempt.started_since_boot_s.is_some();
+            let may_have_run = attempt.boot_id != self.boot_id && attempt.started.is_some();
             if found.status != Status::Created || may_have_run {
                 return self.note_start(&found).await;
             }
@@ -296,7 +296,7 @@ impl Run<'_> {
             self.check_block(job).await?;
             self.block_metadata(job).await?;
             self.record.attempt.boot_id.clone_from(&self.boot_id);
-            self.record.attempt.started_since_boot_s = clock::since_boot().ok().map(|since| since.as_secs_f64());
+            self.record.attempt.started = SinceBoot::now().ok();
             let engine = self.engine().await?;
             self.record.attempt.daemon = engine.daemon();
             self.save()?;
@@ -335,13 +335,13 @@ impl Run<'_> {
         let attempt = &mut self.record.attempt;
         attempt.main_pid = found.pid;
         attempt.actors.note_start(found);
-        attempt.main_started_s = main.map(MainProcess::started_since_boot_s);
+        attempt.main_started = main.map(|main| SinceBoot(main.started()));
         attempt.log_path.clone_from(&found.log_path);
         attempt.stop_signal = Some(found.stop_signal.clone());
         if let Some(started) = started_since_boot(found) {
-            attempt.started_since_boot_s = Some(started.as_secs_f64());
+            attempt.started = Some(SinceBoot(started));
         }
-        attempt.started_at = Some(found.started_at.map_or_else(clock::now, clock::rfc3339));
+        attempt.started_at = Some(found.started_at.map_or_else(WallTime::now, WallTime::from));
         self.record.phase = Phase::Running;
         self.save_if_possible();
         info!("the job runs");

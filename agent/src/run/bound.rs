@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::Run;
 use crate::{
-    clock,
+    clock::{self, SinceBoot},
     job::{Job, Work},
     outcome::{Failure, Outcome, classify},
     runtime::{EngineError, Exit, MainProcess},
@@ -76,13 +76,12 @@ impl Run<'_> {
     pub(super) fn bound(&self, job: &Job) -> (Bound, watch::Receiver<Option<Duration>>) {
         let attempt = &self.record.attempt;
         let began = clock::since_boot().unwrap_or_default();
-        let time = |since_boot_s: f64| Duration::try_from_secs_f64(since_boot_s).ok();
         let stop = attempt.stop.as_ref().map(|stop| {
-            let at = time(stop.since_boot_s).unwrap_or(began);
+            let at = stop.since_boot.0;
             (at, stop.reason.vm_time_left().map(|left| at.saturating_add(left.saturating_sub(LAST_MOMENT))))
         });
-        let started = attempt.started_since_boot_s.and_then(time);
-        let (gone, is_gone) = watch::channel(attempt.gone_since_boot_s.and_then(time));
+        let started = attempt.started.map(|started| started.0);
+        let (gone, is_gone) = watch::channel(attempt.gone.map(|gone| gone.0));
         let bound = Bound {
             notices: self.notices.clone(),
             began,
@@ -103,20 +102,20 @@ impl Run<'_> {
         if attempt.boot_id != self.boot_id {
             return None;
         }
-        MainProcess::noted(attempt.main_pid?, attempt.main_started_s?)
+        MainProcess::noted(attempt.main_pid?, attempt.main_started?.0)
     }
 
     pub(super) fn note_gone(&mut self, at: Duration) {
-        if self.record.attempt.gone_since_boot_s.is_none() {
-            self.record.attempt.gone_since_boot_s = Some(at.as_secs_f64());
+        if self.record.attempt.gone.is_none() {
+            self.record.attempt.gone = Some(SinceBoot(at));
             self.save_if_possible();
         }
     }
 
     /// How long ago the job's main process was seen to have ended.
     pub(super) fn gone_ago(&self) -> Option<Duration> {
-        let gone_at = Duration::try_from_secs_f64(self.record.attempt.gone_since_boot_s?).ok()?;
-        clock::since_boot().ok().map(|now| now.saturating_sub(gone_at))
+        let gone = self.record.attempt.gone?;
+        clock::since_boot().ok().map(|now| now.saturating_sub(gone.0))
     }
 
     /// Ends the job without its engine; false if it goes on, or cannot be seen.
@@ -140,7 +139,7 @@ impl Run<'_> {
 
     /// The stop that was not written down, as an engine was waited for when it came; none where the job had ended before.
     fn note_late_stop(&mut self, job: &Job) {
-        if self.record.attempt.stop.is_some() || self.record.attempt.gone_since_boot_s.is_some() {
+        if self.record.attempt.stop.is_some() || self.record.attempt.gone.is_some() {
             return;
         }
         let ran_out = job.timeout.is_some_and(|timeout| self.running_for().is_some_and(|ran| ran >= timeout));

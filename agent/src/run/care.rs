@@ -79,7 +79,7 @@ impl Run<'_> {
         let has_parts = job.logs.upload.is_some();
         loop {
             let stops = self.record.attempt.stop.is_some();
-            let is_gone = self.record.attempt.gone_since_boot_s.is_some();
+            let is_gone = self.record.attempt.gone.is_some();
             // What comes after the job's own end is no reason for it.
             let is_over = care.stopping.was_over || is_gone;
             let wake_at = if stops {
@@ -149,8 +149,7 @@ impl Run<'_> {
     }
 
     pub(super) fn running_for(&self) -> Option<Duration> {
-        let started_s = self.record.attempt.started_since_boot_s?;
-        clock::since_boot().ok()?.checked_sub(Duration::try_from_secs_f64(started_s).ok()?)
+        clock::since_boot().ok()?.checked_sub(self.record.attempt.started?.0)
     }
 }
 

@@ -253,9 +253,9 @@ impl Run<'_> {
         let url = match self.endpoint(&auth) {
             Ok(Some(url)) => url,
             Ok(None) => return Some(End::NotWanted),
-            Err(problem) => {
-                warn!("the report could not be delivered: {problem}");
-                return Some(End::GaveUp(problem));
+            Err(error) => {
+                warn!("the report could not be delivered: {error}");
+                return Some(End::GaveUp(error.to_string()));
             }
         };
         let run = Duration::try_from_secs_f64(self.record.attempt.run_s.unwrap_or_default()).unwrap_or_default();

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::{Run, attempt::seconds};
 use crate::{
-    clock,
+    clock::WallTime,
     job::{Container, Pull},
     outcome::Failure,
     runtime::{Engine, Image, PullError, pull},
@@ -24,7 +24,7 @@ impl Run<'_> {
         };
         if wanted {
             info!(image, "pulling the image");
-            self.record.attempt.pull_started_at = Some(clock::now());
+            self.record.attempt.pull_started_at = Some(WallTime::now());
             let began = Instant::now();
             if let Engine::Docker(docker) = self.engine().await? {
                 let waiting = self.waits.begin(format!("the image {image} to be pulled"));

@@ -15,7 +15,7 @@ use super::{
     background::{Background, Guard},
 };
 use crate::{
-    clock,
+    clock::{self, WallTime},
     outcome::Failure,
     runtime::{Engine, EngineError, Event, Exit, Found, Inspected, Settings, Status},
 };
@@ -86,7 +86,7 @@ impl Run<'_> {
         let code = code?;
         if is_another {
             found.exit = Exit { code, ..Exit::default() };
-            found.started_at = self.record.attempt.started_at.as_deref().and_then(clock::parse);
+            found.started_at = self.record.attempt.started_at.map(WallTime::timestamp);
             found.finished_at = at;
         }
         Some(found)

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::Run;
 use crate::{
-    clock,
+    clock::{self, SinceBoot},
     job::Job,
     runtime::{Engine, EngineError, Found, MainProcess, Status},
     stop::{OUTPUTS_SHARE, REPORT_SHARE},
@@ -272,11 +272,10 @@ impl Run<'_> {
         let Some(stop) = &self.record.attempt.stop else { return now + job.grace };
         // A stop that was asked for while the job was being started gives it its grace from there on.
         let attempt = &self.record.attempt;
-        let began_s =
-            attempt.started_since_boot_s.map_or(stop.since_boot_s, |started_s| started_s.max(stop.since_boot_s));
+        let SinceBoot(began) = attempt.started.map_or(stop.since_boot, |started| started.max(stop.since_boot));
         // The tick: the grace is never shorter than it was to be.
-        let began_ago = clock::since_boot().unwrap_or_default().as_secs_f64() - began_s - clock::TICK.as_secs_f64();
-        let began = now.checked_sub(Duration::try_from_secs_f64(began_ago).unwrap_or_default()).unwrap_or(now);
+        let began_ago = clock::since_boot().unwrap_or_default().saturating_sub(began).saturating_sub(clock::TICK);
+        let began = now.checked_sub(began_ago).unwrap_or(now);
         // The VM's end may have come closer since the stop began.
         let vm_end = self.notices.vm_end_now().or_else(|| Some(began + stop.reason.vm_time_left()?));
         let share = if job.outputs.is_empty() { REPORT_SHARE } else { REPORT_SHARE + OUTPUTS_SHARE };

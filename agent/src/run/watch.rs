@@ -18,7 +18,7 @@ use super::{
     run_time::run_time,
 };
 use crate::{
-    clock,
+    clock::WallTime,
     job::{Job, Work},
     journal::Attempt,
     outcome::{Cause, Failure, Outcome, classify, oom_kills},
@@ -95,9 +95,9 @@ impl Run<'_> {
                 }
                 self.note_times(found.as_deref());
                 let attempt = &mut self.record.attempt;
-                let started_s = attempt.started_since_boot_s.unwrap_or_default();
+                let started = attempt.started.unwrap_or_default();
                 let mut kills = if exit.oom_killed || exit.code == 137 {
-                    oom_kills(attempt.container.as_deref().unwrap_or_default(), started_s)
+                    oom_kills(attempt.container.as_deref().unwrap_or_default(), started.0.as_secs_f64())
                 } else {
                     Vec::new()
                 };
@@ -139,15 +139,13 @@ impl Run<'_> {
     pub(super) fn note_times(&mut self, found: Option<&Inspected>) {
         let attempt = &self.record.attempt;
         // Of one that is gone, what was noted as it started, and when it was seen to be gone.
-        let started_at =
-            found.map_or_else(|| attempt.started_at.as_deref().and_then(clock::parse), |found| found.started_at);
+        let started_at = found.map_or_else(|| attempt.started_at.map(WallTime::timestamp), |found| found.started_at);
         let seen_gone = || Timestamp::now().checked_sub(self.gone_ago()?).ok();
         let finished_at = found.and_then(|found| found.finished_at).or_else(seen_gone).unwrap_or_else(Timestamp::now);
         let run = run_time(started_at.map(|started_at| (started_at, finished_at)), self.running_for());
         self.record.attempt.run_s = run.map(seconds);
         // Of a container that ends at once, the engine may note the end before the start.
-        self.record.attempt.finished_at =
-            Some(clock::rfc3339(started_at.map_or(finished_at, |at| at.max(finished_at))));
+        self.record.attempt.finished_at = Some(started_at.map_or(finished_at, |at| at.max(finished_at)).into());
     }
 
     /// Another boot: whatever the engine says now of the exit code, it did not see the exit.

@@ -32,23 +32,24 @@ impl MainProcess {
     /// Process `pid`, if it is in a control group of container `id`: an engine in another PID namespace numbers others.
     pub fn of_container(pid: i64, id: &str) -> Option<Self> {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        (!id.is_empty() && groups.contains(id)).then(|| Self::noted(pid, clock::process_start(pid)?.as_secs_f64()))?
+        (!id.is_empty() && groups.contains(id)).then(|| Self::noted(pid, clock::process_start(pid)?))?
     }
 
     /// Process `pid`, which a shim has started on this machine.
     pub fn of_shim(pid: i64) -> Option<Self> {
-        Self::noted(pid, clock::process_start(pid)?.as_secs_f64())
+        Self::noted(pid, clock::process_start(pid)?)
     }
 
     /// What the record says of it.
-    pub fn noted(pid: i64, started_since_boot_s: f64) -> Option<Self> {
+    pub fn noted(pid: i64, started: Duration) -> Option<Self> {
         // Never the machine's first, or a whole group of processes.
         let pid = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)?;
-        Some(Self { pid, started: Duration::try_from_secs_f64(started_since_boot_s).ok()? })
+        Some(Self { pid, started })
     }
 
-    pub fn started_since_boot_s(self) -> f64 {
-        self.started.as_secs_f64()
+    /// When the kernel started it, as time since boot.
+    pub fn started(self) -> Duration {
+        self.started
     }
 
     /// Whether it runs no more. False where that cannot be told.
@@ -93,7 +94,7 @@ impl MainProcess {
         if !can_start_units() {
             return Err(Errno::PERM.into());
         }
-        let order = format!("{}:{}:{}", self.pid, self.started_since_boot_s(), signal.as_raw());
+        let order = format!("{}:{}:{}", self.pid, self.started.as_secs_f64(), signal.as_raw());
         let agent = own_program()?;
         let run =
             move || run_in_unit(&[agent.as_os_str(), "signal".as_ref(), order.as_ref()], Path::new("/"), UNIT_DEADLINE);
@@ -105,10 +106,8 @@ impl MainProcess {
         let read = || {
             let (pid, rest) = order.split_once(':')?;
             let (started, signal) = rest.split_once(':')?;
-            Some((
-                Self::noted(pid.parse().ok()?, started.parse().ok()?)?,
-                Signal::from_named_raw(signal.parse().ok()?)?,
-            ))
+            let started = Duration::try_from_secs_f64(started.parse().ok()?).ok()?;
+            Some((Self::noted(pid.parse().ok()?, started)?, Signal::from_named_raw(signal.parse().ok()?)?))
         };
         let (process, signal) = read().ok_or_else(|| io::Error::other(format!("{order:?} is no PID:START:SIGNAL")))?;
         process.signal(signal)
@@ -169,7 +168,7 @@ mod tests {
     fn an_order_names_the_process_its_start_and_the_signal() {
         let mut child = sleeper();
         let main = MainProcess::of_shim(child.id().into()).unwrap();
-        let (pid, start) = (child.id(), main.started_since_boot_s());
+        let (pid, start) = (child.id(), main.started().as_secs_f64());
         let wrong = [
             format!("{pid}:{}:9", start + 1.0),
             format!("{pid}:{start}:0"),

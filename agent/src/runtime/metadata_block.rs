@@ -58,7 +58,7 @@ impl Blocked {
     /// It is root: the agent has to reach the metadata server itself.
     pub(super) fn user(uid: u32) -> Result<Vec<Self>, EngineError> {
         if uid == 0 {
-            return Err(impossible("the process runs as root: name another `process.user`"));
+            return Err(impossible(&"the process runs as root: name another `process.user`"));
         }
         let name = user_name(uid).unwrap_or_default();
         let subuid = plain_file::read_system(Path::new("/etc/subuid")).unwrap_or_default();
