@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cloud::FakeCloud;
+use crate::google::storage::Object;
 use crate::recorded::{Recorded, Site};
 use crate::script::Script;
-use crate::storage::Object;
 
 impl FakeCloud {
     /// Where Cloud Storage is, for the agent's `--storage-endpoint`.

@@ -5,10 +5,10 @@
 //! the permission `workflows.callbacks.send`, the method that the endpoint was made for, a queue of one payload, an empty
 //! body on success, 404 once the execution is over.
 
-use crate::compute;
 use crate::config::{CLOUD_PLATFORM, Config};
+use crate::google::compute;
+use crate::google::secret_manager;
 use crate::http::{Reply, Request};
-use crate::secrets;
 use crate::shared::Shared;
 use crate::tokens::{Tokens, random};
 
@@ -34,7 +34,7 @@ pub(crate) fn answer(shared: &Shared, id: u64, request: &Request) -> Reply {
     if request.path().starts_with(compute::PATH) {
         return shared.change(|state| state.instance.answer(&state.tokens, request));
     }
-    if request.path().starts_with(secrets::PATH) {
+    if request.path().starts_with(secret_manager::PATH) {
         return shared.with(|state| state.secrets.answer(&state.tokens, request));
     }
     shared.change(|state| match state.endpoint.take(&state.tokens, request) {

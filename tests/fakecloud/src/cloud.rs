@@ -139,7 +139,7 @@ impl FakeCloud {
 
     /// Base URL of the Compute Engine API, for the agent's `--compute-endpoint`.
     pub fn compute_endpoint(&self) -> String {
-        format!("http://{}{}", self.callback_addr(), crate::compute::PATH)
+        format!("http://{}{}", self.callback_addr(), crate::google::compute::PATH)
     }
 
     /// Whether the VM has deleted itself.
@@ -154,7 +154,7 @@ impl FakeCloud {
 
     /// Base URL of the Secret Manager API, for the agent's `--secretmanager-endpoint`.
     pub fn secretmanager_endpoint(&self) -> String {
-        format!("http://{}{}", self.callback_addr(), crate::secrets::PATH)
+        format!("http://{}{}", self.callback_addr(), crate::google::secret_manager::PATH)
     }
 
     /// Adds a version to the secret `projects/P/secrets/S`.
@@ -183,7 +183,8 @@ impl FakeCloud {
     }
 
     fn api_requests(&self, of_secrets: bool) -> Vec<Recorded> {
-        let is_wanted = |request: &&Recorded| request.path.starts_with(crate::secrets::PATH) == of_secrets;
+        let is_wanted =
+            |request: &&Recorded| request.path.starts_with(crate::google::secret_manager::PATH) == of_secrets;
         self.shared.with(|state| state.record(Site::Callback).iter().filter(is_wanted).cloned().collect())
     }
 

@@ -22,23 +22,21 @@
 mod buckets;
 mod callback;
 mod cloud;
-mod compute;
 mod config;
 mod connection;
+mod google;
 mod http;
 mod listener;
 mod metadata;
 mod record;
 mod recorded;
 mod script;
-mod secrets;
 mod shared;
 mod state;
-mod storage;
 mod tokens;
 
 pub use cloud::FakeCloud;
 pub use config::{Config, ServiceAccount};
+pub use google::storage::Object;
 pub use recorded::{Answer, Event, Recorded, Site};
 pub use script::{Action, Script, ScriptError, Step};
-pub use storage::Object;

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 
 use crate::callback::Endpoint;
-use crate::compute::Instance;
 use crate::config::Config;
+use crate::google::compute::Instance;
+use crate::google::secret_manager;
+use crate::google::secret_manager::Secrets;
+use crate::google::storage::Storage;
 use crate::http::{Request, percent_decode};
 use crate::metadata::{GuestAttributes, Tree};
 use crate::record::Record;
 use crate::recorded::{Answer, Recorded, Site};
 use crate::script::{Action, Script, Step};
-use crate::secrets;
-use crate::secrets::Secrets;
-use crate::storage::Storage;
 use crate::tokens::Tokens;
 
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl State {
     /// The step for this request; without a script, to behave normally.
     pub(crate) fn next_step(&mut self, site: Site, request: &Request) -> Step {
         let scripted = match site {
-            Site::Callback if request.path().starts_with(secrets::PATH) => self.secrets_script.next_step(),
+            Site::Callback if request.path().starts_with(secret_manager::PATH) => self.secrets_script.next_step(),
             Site::Callback => self.callback_script.next_step(),
             Site::Storage => {
                 let line = percent_decode(&format!("{} {}", request.method, request.target));
