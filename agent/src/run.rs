@@ -26,6 +26,7 @@ mod preflight;
 mod run_time;
 mod secrets;
 mod silence;
+mod step;
 mod stopping;
 mod take_on;
 mod unless_stopped;
@@ -44,6 +45,7 @@ use self::{
     error::journal_failure,
     known_secrets::Secrets,
     silence::Silence,
+    step::{Step, next_step},
     take_on::{TakenOn, take_on},
 };
 use crate::{
@@ -202,50 +204,63 @@ impl Run<'_> {
         }
         loop {
             self.show_state();
-            let step = match self.record.phase {
-                Phase::Claimed => self.prepare().await,
-                Phase::Created => self.start().await,
-                Phase::Running => self.watch().await,
-                Phase::Exited if self.record.attempt.outcome.is_some() => {
+            let taken = match next_step(&self.record) {
+                Step::Prepare => self.prepare().await,
+                Step::Start => self.start().await,
+                Step::Watch => self.watch().await,
+                Step::Conclude => {
                     self.conclude().await;
-                    continue;
+                    Ok(())
                 }
-                Phase::Exited => match self.deliver().await {
+                Step::Deliver => match self.deliver().await {
                     Some(end) => {
-                        self.record.delivery.end = Some(end);
-                        self.record.phase = Phase::Delivered;
-                        self.begin_keeping();
-                        self.is_forgetful = self.save().map_err(|failure| warn!("{failure}")).is_err();
-                        self.note_settled();
+                        self.note_delivered(end);
                         Ok(())
                     }
                     None => return Ok(Ended::Undelivered),
                 },
-                Phase::Delivered => {
-                    // The next run would take a container that is gone for one that was lost; and what panics at every start may be this.
-                    let may_clean_up = !self.is_forgetful && !self.panics.only_report();
-                    if may_clean_up {
-                        self.remove_uploaded_parts().await;
-                    }
-                    self.keep().await;
-                    let is_clean = !may_clean_up || self.clean_up().await;
-                    self.finish().await;
-                    if !is_clean {
-                        self.clean_up_late().await;
-                    }
-                    return Ok(match self.record.delivery.end {
-                        Some(End::GaveUp(_)) => Ended::Undelivered,
-                        _ => Ended::Done,
-                    });
-                }
+                Step::CleanUp => return Ok(self.leave().await),
             };
-            let outcome = match (step, &self.record.attempt.stop) {
-                (Ok(()), _) => continue,
-                (Err(Cut::Failure(failure)), _) => failure.outcome(self.is_process()),
-                (Err(Cut::Stopped), Some(reason)) => Outcome::from(reason),
-                (Err(Cut::Stopped), None) => Outcome::from(&Failure::Agent("stopped for no reason".into())),
-            };
-            self.end_attempt(outcome).await;
+            if let Err(cut) = taken {
+                let outcome = self.outcome_of(&cut);
+                self.end_attempt(outcome).await;
+            }
+        }
+    }
+
+    /// How an attempt ended that was cut short.
+    fn outcome_of(&self, cut: &Cut) -> Outcome {
+        match (cut, &self.record.attempt.stop) {
+            (Cut::Failure(failure), _) => failure.outcome(self.is_process()),
+            (Cut::Stopped, Some(reason)) => Outcome::from(reason),
+            (Cut::Stopped, None) => Outcome::from(&Failure::Agent("stopped for no reason".into())),
+        }
+    }
+
+    fn note_delivered(&mut self, end: End) {
+        self.record.delivery.end = Some(end);
+        self.record.phase = Phase::Delivered;
+        self.begin_keeping();
+        self.is_forgetful = self.save().map_err(|failure| warn!("{failure}")).is_err();
+        self.note_settled();
+    }
+
+    /// Removes what is left of the job, and lets the VM go.
+    async fn leave(&mut self) -> Ended {
+        // The next run would take a container that is gone for one that was lost; and what panics at every start may be this.
+        let may_clean_up = !self.is_forgetful && !self.panics.only_report();
+        if may_clean_up {
+            self.remove_uploaded_parts().await;
+        }
+        self.keep().await;
+        let is_clean = !may_clean_up || self.clean_up().await;
+        self.finish().await;
+        if !is_clean {
+            self.clean_up_late().await;
+        }
+        match self.record.delivery.end {
+            Some(End::GaveUp(_)) => Ended::Undelivered,
+            _ => Ended::Done,
         }
     }
 
