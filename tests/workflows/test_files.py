@@ -275,3 +275,15 @@ def test_every_argument_is_in_the_description_at_the_top() -> None:
     table = page.partition("## Arguments of run-job\n")[2].partition("\n## ")[0]
     rows = [row.partition("|")[0] for row in re.findall(r"(?m)^\| (`.*)", table)]
     assert {word for row in rows for word in re.findall(r"`(\w+)`", row)} == set(types)
+
+
+@pytest.mark.parametrize("name", ["run-array", "reap"])
+def test_every_argument_of_the_other_files_is_in_their_descriptions_and_in_the_docs(name: str) -> None:
+    text = (WORKFLOWS / f"{name}.yaml").read_text()
+    assignments = [item for _, step in steps(checked(WORKFLOWS / f"{name}.yaml")) for item in step.get("assign", [])]
+    (types,) = [item["types"] for item in assignments if "types" in item]
+    arguments = set(types) - {"part"}
+    described = set(re.findall(r"^#   ([a-z_]+)  ", text[: text.index("\nmain:")], re.MULTILINE))
+    assert described == arguments
+    table = (WORKFLOWS.parents[1] / "docs/workflows.md").read_text().partition(f"<!-- generated: {name}-arguments -->")[2]
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table.partition("<!-- end -->")[0], re.MULTILINE)) == arguments
