@@ -191,6 +191,18 @@ def test_a_day_of_waiting_is_less_than_10000_steps_and_ends_in_no_capacity(world
     print(f"24 h in three zones: {w.execution.steps} steps, {w.execution.polls} polls, {w.execution.api_calls} calls")
 
 
+def test_a_day_of_waiting_and_300_days_of_a_job_are_less_than_100000_steps(world: NewWorld) -> None:
+    w = world({"run_s": 300 * 86_400})
+    w.execution.measure_memory = False
+    began = w.cloud.clock.now()
+    w.cloud.compute.room = lambda zone, _body, now: stock_out(zone) if now < began + 23.9 * HOUR else None
+    w.cloud.compute.answers["get_guest_attributes"] = [error(403, "forbidden", "no")] * 100_000
+    result = w.run(zones=ZONES, wait_for_capacity="24h", placements=[{"spot": True}, {"spot": False}], timeout="300d")
+    assert result["state"] == "SUCCEEDED"
+    assert w.execution.steps < limits.STEPS
+    print(f"24 h of waiting and 300 days: {w.execution.steps} steps, {w.execution.api_calls} calls")
+
+
 def test_a_quota_that_is_used_up_is_waited_for(world: NewWorld) -> None:
     w = world()
     quota = {"code": "QUOTA_EXCEEDED", "message": "Quota 'CPUS' exceeded.  Limit: 24.0 in region us-a1."}

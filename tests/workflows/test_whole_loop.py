@@ -6,12 +6,14 @@ The agent is the static binary (VMJOB_AGENT), its metadata server is `fakecloud 
 
 import datetime
 import os
+import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from driver.compute import DELETE_S
+from driver.compute import DELETE_S, RATE_LIMIT
 from driver.execution import Cancelled, Execution
 from driver.process_vm import AGENT, FAKECLOUD, ProcessVm
 from driver.real_world import IMAGE, SPEED, WAIT_ON_THE_FIRST_VM, RealWorld, missing_image, missing_programs, skip_or_fail
@@ -104,9 +106,59 @@ def test_an_agent_that_cannot_read_its_job_still_reports(world: RealWorld) -> No
     assert "args" in report["message"] + str(report["fix"])
 
 
-def test_a_cancelled_execution_does_not_keep_the_vm_waiting(world: RealWorld) -> None:
+def test_a_docker_run_line_has_a_timeout_and_may_be_one_of_several_tasks(world: RealWorld) -> None:
+    line = f"docker run --rm {IMAGE} sh -c 'echo $JOB_TASK_INDEX/$JOB_TASK_COUNT; sleep 300'"
+    report = world.run("", job=line, timeout=3, task_index=1, task_count=2)
+    assert (report["cause"], report["logs"]["tail"]) == ("TIMEOUT", "1/2\n")
+    assert "reported_by" not in report
+    assert world.vms[0].on_finish == "poweroff"
+
+
+def test_a_job_that_is_preempted_thrice_runs_on_demand_and_knows_of_it(world: RealWorld) -> None:
+    threads = [world.when_running(number, ProcessVm.preempt) for number in range(3)]
+    wait = "trap 'exit 1' TERM; [ $JOB_VM_ATTEMPT = 4 ] || { sleep 300 & wait; }"
+    placements = [{"spot": True, "attempts": 3}, {"spot": False}]
+    report = world.run(f'{wait}; echo "$JOB_ITEM_lr after $JOB_PREVIOUS_CAUSE"', placements=placements, item={"lr": "0.1"})
+    for thread in threads:
+        thread.join(60)
+    attempts = report["workflow"]["attempts"]
+    assert [(row["spot"], row["cause"]) for row in attempts] == [(True, "PREEMPTED")] * 3 + [(False, "NONE")]
+    assert report["logs"]["tail"] == "0.1 after PREEMPTED\n"
+
+
+def test_a_vm_that_is_kept_has_the_container_of_the_job_that_failed(world: RealWorld) -> None:
+    report = world.run("echo here >/tmp/found; exit 3", keep_vm_on_failure=20)
+    (instance,) = world.cloud.compute.instances.values()
+    assert report["cause"] == "EXIT_CODE"
+    assert int(instance.body["labels"]["vmjob-keep-until"]) > world.cloud.clock.now() - 600
+    assert f"gcloud compute ssh {instance.name}" in world.error["message"]
+    container = f"vmjob-{world.vms[0].id}-1"
+    copy = ["docker", "cp", f"{container}:/tmp/found", "-"]
+    assert b"here" in subprocess.run(copy, capture_output=True, timeout=60, check=True).stdout
+    world.vms[0].agent.wait(60)
+    inspect = ["docker", "inspect", container]
+    found = subprocess.run(inspect, capture_output=True, timeout=60, check=False)
+    assert found.returncode != 0, "the agent removes it when the time is over"
+
+
+def test_a_delete_that_is_refused_for_ten_minutes_leaves_nothing(world: RealWorld) -> None:
+    delete, refused_until = world.cloud.compute.delete, []
+
+    def deleted(**request: Any) -> Any:
+        refused_until.append(world.cloud.clock.now() + 600)
+        return RATE_LIMIT if world.cloud.clock.now() < refused_until[0] else delete(**request)
+
+    world.cloud.compute.delete = deleted  # type: ignore[method-assign]
+    report = world.run("echo done")
+    assert (report["state"], report["workflow"]["warnings"]) == ("SUCCEEDED", [])
+    assert len(refused_until) > 9
+    assert not world.cloud.compute.instances
+
+
+@pytest.mark.parametrize("state", ["", "RUNNING"], ids=["as soon as there is a VM", "while the job runs"])
+def test_a_cancelled_execution_does_not_keep_the_vm_waiting(world: RealWorld, state: str) -> None:
     """The agent gets 404 for its report, ends, and would power the VM off."""
-    world.execution.cancel = lambda: bool(world.vms) and world.vms[0].guest_attribute("vmjob/state") == "RUNNING"
+    world.execution.cancel = lambda: bool(world.vms) and state in ("", world.vms[0].guest_attribute("vmjob/state"))
     with pytest.raises(Cancelled):
         world.run("sleep 20; exit 0", timeout="1h")
     (vm,) = world.vms
