@@ -215,7 +215,7 @@ impl Reading {
         let parsed = if panics.may_read_job() {
             parse(source, context)
         } else {
-            Err(Failure::Panicked { count: panics.count(), latest: panics.latest().to_vec() })
+            Err(Failure::Panicked { count: panics.count(), latest: panics.latest() })
         };
         match parsed {
             Ok(Parsed { job, ignored, doubts }) => Self { job: Some(Arc::new(job)), ignored, doubts, refusal: None },

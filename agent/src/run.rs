@@ -135,11 +135,9 @@ struct Run<'a> {
 
 /// Runs the job of this VM, or goes on with it.
 pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
-    Panics::note_from_now_on(&config.state_dir, &config.spare_dir);
-    let panics = Panics::load(&config.state_dir, &config.spare_dir);
-    if panics.is_hopeless() {
-        return Err(RunError::Hopeless { count: panics.count(), file: panics.file() });
-    }
+    let panics = Panics::watch(&config.state_dir, &config.spare_dir);
+    // Of no job: it was not even found out which it is.
+    hopeful(&panics.of(""))?;
     let (journal, unwritable) = Journal::open_somewhere(&config.state_dir, &config.spare_dir)?;
     let cannot_run = unwritable.map(|problem| problem.to_string()).or_else(|| config.cannot_run.clone());
     let http = Http::new(gate.clone());
@@ -154,6 +152,8 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
         else {
             return Ok(Ended::Done);
         };
+        let panics = panics.keep(&record.claim);
+        hopeful(&panics)?;
         let boot_id = clock::boot_id()?;
         let mut run = Run {
             config,
@@ -191,6 +191,14 @@ pub async fn run(config: &Config, gate: &Gate) -> Result<Ended, RunError> {
         // Dropping a step in its middle is what a crash would do, so it is safe.
         () = leaving.handover() => Ok(Ended::Done),
     }
+}
+
+/// An error if the agent has panicked so often that it is not to try again.
+fn hopeful(panics: &Panics) -> Result<(), RunError> {
+    if panics.is_hopeless() {
+        return Err(RunError::Hopeless { count: panics.count(), file: panics.file() });
+    }
+    Ok(())
 }
 
 impl Run<'_> {
@@ -343,6 +351,7 @@ impl Run<'_> {
     /// Writes the stop down before anything is done about it: a restarted agent has to know whose signal ended the job.
     fn note_stop(&mut self, stop: Stop) -> Result<(), Failure> {
         self.record.attempt.stop.get_or_insert(stop);
+        self.show_state();
         self.save()
     }
 

@@ -59,6 +59,8 @@ pub fn user_name(uid: u32) -> Option<String> {
 
 /// How long a child that has the output open may go on after the job has ended.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// The same where the job was told to stop: the VM's last seconds may be the report's.
+const STOPPED_DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the agent may take to send the job's secrets.
 const SECRETS_PATIENCE: Duration = Duration::from_mins(1);
 /// What its line with them, a JSON object, begins with.
@@ -192,10 +194,11 @@ fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<Strin
     let mut ended: Option<Instant> = None;
     let mut finished_at = String::new();
     let mut is_drained = false;
+    let mut longest = DRAIN_PATIENCE;
     loop {
         let patience = match ended {
-            Some(at) if is_drained || at.elapsed() >= DRAIN_PATIENCE => return Ok(finished_at),
-            Some(at) => DRAIN_PATIENCE.saturating_sub(at.elapsed()),
+            Some(at) if is_drained || at.elapsed() >= longest => return Ok(finished_at),
+            Some(at) => longest.saturating_sub(at.elapsed()),
             None => Duration::MAX,
         };
         match coming.recv_timeout(patience) {
@@ -205,8 +208,12 @@ fn follow(coming: &Receiver<Event>, pid: Pid, group: &Group) -> io::Result<Strin
                 ended = Some(Instant::now());
             }
             Ok(Event::Drained) => is_drained = true,
-            Ok(Event::Told) => _ = kill_process(pid, Signal::TERM),
+            Ok(Event::Told) => {
+                longest = STOPPED_DRAIN_PATIENCE;
+                let _ = kill_process(pid, Signal::TERM);
+            }
             Ok(Event::Signal(name, mut client)) => {
+                longest = STOPPED_DRAIN_PATIENCE;
                 let answer = if ended.is_some() { "ended\n" } else { send(&name, pid, group) };
                 // Whoever asked may be gone.
                 let _ = client.write_all(answer.as_bytes());

@@ -21,6 +21,17 @@ pub const FIX_GPU_TOOLKIT: &str = "install the NVIDIA driver and the NVIDIA Cont
                                nvidia-container-toolkit && nvidia-ctk runtime configure --runtime=docker && \
                                systemctl restart docker`), or use Container-Optimized OS with `cos-extensions install gpu`";
 
+const FIX_HUNG_ENGINE: &str = "run the job on another VM; on this one Docker is installed and hangs: see `journalctl -u docker` and \
+                               the load of the disk, and restart it (`systemctl restart docker`)";
+
+/// What was seen of an engine that cannot be used.
+fn no_engine(host: &str, source: &EngineError) -> String {
+    if source.is_late() {
+        return format!("the Docker daemon at {host} accepts connections and answers no call");
+    }
+    format!("no Docker daemon at {host}")
+}
+
 /// A failure that ends the job.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -38,7 +49,7 @@ pub enum Failure {
     /// The GPUs that the job wants cannot be given to it.
     #[error("{problem}")]
     Gpus { problem: String, fix: &'static str },
-    #[error("no Docker daemon at {host} within {waited_s} s: {source}")]
+    #[error("{} within {waited_s} s: {source}", no_engine(host, source))]
     EngineUnavailable { host: String, waited_s: u64, source: EngineError },
     #[error("failed to {doing}: {source}")]
     Engine { doing: &'static str, source: EngineError },
@@ -167,6 +178,10 @@ impl Failure {
             Self::Secret(error) => return error.fix.clone(),
             Self::Input { fix, .. } => return fix.clone(),
             Self::NoJob => "set the VM's metadata attribute `job-spec` (JSON) or `docker-command` (`docker run …`)",
+            _ if self.engine_error().is_some_and(EngineError::is_late) => FIX_HUNG_ENGINE,
+            Self::EngineUnavailable { source, .. } if source.is_forbidden() => {
+                "run the agent as root, or as a user who may use the Docker daemon's socket"
+            }
             Self::EngineUnavailable { .. } => {
                 "use an image that has Docker (Container-Optimized OS), or install and start it; see `journalctl -u docker`"
             }

@@ -2,8 +2,9 @@
 //! ended, and no engine can hold it up. When it has run out, the report goes out with what is known. A job that runs on while
 //! its engine is away starts no clock. What the clock counts from is in the record, so a restarted agent goes on with it.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use rustix::process::Signal;
 use tokio::{sync::watch, time::sleep};
 use tracing::warn;
 
@@ -12,7 +13,7 @@ use crate::{
     clock::{self, SinceBoot},
     job::{Job, Work},
     outcome::{Failure, Outcome, classify},
-    runtime::{EngineError, Exit, MainProcess},
+    runtime::{Exit, MainProcess},
     stop::{LAST_MOMENT, Notices, Stop, StopReason},
 };
 
@@ -124,10 +125,14 @@ impl Run<'_> {
             engine.end_by_force(self.record.attempt.container.as_deref().unwrap_or_default()).await;
         }
         let Some(main) = self.main_process() else { return false };
-        if !main.has_ended()
-            && let Err(error) = main.signal(rustix::process::Signal::KILL)
-        {
-            warn!("failed to kill the job's main process: {error}");
+        if !main.has_ended() {
+            let mut killed = main.signal(Signal::KILL);
+            if killed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+                killed = main.signal_by_unit(Signal::KILL).await;
+            }
+            if let Err(error) = killed {
+                warn!("failed to kill the job's main process: {error}");
+            }
         }
         let looks = async {
             while !main.has_ended() {
@@ -166,7 +171,7 @@ impl Run<'_> {
             (_, None) if self.engine.is_none() => Outcome::from(&Failure::EngineUnavailable {
                 host: self.config.docker_host.clone(),
                 waited_s: self.silence.lasts().as_secs(),
-                source: EngineError::Failed(self.silence.error().to_owned()),
+                source: self.silence.error(),
             }),
             (_, None) => Outcome::from(&Failure::ExitUnconfirmed { who }),
         };

@@ -89,7 +89,7 @@ impl Run<'_> {
         if self.record.phase == Phase::Delivered || self.record.report.is_some() {
             return;
         }
-        let failure = Failure::Panicked { count: self.panics.count(), latest: self.panics.latest().to_vec() };
+        let failure = Failure::Panicked { count: self.panics.count(), latest: self.panics.latest() };
         let outcome = Outcome::from(&failure);
         warn!("{}", outcome.message);
         let (logs, uploads) = (LogSummary::default(), Vec::new());
@@ -289,9 +289,21 @@ impl Run<'_> {
 
     pub(super) fn show_state(&self) {
         if let Some(guest) = &self.guest {
-            guest.set_state(self.record.phase.name());
+            guest.set_state(self.state());
         }
-        self.service.status(&format!("job {}: {}", self.record.job_id, self.record.phase.name()));
+        self.service.status(&format!("job {}: {}", self.record.job_id, self.state()));
+    }
+
+    /// The phase; or that the VM is ending, from the notice until the report is out: the VM may be gone before that.
+    fn state(&self) -> &'static str {
+        let asked = self.notices.asked();
+        let stop = self.record.attempt.stop.as_ref().or(asked.as_ref());
+        match stop.map(|stop| stop.reason) {
+            Some(reason) if reason.vm_time_left().is_some() && self.record.phase != Phase::Delivered => {
+                reason.cause().name()
+            }
+            _ => self.record.phase.name(),
+        }
     }
 
     /// The last step: lets the VM go, if the job wants that, whether or not anybody took the report.

@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 #[derive(Default)]
 pub(super) struct Silence {
     since: Option<Instant>,
-    error: String,
+    error: Option<EngineError>,
     /// When it is told again, and how long it is not after that.
     told: Option<(Instant, Duration)>,
     /// Whether the job may run on though its attempt is over: another is not begun beside it.
@@ -28,7 +28,7 @@ impl Silence {
         let is_first = self.since.is_none();
         if is_first {
             self.since = Some(Instant::now());
-            self.error = "it could not be reached".into();
+            self.error = None;
         }
         is_first
     }
@@ -45,7 +45,7 @@ impl Silence {
         // The question was there before it was late.
         let waited = if let EngineError::Late { deadline, .. } = error { *deadline } else { Duration::ZERO };
         self.since.get_or_insert(now.checked_sub(waited).unwrap_or(now));
-        self.error = error.to_string();
+        self.error = Some(error.clone());
         let pause = match self.told {
             Some((again_at, _)) if now < again_at => return false,
             Some((_, pause)) => (pause * 2).min(LONGEST_PAUSE),
@@ -64,8 +64,9 @@ impl Silence {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    pub(super) fn error(&self) -> &str {
-        &self.error
+    /// What it said last, or how it did not answer.
+    pub(super) fn error(&self) -> EngineError {
+        self.error.clone().unwrap_or_else(|| EngineError::Unreachable("it could not be reached".into()))
     }
 
     /// In a sentence; `who` is asked.
@@ -73,7 +74,8 @@ impl Silence {
         if self.since.is_none() {
             return format!("{who} did not say how the job ended");
         }
-        format!("{who} did not answer about the job for the last {} s: {}", self.lasts().as_secs(), self.error)
+        let error = self.error.as_ref().map_or_else(|| "it could not be reached".into(), EngineError::to_string);
+        format!("{who} did not answer about the job for the last {} s: {error}", self.lasts().as_secs())
     }
 }
 

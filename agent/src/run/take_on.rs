@@ -29,7 +29,7 @@ pub(super) struct TakenOn {
 impl TakenOn {
     /// A job on record: goes on with it, or settles it where its report has left.
     fn known(record: Record, sent: Sent, marker: Marker, panics: &Panics) -> Self {
-        let reading = Reading::of(&record.source, &record.context, panics);
+        let reading = Reading::of(&record.source, &record.context, &panics.of(&record.claim));
         if is_reported(&record, sent) {
             return Self::settled(record, reading, sent, marker);
         }
@@ -102,7 +102,7 @@ pub(super) async fn take_on(
         }
         (known, Ok(Some(mut assignment))) => {
             let refusal = assignment.failure.take().or(cannot_run.map(Failure::Agent));
-            let mut reading = assignment.read_job(panics);
+            let mut reading = assignment.read_job(&panics.of(&assignment.claim));
             let marker = marker_of(&assignment.claim);
             let sent = sent_of(&marker, &assignment.claim).await;
             let mut record = assignment.into_record(&boot_id, reading.job.as_deref());

@@ -126,6 +126,8 @@ impl Run<'_> {
             }
             Learnt::OutOfTime => self.out_of_time(&job, is_over),
         };
+        // What made earlier runs panic did not keep the job from its end.
+        self.panics.clear();
         self.end_attempt(outcome).await;
         Ok(())
     }

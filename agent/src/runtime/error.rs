@@ -6,7 +6,7 @@ use bollard::errors::Error;
 
 use crate::http::chain;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     /// The engine answered, with an error.
     #[error("{message}")]
@@ -62,6 +62,16 @@ impl EngineError {
     /// Whether the call may not have reached the engine, or its answer was lost: the engine's state has to be looked at.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Late { .. } | Self::LateShim { .. } | Self::Unreachable(_))
+    }
+
+    /// Whether the engine took the call and did not answer it.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Late { .. })
+    }
+
+    /// Whether the agent may not use the engine's socket.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Unreachable(message) if message.contains("Permission denied"))
     }
 
     /// As a shim's.

@@ -10,6 +10,7 @@ use rustix::{
 
 use tokio::task::spawn_blocking;
 
+use super::freezer;
 use crate::{
     clock,
     service::{can_start_units, own_program, run_in_unit},
@@ -71,8 +72,20 @@ impl MainProcess {
         started.abs_diff(self.started) < ROUNDING
     }
 
-    /// Sends it a signal; an error if it has ended, or may not be signalled.
+    /// Sends it a signal; an error if it has ended, or may not be signalled. A KILL takes effect though a pause has frozen it.
     pub fn signal(self, signal: Signal) -> io::Result<()> {
+        self.send(signal)?;
+        if signal != Signal::KILL {
+            return Ok(());
+        }
+        // The unit's sandbox shows control groups read-only.
+        freezer::thaw(self.pid.as_raw_nonzero().get()).map_err(|error| match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => Errno::PERM.into(),
+            _ => error,
+        })
+    }
+
+    fn send(self, signal: Signal) -> io::Result<()> {
         // Held open, its number cannot become another's between the look and the signal.
         let held = pidfd_open(self.pid, PidfdFlags::empty());
         if self.has_ended() {

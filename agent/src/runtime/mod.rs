@@ -9,6 +9,7 @@ mod docker;
 mod engine;
 mod error;
 mod events;
+mod freezer;
 pub mod gpus;
 mod init;
 mod inspect;

@@ -88,6 +88,24 @@ fn merged(mut value: Value, changes: Value) -> Value {
     value
 }
 
+/// A pause holds even a KILL back where control groups are of version 1, and a shim that stands still cannot end the pause.
+#[tokio::test]
+async fn a_paused_container_whose_shim_is_frozen_is_killed_at_the_stop_s_end() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job(SLEEPS, json!({"grace": "2s"}));
+    let agent = start(&vm, None);
+    vm.until_running().await;
+    let main = docker::docker(&["inspect", "-f", "{{.State.Pid}}", &vm.container(1)]).await;
+    let shim = containerd_shim(&vm).await;
+    docker::docker(&["pause", &vm.container(1)]).await;
+    kill_process(shim, Signal::STOP).unwrap();
+    vm.cloud.set_attribute("job-cancel", "true");
+    expect(&reported(&vm).await, &json!({"cause": "CANCELLED", "exit_code": null, "evidence": ["~ended"]}));
+    assert!(!is_running(&main), "{}", vm.logs());
+    kill_process(shim, Signal::CONT).unwrap();
+    vm.finish(agent).await;
+}
+
 /// A log driver that waits for a server that accepts and never reads: as the job ends, the engine holds the container's lock for it.
 /// Where an engine tells of the exit all the same, the report has it.
 #[tokio::test]

@@ -39,6 +39,25 @@ async fn guest_attributes_hold_state_heartbeat_and_report() {
     }
 }
 
+/// From the notice on: the VM may be gone before its report is out.
+#[tokio::test]
+async fn a_vm_that_is_being_preempted_says_so_in_its_state_before_the_report_is_out() {
+    for vm in Vm::of_each_kind().await {
+        vm.cloud.set_attribute(ENABLED.0, ENABLED.1);
+        let script = format!("trap '' TERM; echo up > /shared/starts; {UNTIL_LET_GO}; exit 7");
+        vm.set_job(&script, json!({"grace": "60s"}));
+        let agent = vm.start();
+        vm.until_started().await;
+        let state = |vm: &Vm| vm.cloud.guest_attributes().get("vmjob/state").cloned().unwrap_or_default();
+        vm.cloud.set("instance/preempted", "TRUE");
+        e2e::until("the state", async || (state(&vm) == b"PREEMPTED").then_some(())).await;
+        assert_eq!(vm.cloud.accepted().len(), 0);
+        vm.let_go();
+        expect(&vm.finish(agent).await, &json!({"cause": "PREEMPTED", "exit_code": 7}));
+        assert_eq!(state(&vm), b"DELIVERED");
+    }
+}
+
 /// However often its state changed before: the server takes ten writes a minute.
 #[tokio::test]
 async fn the_report_of_a_job_that_was_tried_often_gets_there() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::{Fate, Gate, UNTIL_LET_GO, Vm, docker, expect, until};
 use fakecloud::Config;
 use futures_util::future::join_all;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const TALKS: &str = "echo x >> /shared/starts; for i in $(seq 30); do echo line $i; echo err $i >&2; sleep 0.1; done";
@@ -90,6 +91,81 @@ async fn a_job_that_ends_while_the_engine_is_away_keeps_its_exit() {
         let _gate = Gate::open_to_all(vm.dir());
         expect(&vm.finish(agent).await, &json!({"cause": cause, "exit_code": code}));
     }
+}
+
+/// The engine goes away for good. A job that is seen to run on is waited for as long as its timeout lets it; its end, a stop and a
+/// timeout are reported without the engine.
+#[tokio::test]
+async fn an_engine_that_never_comes_back_is_reported() {
+    let cases = [
+        ("ENGINE_UNAVAILABLE", json!({})),
+        ("TIMEOUT", json!({"timeout": "12s"})),
+        ("CANCELLED", json!({})),
+        ("PREEMPTED", json!({})),
+        ("VM_SHUTDOWN", json!({})),
+    ];
+    let all = cases.map(async |(cause, changes)| {
+        let vm = Vm::with_docker().await?;
+        vm.set_job(&format!("echo x >> /shared/starts; {UNTIL_LET_GO}; exit 7"), changes);
+        let gate = Gate::open_to_all(vm.dir());
+        let mut command = vm.command();
+        // Long enough for a busy engine to answer before it goes.
+        command.args(["--docker-host", &gate.host(), "--engine-patience", "10s"]);
+        let mut agent = vm.spawn(command);
+        vm.until_running().await;
+        let main = docker::docker(&["inspect", "-f", "{{.State.Pid}}", &vm.container(1)]).await;
+        drop(gate);
+        vm.until_logged("lost the engine").await;
+        let began = Instant::now();
+        match cause {
+            "ENGINE_UNAVAILABLE" => vm.let_go(),
+            "CANCELLED" => vm.cloud.set_attribute("job-cancel", "true"),
+            "PREEMPTED" => vm.cloud.set("instance/preempted", "TRUE"),
+            "VM_SHUTDOWN" => agent.signal(Signal::TERM),
+            _ => {}
+        }
+        assert_eq!(agent.wait().await, 0, "{}", agent.log());
+        assert!(began.elapsed() < Duration::from_mins(1), "{cause}: {:?}", began.elapsed());
+        let report: Value = serde_json::from_slice(&vm.cloud.accepted()[0].body).unwrap();
+        expect(&report, &json!({"cause": cause, "exit_code": null, "evidence": ["~ended"]}));
+        expect(&report, &json!({"evidence": ["~the engine did not answer"]}));
+        let stat = std::fs::read_to_string(format!("/proc/{main}/stat"));
+        assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")), "{cause}: the job runs on");
+        docker::remove(&vm.container(1)).await;
+        Some(())
+    });
+    join_all(all).await;
+}
+
+/// The same where the job's process was never seen: nothing can tell whether it runs.
+#[tokio::test]
+async fn an_engine_that_never_comes_back_and_whose_job_was_not_seen_is_reported() {
+    let Some(vm) = Vm::with_docker().await else { return };
+    vm.set_job("echo x >> /shared/starts", json!({}));
+    let mut gate = Gate::open_but_for(vm.dir(), "/wait", Fate::Cut);
+    let mut command = vm.command();
+    command.args(["--docker-host", &gate.host(), "--engine-patience", "5s"]);
+    let mut agent = vm.spawn(command);
+    gate.stopped().await;
+    drop(gate);
+    assert_eq!(agent.wait().await, 0, "{}", agent.log());
+    let report: Value = serde_json::from_slice(&vm.cloud.accepted()[0].body).unwrap();
+    expect(&report, &json!({"cause": "ENGINE_UNAVAILABLE", "exit_code": null}));
+    docker::remove(&vm.container(1)).await;
+}
+
+/// A daemon that is there and hangs is not one to be installed.
+#[tokio::test]
+async fn an_engine_that_takes_calls_and_answers_none_is_said_to() {
+    let vm = Vm::without_docker(Config::default()).await;
+    vm.set_job("true", json!({}));
+    let gate = Gate::open(vm.dir(), |_, _| Fate::HoldBefore);
+    let mut command = vm.command();
+    command.args(["--docker-host", &gate.host(), "--engine-patience", "5s"]);
+    expect(
+        &vm.finish(vm.spawn(command)).await,
+        &json!({"cause": "ENGINE_UNAVAILABLE", "message": "~answers no call within", "fix": "~hangs"}),
+    );
 }
 
 /// An engine that answers nothing any more must not cost a preempted VM its report: of its 30 seconds some are left.

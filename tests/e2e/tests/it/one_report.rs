@@ -289,6 +289,20 @@ async fn an_agent_that_panics_at_every_start_reports_that_after_three() {
     assert!(!vm.state_dir().join("panics").exists(), "the next job begins anew");
 }
 
+/// What another job's agent, or another version of it, panicked of says nothing of this one.
+#[tokio::test]
+async fn panics_of_another_job_or_version_keep_no_job_from_running() {
+    for vm in Vm::of_each_kind().await {
+        fs::create_dir_all(vm.state_dir()).unwrap();
+        let panics = vm.state_dir().join("panics");
+        let others =
+            ["2026-01-01T00:00:00.000Z agent/src/x.rs:1:1: panicked", "0.1.0 another-claim at agent/src/x.rs:1:1"];
+        fs::write(&panics, others.map(|line| format!("{line}\n").repeat(9)).concat()).unwrap();
+        expect(&vm.run_job("exit 7", json!({})).await, &json!({"cause": "EXIT_CODE", "exit_code": 7}));
+        assert!(!panics.exists());
+    }
+}
+
 /// An answer's number is not taken for a time before it is looked at.
 #[tokio::test]
 async fn a_wait_beyond_all_bounds_ends_no_agent() {

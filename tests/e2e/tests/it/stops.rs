@@ -64,6 +64,23 @@ async fn a_stop_gives_the_job_its_grace_and_has_its_cause() {
     }
 }
 
+/// A preempted VM may be gone 11 s after the signal.
+#[tokio::test]
+async fn a_job_that_ends_at_a_preemption_is_reported_at_once() {
+    for vm in Vm::of_each_kind().await {
+        vm.set_job("trap 'exit 7' TERM; echo up | tee /shared/starts; sleep 100 & wait", json!({}));
+        let agent = vm.start();
+        vm.until_running().await;
+        let notice = Instant::now();
+        vm.cloud.set("instance/preempted", "TRUE");
+        vm.cloud.next_accepted(e2e::DEADLINE).await.expect("a callback");
+        let took = notice.elapsed();
+        println!("{:?}: the report came {} ms after the notice", vm.kind(), took.as_millis());
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        expect(&vm.finish(agent).await, &json!({"cause": "PREEMPTED", "exit_code": 7}));
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_does_not_listen_is_killed() {
     for (cause, stop) in STOPS {
