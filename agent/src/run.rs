@@ -1,14 +1,15 @@
 //! The story of a run: a loop over the persisted phase. Each step does one thing to the world and writes down that it is
 //! done; a restart, after a crash or on purpose, is the same loop begun again.
 
-mod attempt;
 mod background;
 mod blocking;
 mod bound;
 mod care;
+mod clean_up;
+mod conclude;
+mod deliver;
 mod engine_away;
 mod error;
-mod finish;
 mod gpus;
 mod image;
 mod inputs;
@@ -23,9 +24,11 @@ mod others;
 mod output;
 mod outputs;
 mod preflight;
+mod prepare;
 mod run_time;
 mod secrets;
 mod silence;
+mod start;
 mod step;
 mod stopping;
 mod take_on;
@@ -233,6 +236,25 @@ impl Run<'_> {
                 let outcome = self.outcome_of(&cut);
                 self.end_attempt(outcome).await;
             }
+        }
+    }
+
+    fn show_state(&self) {
+        if let Some(guest) = &self.guest {
+            guest.set_state(self.state());
+        }
+        self.service.status(&format!("job {}: {}", self.record.job_id, self.state()));
+    }
+
+    /// The phase; or that the VM is ending, from the notice until the report is out: the VM may be gone before that.
+    fn state(&self) -> &'static str {
+        let asked = self.notices.asked();
+        let stop = self.record.attempt.stop.as_ref().or(asked.as_ref());
+        match stop.map(|stop| stop.reason) {
+            Some(reason) if reason.vm_time_left().is_some() && self.record.phase != Phase::Delivered => {
+                reason.cause().name()
+            }
+            _ => self.record.phase.name(),
         }
     }
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Run, attempt::seconds};
+use super::{Run, run_time::seconds};
 use crate::{
     clock::WallTime,
     job::{Container, Pull},

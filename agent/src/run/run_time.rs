@@ -20,6 +20,11 @@ pub(super) fn run_time(noted: Option<(Timestamp, Timestamp)>, at_most: Option<Du
     }
 }
 
+/// Seconds to the millisecond, as the report gives them.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,10 +12,9 @@ use tracing::info;
 
 use super::{
     Cut, Run,
-    attempt::seconds,
     care::{Care, every, when_gone},
     output::{LAST_DRAIN, LONGEST_DRAIN},
-    run_time::run_time,
+    run_time::{run_time, seconds},
 };
 use crate::{
     clock::WallTime,
