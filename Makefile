@@ -129,7 +129,7 @@ lint: ## rustfmt, clippy, shellcheck, the unit's exposure, and cargo-deny where 
 	else echo 'exposure of the unit: skipped, there is no systemd-analyze here'; $(MAY_SKIP); fi
 	@if [ -x target/third-party/workflows/bin/ruff ]; then set -x; target/third-party/workflows/bin/ruff check tests/workflows && \
 	  target/third-party/workflows/bin/ruff format --check tests/workflows && \
-	  target/third-party/workflows/bin/yamllint -s -c tests/workflows/yamllint.yaml packaging/workflows; \
+	  target/third-party/workflows/bin/yamllint -s -c tests/workflows/yamllint.yaml packaging/workflows examples; \
 	else echo 'lint of the workflows: skipped, run make setup'; $(MAY_SKIP); fi
 	@$(MAKE) --no-print-directory deny
 

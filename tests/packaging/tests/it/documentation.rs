@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use packaging::{Scratch, has, repository, sh, succeed};
+use packaging::{Page, Scratch, has, repository, sh, succeed};
 
 fn file(path: &str) -> String {
     fs::read_to_string(repository().join("packaging").join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -18,6 +18,14 @@ fn help() -> String {
 /// The part of the help that tells the options and their variables.
 fn options_section() -> String {
     help().split("\nOptions:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("it has options").to_owned()
+}
+
+/// A table of docs/cli.md.
+fn table(name: &str) -> String {
+    let page = Page::read("docs/cli.md").text;
+    let table =
+        page.split(&format!("<!-- generated: {name} -->")).nth(1).and_then(|rest| rest.split("<!-- end -->").next());
+    table.expect("it has its marks").to_owned()
 }
 
 /// The words of a text that begin with `start` and go on in the same way.
@@ -57,6 +65,7 @@ fn the_options_are_those_of_the_help() {
     let known = options(&options_section(), "--");
     assert!(known.len() > 8, "{known:?}");
     assert_eq!(options(&file("man/vmjob-agent.8"), "Fl -"), known, "the manual");
+    assert_eq!(options(&table("flags"), "`--"), known, "docs/cli.md");
     assert_eq!(options(&file("completions/vmjob-agent.bash").replace("-- ", ""), "--"), known, "bash");
     assert_eq!(options(&file("completions/_vmjob-agent"), "--"), known, "zsh");
     assert_eq!(options(&file("completions/vmjob-agent.fish").replace("set -l", ""), "-l "), known, "fish");
@@ -70,6 +79,7 @@ fn the_commands_are_those_of_the_help() {
     let described =
         manual.split(".Ss Metadata").next().and_then(|text| text.split("The commands are:").nth(1)).unwrap();
     assert_eq!(options(described, ".It Cm "), known, "the manual");
+    assert_eq!(options(&table("commands"), "| `"), known, "docs/cli.md");
     let first_words = |text: &str, start: &str| -> BTreeSet<String> {
         let line = text.lines().find(|line| line.trim().starts_with(start)).unwrap_or_default();
         line.trim()[start.len()..]
@@ -96,6 +106,7 @@ fn the_variables_are_those_of_the_help() {
     let capital = |letter: char| letter == '_' || letter.is_ascii_uppercase();
     assert_eq!(words(&file("man/vmjob-agent.8"), ".It Ev ", capital), known, "the manual");
     assert_eq!(words(&file("deb/default"), "\n#", capital), known, "the settings");
+    assert_eq!(words(&table("flags"), "| `", capital), known, "docs/cli.md");
     // What the unit set itself would not be a setting.
     let unit = file("systemd/vmjob-agent.service");
     assert!(!unit.contains("\nStateDirectory=") && !unit.contains("\nEnvironment="), "{unit}");
