@@ -5,6 +5,7 @@ The agent is the static binary (VMJOB_AGENT), its metadata server is `fakecloud 
 """
 
 import datetime
+import json
 import os
 import subprocess
 import time
@@ -176,3 +177,14 @@ def test_an_array_runs_its_tasks_on_vms_of_their_own(world: RealWorld) -> None:
     result = execution.run({"tasks": 4, "run_job": {"job": job, "baked": True, "silence": 0}})
     assert (result["succeeded"], result["failed"], len(world.vms)) == (3, 1, 4)
     assert {row["index"]: row["exit_code"] for row in result["rows"]} == {2: 1}
+
+
+def test_each_task_of_an_array_reads_its_line_of_the_items(world: RealWorld) -> None:
+    script = '[ "$JOB_ITEM_word" = "wört $JOB_TASK_INDEX" ] || exit 9; exit "$JOB_ITEM_code"'
+    items = [{"word": f"wört {number}", "code": 3 * (number == 1)} for number in range(3)]
+    world.cloud.objects["gs://data/items.jsonl"] = "".join(json.dumps(item) + "\n" for item in items).encode()
+    job = {"container": {"image": IMAGE, "args": ["sh", "-c", script]}}
+    execution = Execution(world.cloud, "run-array")
+    result = execution.run({"items": "gs://data/items.jsonl", "run_job": {"job": job, "baked": True, "silence": 0}})
+    assert (result["succeeded"], len(world.vms)) == (2, 3)
+    assert {row["index"]: row["exit_code"] for row in result["rows"]} == {1: 3}
