@@ -133,6 +133,7 @@ def test_a_row_that_does_not_know_its_execution_is_looked_up() -> None:
         return answer
 
     array.executions.create = lost  # type: ignore[method-assign]
+    array.executions.answers["list"] = [error(403, "PERMISSION_DENIED", "no workflows.executions.list")]
     result = array.run(tasks=9)
     assert "which may still run" in result["rows"][0]["message"]
     array.executions.create = create  # type: ignore[method-assign]

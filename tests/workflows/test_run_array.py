@@ -171,8 +171,57 @@ def test_a_workflow_that_is_not_there_ends_the_array_at_once() -> None:
     assert "grant the workflow's service account the role of role.yaml" in array.run(tasks=1)["rows"][0]["message"]
 
 
-def test_a_start_whose_answer_is_lost_is_not_repeated() -> None:
+def test_a_start_whose_answer_is_lost_is_found_by_its_labels_and_not_repeated() -> None:
     array = Array()
+    create = array.executions.create
+    lost = iter(
+        [error(500, "INTERNAL", "x"), WorkflowError(message="reset", tags=["ConnectionError"]), error(503, "UNAVAILABLE", "x")]
+    )
+
+    def unheard(*args: Any) -> Any:
+        answer = create(*args)
+        problem = next(lost, answer)
+        if isinstance(problem, BaseException):
+            raise problem
+        return problem
+
+    array.executions.create = unheard  # type: ignore[method-assign]
+    result = array.run(tasks=150)
+    assert (result["state"], array.indexes()) == ("SUCCEEDED", list(range(150)))
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_shard_whose_start_is_not_answered_runs_once(arrives: bool) -> None:
+    array = Array()
+    create = array.executions.create
+    refusals = iter([QUOTA, error(503, "UNAVAILABLE", "x")])
+
+    def unheard(match: Any, query: Any, body: Any, clock: Any) -> Any:
+        problem = next(refusals, None) if body["labels"].get("vmjob-shard") == "1" else None
+        if problem is None:
+            return create(match, query, body, clock)
+        if arrives and problem is not QUOTA:
+            create(match, query, body, clock)
+        return problem
+
+    array.executions.create = unheard  # type: ignore[method-assign]
+    result = array.run(tasks=9, shards=3)
+    assert (result["state"], array.indexes(), len(array.arrays)) == ("SUCCEEDED", list(range(9)), 4)
+
+
+def test_a_start_that_did_not_arrive_is_made_again_once_that_is_certain() -> None:
+    array = Array()
+    array.executions.answers["create"] = [
+        error(503, "UNAVAILABLE", "x"),
+        WorkflowError(message="reset", tags=["ConnectionError"]),
+    ]
+    result = array.run(tasks=3)
+    assert (result["state"], array.indexes()) == ("SUCCEEDED", [0, 1, 2])
+
+
+def test_a_start_of_which_nothing_can_be_known_is_not_repeated() -> None:
+    array = Array()
+    array.executions.answers["list"] = [error(403, "PERMISSION_DENIED", "no workflows.executions.list")] * 9
     array.executions.answers["create"] = [
         error(500, "INTERNAL", "internal"),
         WorkflowError(message="reset", tags=["ConnectionError"]),
