@@ -12,6 +12,7 @@ from workflows_emulator.utils import WorkflowError
 
 from conftest import JOB, World
 from driver import expressions
+from driver.array import Array
 from driver.execution import WORKFLOWS, Execution
 
 RUN = "googleapis.workflowexecutions.v1.projects.locations.workflows.executions.run"
@@ -59,25 +60,44 @@ def test_it_reads_why_a_job_failed(world: NewWorld, monkeypatch: pytest.MonkeyPa
     assert error.value.payload["tags"] == ["JobFailed", "SIGNAL"]
 
 
+def test_the_array_has_a_task_for_each_line_and_the_result_that_it_promises() -> None:
+    folder = EXAMPLE.parent / "ffmpeg-array"
+    lines = (folder / "items.jsonl").read_bytes()
+    array = Array()
+    array.cloud.objects["gs://my-bucket/items.jsonl"] = lines
+    result = array.run(**dict(calls_of(folder / "README.md"))["vmjob-run-array"])
+    expected = json.loads((folder / "report.json").read_text())
+    assert {key: result[key] for key in expected} == expected
+    assert [task.argument["item"] for task in array.tasks] == [json.loads(line) for line in lines.splitlines()]
+    (words,) = array.tasks[0].argument["job"]["container"]["args"]
+    assert set(re.findall(r"JOB_ITEM_(\w+)", words)) == set(json.loads(lines.splitlines()[0]))
+
+
 ROOT = WORKFLOWS.parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
 
 
-def calls(page: Path) -> list[dict[str, Any]]:
-    """The arguments of run-job in the calls of a page, with the job beside it and what the set-up gives put in."""
+def calls_of(page: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The workflows that a page calls, and the data, with the job beside it and what the set-up gives put in."""
     found = []
     pattern = r"gcloud workflows run (\S+)[^']*? --data='(\{.*?\})'\n"
     for workflow, data in re.findall(pattern, page.read_text().replace("\\\n", " "), re.DOTALL):
         job = page.parent / "job.json"
         data = data.replace("""'"$(cat job.json)"'""", job.read_text() if job.exists() else json.dumps(JOB))
         data = data.replace("""'"$ARGS"'""", '"baked": true')
-        arguments = json.loads(re.sub(r"'\"?\$\w+\"?'", "x", data))
+        found.append((workflow, json.loads(re.sub(r"'\"?\$\w+\"?'", "x", data))))
+    return found
+
+
+def of_run_job(page: Path) -> list[dict[str, Any]]:
+    found = []
+    for workflow, data in calls_of(page):
         if workflow == "vmjob-run-job":
-            found.append(arguments)
-        elif "run_job" in arguments:
-            found.append(arguments["run_job"])
-        elif "vmjob" in arguments:
-            found.append({"job": arguments["job"], **arguments["vmjob"]})
+            found.append(data)
+        elif "run_job" in data:
+            found.append(data["run_job"])
+        elif "vmjob" in data:
+            found.append({"job": data["job"], **data["vmjob"]})
     return found
 
 
@@ -91,7 +111,7 @@ def settings(page: Path) -> list[dict[str, Any]]:
 ARGUMENTS = [
     pytest.param(arguments, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
-    for number, arguments in enumerate([*calls(page), *settings(page)])
+    for number, arguments in enumerate([*of_run_job(page), *settings(page)])
 ]
 
 
