@@ -385,7 +385,7 @@ def test_the_result_tells_the_time_that_was_paid_for_and_what_of_it_was_lost(wor
         ({"placements": [{"attempts": 0}]}, "`placements[0].attempts` is 0: write a whole number from 1 to 9999"),
         ({"placements": [{"attempts": "3"}]}, '`placements[0].attempts` is "3": write a whole number from 1 to 9999'),
         ({"placements": [{"zones": ["us-a1-a"], "region": "us-a1"}]}, "say `zones` or `region`, not both"),
-        ({"placements": [{"gpu": {"count": 1}}]}, "`placements[0].gpu` names a type"),
+        ({"placements": [{"gpu": {"count": 1}}]}, "`placements[0].gpu` needs a type"),
         ({"placements": [{"gpu": {"typ": "nvidia-l4"}}]}, "unknown argument `placements[0].gpu.typ`"),
         ({"placements": [{"disk": {"size": 1}}]}, "unknown argument `placements[0].disk.size`"),
         (
@@ -400,7 +400,7 @@ def test_the_result_tells_the_time_that_was_paid_for_and_what_of_it_was_lost(wor
         ({"wait_for_capacity": True}, "`wait_for_capacity` is true: write a duration, such as 90s or 1h30m, or sec"),
         ({"retry_rules": {"on": ["OOM_KILLED"]}}, '`retry_rules` is {"on":["OOM_KILLED"]}: write a list of maps, [{…}]'),
         ({"retry_rules": ["OOM_KILLED"]}, "`retry_rules[0]` is of type string: write a map, {…}"),
-        ({"retry_rules": [{"times": 3}]}, "`retry_rules[0]` says in `on` for which causes"),
+        ({"retry_rules": [{"times": 3}]}, "`retry_rules[0]` needs `on`, the causes"),
         ({"retry_rules": [{"on": "OOM_KILLED"}]}, '`retry_rules[0].on` is "OOM_KILLED": write a list of causes, such as ["OOM_'),
         ({"retry_rules": [{"on": []}]}, '`retry_rules[0].on` is []: write a list of causes, such as ["OOM_KILLED", "'),
         ({"retry_rules": [{"on": ["OOM_KILLED"], "retries": 3}]}, "unknown argument `retry_rules[0].retries`"),

@@ -212,9 +212,9 @@ def test_a_callback_url_of_no_host_is_refused_at_once(server: Server, tmp_path: 
 
 def test_the_workflow_waits_longer_for_a_sign_of_life_than_the_script_takes_to_give_one() -> None:
     heartbeat_s = int(re.findall(r"(?m)^HEARTBEAT_S=(\d+)", SCRIPT.read_text())[0])
-    assigned = dict(steps(checked(WORKFLOWS / "run-job.yaml")["describe"]))["begin"]["assign"]
+    assigned = dict(steps(checked(WORKFLOWS / "run-job.yaml")["describe_vms"]))["begin"]["assign"]
     (vm,) = [item["vm"] for item in assigned if "vm" in item]
     silence = int(re.findall(r"\d+", vm["silence"])[0])
     assert silence >= 5 * heartbeat_s
-    explain = str(checked(WORKFLOWS / "run-job.yaml")["explain"])
+    explain = str(checked(WORKFLOWS / "run-job.yaml")["write_report"])
     assert "startup-script" in explain, "such signs of life are none of the agent"

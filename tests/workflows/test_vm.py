@@ -176,7 +176,7 @@ def test_a_source_where_no_vm_may_be_made_is_an_error(world: NewWorld) -> None:
     w = world()
     w.run(zones=ZONES, disks=[{"name": "d", "source": "projects/p/zones/us-b1-a/disks/d"}], wait_for_capacity="1h")
     assert w.error["tags"] == ["InvalidArgument"]
-    assert "`disks` has a source in us-b1-a" in w.error["message"]
+    assert "a source of `disks` is in us-b1-a" in w.error["message"]
 
 
 SOURCE = "projects/p/zones/us-a1-a/disks/d"
@@ -188,8 +188,8 @@ SOURCE = "projects/p/zones/us-a1-a/disks/d"
         ("data", "`disks[0]` is of type string: write a map"),
         ({}, "`disks[0]` has no name"),
         ({"size_gb": 10}, "`disks[0]` has no name"),
-        ({"name": "data"}, "`disks[0]` says neither `size_gb` nor `source` nor `snapshot`"),
-        ({"name": "data", "type": "pd-ssd"}, "`disks[0]` says neither `size_gb`"),
+        ({"name": "data"}, "`disks[0]` needs `size_gb`, `source` or `snapshot`"),
+        ({"name": "data", "type": "pd-ssd"}, "`disks[0]` needs `size_gb`"),
         ({"name": "Data", "size_gb": 10}, '`disks[0].name` is "Data": write a name of at most 20 characters'),
         ({"name": "d" * 21, "size_gb": 10}, "write a name of at most 20 characters"),
         ({"name": "data", "size_gb": -1}, "`disks[0].size_gb` is -1: write a whole number of GB"),
@@ -198,7 +198,7 @@ SOURCE = "projects/p/zones/us-a1-a/disks/d"
         ({"name": "data", "source": SOURCE, "size_gb": 10}, "`disks[0]`: a `source` takes no size_gb"),
         ({"name": "data", "source": SOURCE, "snapshot": "s"}, "`disks[0]`: a `source` takes no size_gb"),
         ({"local_ssd": 0}, "`disks[0].local_ssd` is 0: write a whole number from 1"),
-        ({"local_ssd": 1, "name": "a"}, "`disks[0]`: of a local SSD write `local_ssd` and `at` alone"),
+        ({"local_ssd": 1, "name": "a"}, "`disks[0]`: a local SSD takes `local_ssd` and `at` only"),
         ({"local_ssd": 2, "at": "/a"}, "`disks[0]`: with `at`, write an entry for each local SSD"),
         ({"device": "data"}, "unknown argument `disks[0].device`"),
     ],
@@ -216,7 +216,7 @@ def test_disks_that_no_zone_has_together_are_an_error(world: NewWorld) -> None:
     w = world()
     disks = [{"name": f"d{n}", "source": f"projects/p/zones/us-a1-{n}/disks/d"} for n in "ab"]
     w.run(disks=disks)
-    assert w.error["message"] == "no zone has all of `disks`: they are in us-a1-a us-a1-b"
+    assert w.error["message"] == "no zone has all sources of `disks`: they are in us-a1-a us-a1-b"
     w = world()
     disks[1]["source"] = "projects/p/regions/us-a1/disks/d"
     assert [row["zone"] for row in w.run(disks=disks)["workflow"]["attempts"]] == ["us-a1-a"]
@@ -383,9 +383,9 @@ def test_overrides_are_merged_maps_by_key_and_lists_as_a_whole(world: NewWorld) 
 @pytest.mark.parametrize(
     ("vm", "words"),
     [
-        ({"metadata": {"callback-url": "https://a"}}, "`vm.metadata` may set none of callback-url"),
-        ({"metadata": {"job-spec": "{}"}}, "`vm.metadata` may set none of"),
-        ({"metadata": {"enable-guest-attributes": "FALSE"}}, "`vm.metadata` may set none of"),
+        ({"metadata": {"callback-url": "https://a"}}, "`vm.metadata`: these names are reserved: callback-url"),
+        ({"metadata": {"job-spec": "{}"}}, "`vm.metadata`: these names are reserved"),
+        ({"metadata": {"enable-guest-attributes": "FALSE"}}, "`vm.metadata`: these names are reserved"),
         ({"metadata": {"a": 1}}, '`vm.metadata` is {"a":1}: write a map of texts'),
         ({"metadata": {"a b": "c"}}, "`vm.metadata` is"),
         ({"overrides": {"metadata": {"items": []}}}, "write `vm.metadata`"),
@@ -393,7 +393,10 @@ def test_overrides_are_merged_maps_by_key_and_lists_as_a_whole(world: NewWorld) 
         ({"overrides": {"scheduling": {"maxRunDuration": {"seconds": "60"}}}}, "may not say when the VM ends: write `timeout`"),
         ({"overrides": {"scheduling": {"instanceTerminationAction": "STOP"}}}, "may not say when the VM ends"),
         ({"overrides": {"scheduling": {"terminationTime": "2030-01-01T00:00:00Z"}}}, "may not say when the VM ends"),
-        ({"overrides": {"labels": {"vmjob-execution": "mine"}}}, "`vm.overrides.labels` that begin with vmjob"),
+        (
+            {"overrides": {"labels": {"vmjob-execution": "mine"}}},
+            "`vm.overrides.labels`: names that begin with vmjob are reserved",
+        ),
         ({"template": "t"}, '`vm.template` is "t": write projects/P/global/instanceTemplates/T'),
         ({"overrides": []}, "`vm.overrides` is []: write a map"),
         ({"body": {}}, "unknown argument `vm.body`"),
