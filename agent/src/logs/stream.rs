@@ -16,10 +16,13 @@ use crate::{http::chain, runtime::OutputStream};
 const LATENESS: Duration = Duration::from_millis(50);
 /// After so long a silence nothing is on its way from the engine.
 const SILENCE: Duration = Duration::from_secs(1);
+/// Of a line without an end an engine makes an entry, and gives it a time, once it is so long. Source: moby `daemon/logger/copier.go`.
+const LONGEST_ENTRY_BYTES: usize = 16 << 10;
 
 /// When output came, in nanoseconds since 1970: by the engine's clock where it says so, else by the agent's, which is the same VM's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Times {
+    /// Of what the engine has made an entry of: the beginning of a line has its end's time.
     first: Option<i64>,
     last: Option<i64>,
     /// Whether more up to the last may have been on its way.
@@ -28,8 +31,8 @@ pub(super) struct Times {
 }
 
 impl Times {
-    fn note(&mut self, at: i64) {
-        self.first = self.first.or(Some(at));
+    fn note(&mut self, at: i64, is_entry: bool) {
+        self.first = self.first.or(is_entry.then_some(at));
         self.last = self.last.max(Some(at));
     }
 }
@@ -53,6 +56,8 @@ pub(super) struct Attached {
     idle_at: Option<i64>,
     /// Whether a piece of it has come.
     has_begun: bool,
+    /// How much of a line has come without its end, of stdout and of stderr.
+    open_bytes: [usize; 2],
     lost: Lost,
 }
 
@@ -72,6 +77,7 @@ impl Attached {
             times,
             idle_at: None,
             has_begun: false,
+            open_bytes: [0; 2],
             lost: Lost::default(),
         }
     }
@@ -150,25 +156,29 @@ impl Attached {
         match &mut self.seen {
             Seen::Until(last) if at.is_some_and(|at| at <= *last) => &[],
             Seen::Until(_) => {
-                self.note(at);
+                self.note(stream, at, text);
                 text
             }
             Seen::Bytes(left) => {
                 let left = &mut left[stream as usize];
                 let seen = usize::try_from(*left).unwrap_or(usize::MAX).min(text.len());
                 *left -= seen as u64;
-                if seen < text.len() {
-                    self.note(at);
+                let unseen = &text[seen..];
+                if !unseen.is_empty() {
+                    self.note(stream, at, unseen);
                 }
-                &text[seen..]
+                unseen
             }
         }
     }
 
-    fn note(&mut self, at: Option<i64>) {
+    fn note(&mut self, stream: Stream, at: Option<i64>, text: &[u8]) {
+        let open_bytes = &mut self.open_bytes[stream as usize];
+        *open_bytes = open_bytes.saturating_add(text.len());
+        let is_entry = self.has_times || text.contains(&b'\n') || *open_bytes >= LONGEST_ENTRY_BYTES;
         self.times.is_unsure = at.is_none();
         if let Some(at) = at.or_else(now) {
-            self.times.note(at);
+            self.times.note(at, is_entry);
         }
     }
 }
@@ -234,6 +244,23 @@ mod tests {
         let mut third = Attached::replay(entries(7, 12), true, [35, 28], again.times());
         assert_eq!(read(&mut third).await, (lines(10..=12), None));
         assert!(third.lost().is_none());
+    }
+
+    /// The engine gives it the time at which its line was whole, or its job had ended.
+    #[tokio::test]
+    async fn a_line_whose_end_was_not_seen_is_not_taken_for_a_log_without_its_beginning() {
+        let message = |text: &str| Ok(LogOutput::StdOut { message: text.to_owned().into() });
+        let pieces = |pieces: Vec<&str>| -> OutputStream {
+            Box::pin(futures_util::stream::iter(pieces.into_iter().map(message).collect::<Vec<_>>()))
+        };
+        let mut attached = Attached::new(pieces(vec!["half "]));
+        attached.next(&mut |_, _| {}).await.unwrap();
+        let times = attached.times();
+        tokio::time::sleep(LATENESS * 2).await;
+        let line = format!("{} half a line\n", Timestamp::now());
+        let mut again = Attached::replay(pieces(vec![&line]), true, [5, 0], times);
+        assert_eq!(read(&mut again).await, ("a line\n".into(), None));
+        assert!(again.lost().is_none());
     }
 
     #[tokio::test]
