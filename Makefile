@@ -27,10 +27,12 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## run one small job as in a VM, against a fake of Google's side, and show its report
+	@echo 'demo: gets this machine ready, builds (some minutes the first time), and runs a job of three seconds'
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker
 	@$(MAKE) --no-print-directory build
 	VMJOB_TESTS_STRICT=1 tests/with-docker "$(FAKECLOUD)" run -- docker run --rm vmjob/busybox:test \
 	  sh -c 'echo hello from the job; for i in 1 2 3; do echo "step $$i of 3"; sleep 1; done; echo a word on stderr >&2; echo done'
+	@echo 'demo: next, a job of your own: "$(FAKECLOUD)" run -- docker run IMAGE …   (docs/quickstart-laptop.md)'
 
 demo-workflow: ## the whole story: workflow, VM, agent, container, callback, VM deleted, as a timeline (SVG=FILE draws it)
 	@VMJOB_TESTS_STRICT=1 tests/setup.sh build docker parts
