@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmjob_logs::{Stream, char_boundary};
+use vmjob_logs::{Stream, Summary, char_boundary};
 
 use crate::{console::REPORT_MARK, gate::plain_line, mask::Masker, threads};
 
@@ -106,6 +106,7 @@ impl Forward {
         let open = &mut self.open[stream as usize];
         if let Some(at) = memchr::memrchr(b'\r', part)
             && !matches!(&part[at + 1..], b"" | b"\n")
+            && (self.masker.is_none() || !goes_right(&part[at + 1..]))
         {
             // Of a progress bar the last state is shown.
             open.clear();
@@ -150,10 +151,11 @@ impl Forward {
     /// A line as it is written: whole, plain, and never like one of the agent's own.
     fn shown(&self, line: &[u8]) -> Vec<u8> {
         // What comes next tells whether a character would be torn.
-        let mut plain = plain_line(&line[..char_boundary(line, MAX_LINE_BYTES)]);
-        if let Some(masker) = &self.masker {
-            plain = masker.mask(&plain);
-        }
+        let line = &line[..char_boundary(line, MAX_LINE_BYTES)];
+        let mut plain = match &self.masker {
+            Some(masker) => masked_row(masker, line),
+            None => plain_line(line),
+        };
         plain.truncate(plain.floor_char_boundary(MAX_LINE_BYTES));
         if plain.starts_with(REPORT_MARK) {
             // A reader of the console must not take the job's word for the agent's.
@@ -207,6 +209,36 @@ impl Forward {
             thread::sleep(FLUSH_PAUSE);
         }
     }
+}
+
+/// Whether the cursor goes right first: what stands there stays.
+fn goes_right(line: &[u8]) -> bool {
+    let Some(sequence) = line.strip_prefix(b"\x1b[") else { return false };
+    let last = sequence.iter().find(|byte| !byte.is_ascii_digit());
+    matches!(last, Some(b'C' | b'G' | b'a' | b'`'))
+}
+
+/// A line as a terminal shows it, masked: the parts of a secret may be nothing in themselves. One that goes on in the rows above is
+/// not shown, as what it makes of them is not known here.
+fn masked_row(masker: &Masker, line: &[u8]) -> String {
+    let moves = |lasts: &[u8]| {
+        memchr::memchr_iter(0x1b, line).any(|at| {
+            let sequence = &line[at + 1..];
+            let body = sequence.strip_prefix(b"[");
+            let last = body.unwrap_or(sequence).iter().find(|byte| !matches!(byte, b'0'..=b'9' | b';'));
+            last.is_some_and(|last| lasts.contains(last) && (body.is_some() || b"M78".contains(last)))
+        })
+    };
+    if moves(b"AFHfdM") || (moves(b"8u") && !moves(b"7s")) {
+        return "… a line that goes on in those above is not shown here, as the job has secrets …".to_owned();
+    }
+    if memchr::memchr3(0x1b, b'\r', 0x08, line.strip_suffix(b"\r\n").unwrap_or(line)).is_none() {
+        return masker.mask(&plain_line(line));
+    }
+    let mut row = Summary::default();
+    row.set_budget(4 * MAX_LINE_BYTES);
+    row.push(Stream::Stdout, line);
+    masker.mask(&plain_line(row.finish().end_text().as_bytes()))
 }
 
 /// The whole lines of `last`, which begins in the middle of one if it is full.
