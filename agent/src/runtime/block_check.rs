@@ -13,10 +13,14 @@ use std::{
 use rustix::fs::{major, minor};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{ContainerNames, inspect::VolumeAnswer};
+use super::{
+    ContainerNames,
+    escalation::{User, lets_be_root},
+    inspect::VolumeAnswer,
+};
 use crate::{
     job::{Job, JobError, bind_place, is_allowed_source, not_blocked, refused_device, refused_source},
-    shim::uid_and_groups,
+    shim::{uid_and_groups, user_name},
     threads,
 };
 
@@ -218,13 +222,15 @@ fn check_user(job: &Job) -> Result<(), JobError> {
     if uid == 0 {
         return Err(not_blocked("process.user", "a process of root", "name another user"));
     }
-    match groups.iter().find(|group| STRONG_GROUPS.contains(&group.as_str())) {
-        Some(group) => {
-            let what = format!("a process whose user is in the group {group:?}, which is as good as root,");
-            Err(not_blocked("process.user", &what, "name another user, or take it out of the group"))
-        }
-        None => Ok(()),
+    if let Some(group) = groups.iter().find(|group| STRONG_GROUPS.contains(&group.as_str())) {
+        let what = format!("a process whose user is in the group {group:?}, which is as good as root,");
+        return Err(not_blocked("process.user", &what, "name another user, or take it out of the group"));
     }
+    let name = user_name(uid);
+    let user = User { name: name.as_deref(), uid, groups: &groups };
+    let Some(place) = lets_be_root(Path::new("/"), &user) else { return Ok(()) };
+    let what = format!("a process whose user may become root by {place}");
+    Err(not_blocked("process.user", &what, "name another user, or take it out of that file"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod config;
 mod docker;
 mod engine;
 mod error;
+mod escalation;
 mod events;
 mod freezer;
 pub mod gpus;
