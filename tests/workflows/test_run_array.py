@@ -393,3 +393,16 @@ def test_arguments_that_are_no_map_are_an_error(argument: Any) -> None:
     array = Array()
     array.start(argument)
     assert array.error["tags"] == ["InvalidArgument"]
+
+
+def test_a_vm_knows_its_item_and_the_executions_above_it() -> None:
+    array = Array(None)
+    array.parent()
+    assert array.run(items=[{"lr": "0.1"}, {"lr": "0.2"}], shards=2, parents=[PARENT])["state"] == "SUCCEEDED"
+    for task in array.tasks:
+        attributes = task.instance.attributes()
+        assert json.loads(attributes["job-context"])["item"] == {"lr": f"0.{task.index + 1}"}
+        assert attributes["execution-parents"].split(",") == task.argument["parents"]
+        assert attributes["execution-parents"].startswith(
+            f"{PARENT},projects/{PROJECT}/locations/{LOCATION}/workflows/run-array/"
+        )

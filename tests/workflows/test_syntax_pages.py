@@ -33,7 +33,7 @@ FUNCTIONS = {
     **{"text.to_upper": (1, 1), "text.url_decode": (1, 1), "text.url_encode": (1, 1), "text.url_encode_plus": (1, 1)},
     **{"time.format": (1, 2), "time.parse": (1, 1), "uuid.generate": (0, 0)},
 }
-# What stands in `call`, and with which arguments: those that must be there, and those that may.
+# What `call` may name, with the arguments that must be there and those that may.
 REQUEST = {"headers", "body", "query", "auth", "timeout", "private_service_name", "ca_certificate"}
 CALLS = {
     "events.await_callback": ({"callback"}, {"timeout"}),
@@ -169,7 +169,7 @@ def test_expressions_have_400_characters_and_only_functions_of_the_library(file:
 
 
 @pytest.mark.parametrize(("file", "part"), FILES_AND_PARTS)
-def test_a_list_stands_in_an_expression_only_as_a_range_or_a_path(file: str, part: dict[str, Any]) -> None:
+def test_a_list_in_an_expression_is_a_range_or_a_path(file: str, part: dict[str, Any]) -> None:
     ranges = {step["range"][2:-1] for _, step in loops(part["steps"]) if "range" in step and isinstance(step["range"], str)}
     for text in expressions(part):
         tree = parsed(text)
@@ -321,7 +321,7 @@ BAD = [
     (test_expressions_have_400_characters_and_only_functions_of_the_library, "- a: {assign: [x: '${1 < y < 2}']}"),
     (test_expressions_have_400_characters_and_only_functions_of_the_library, "- a: {assign: [x: 'a ${y}']}"),
     (test_expressions_have_400_characters_and_only_functions_of_the_library, "- a: {assign: [x: '${" + "1 + " * 100 + "1}']}"),
-    (test_a_list_stands_in_an_expression_only_as_a_range_or_a_path, "- a: {assign: [x: '${list.concat([], 1)}']}"),
+    (test_a_list_in_an_expression_is_a_range_or_a_path, "- a: {assign: [x: '${list.concat([], 1)}']}"),
     (test_calls_are_of_the_library_with_its_arguments, "- a: {call: sys.log, args: {message: x}}"),
     (test_calls_are_of_the_library_with_its_arguments, "- a: {call: sys.log, args: {text: x, severity: WARN}}"),
     (test_calls_are_of_the_library_with_its_arguments, "- a: {call: http.get, args: {url: x, timeout: 60}}"),

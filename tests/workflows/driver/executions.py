@@ -81,7 +81,7 @@ class Executions:
     requests: list[tuple[str, float]] = field(default_factory=list)
 
     def request(self, verb: str, path: str, query: dict[str, Any], body: Any, clock: Clock) -> Answer:
-        """`path` from `projects/` on; `clock` is that of whoever asks."""
+        """`path` from `projects/` on; `clock` is that of the execution that asks."""
         match = NAME.fullmatch(path)
         if not match:
             raise LookupError(f"no such method here: {verb} {path}")
