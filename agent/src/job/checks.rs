@@ -89,12 +89,9 @@ pub(super) fn variable_name(name: &str) -> Result<(), Problem> {
             .fix("a name is not empty and has no ="));
     }
     // An engine takes any other name; these are slips.
-    let is_slip = |c: char| {
-        odd_chars::kind(c).is_some_and(|kind| !matches!(kind, Kind::Ellipsis | Kind::Wide(_)))
-            || c.is_ascii_whitespace()
-    };
+    let is_slip = |c: char| odd_chars::kind(c).is_some_and(|kind| !matches!(kind, Kind::Ellipsis | Kind::Wide(_)));
     if name.contains(is_slip) {
-        let problem = Problem::new("the name of a variable has a space or a curly quote in it, or the like");
+        let problem = Problem::new("the name of a variable has a curly quote or a hard space in it, or the like");
         return Err(odd_chars::explain(name, problem.fix("write letters, digits and _ only")));
     }
     Ok(())

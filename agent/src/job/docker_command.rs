@@ -111,6 +111,10 @@ pub(super) fn read_line(text: &str) -> Result<Line, JobError> {
     }
     run.container.image = image_after(image, &given).map_err(whole)?;
     let Run { mut container, env, log_options, grace, ignored } = run;
+    if env.iter().any(|(name, _)| name.contains(|c: char| c.is_ascii_whitespace())) {
+        // Docker takes it, and a shell in the container does not.
+        doubts.push("the name of a variable has a space in it".to_owned());
+    }
     container.env = env.into_iter().collect();
     container.log_options = log_options;
     container.bound_the_log();
@@ -279,7 +283,9 @@ fn restart(text: &str) -> Result<(), Problem> {
     if text == "no" || text.is_empty() {
         return Ok(());
     }
-    Err(Problem::new(format!("a container that restarts itself ({text}) never ends"))
+    let policy = text.split(':').next().filter(|policy| ["always", "unless-stopped", "on-failure"].contains(policy));
+    let shown = policy.map_or(String::new(), |policy| format!(" ({policy})"));
+    Err(Problem::new(format!("a container that restarts itself{shown} never ends"))
         .fix("leave it out, or ask for \"retry\" in a job-spec"))
 }
 

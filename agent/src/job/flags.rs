@@ -244,7 +244,7 @@ fn long_flag<'a>(word: &'a str, after: &'a [Word<'a>], given: &mut Vec<Given<'a>
     let flag = FLAGS.iter().find(|flag| flag.long == name).ok_or_else(|| {
         let elsewhere = IN_A_JOB_SPEC.iter().find(|(known, _)| *known == name).map(|(_, fix)| (*fix).to_owned());
         let meant = did_you_mean(name, FLAGS.iter().map(|flag| flag.long)).map(|meant| did_mean(&format!("--{meant}")));
-        unknown(&format!("--{}", shortened(name).escape_debug()), elsewhere.or(meant))
+        unknown(&format!("--{}", discreet_name(name)), elsewhere.or(meant))
     })?;
     take(flag, true, value, after, given)
 }
@@ -265,7 +265,7 @@ fn short_flags<'a>(
                 &if tail.is_empty() && word.len() == 2 {
                     word.to_owned()
                 } else {
-                    format!("-{short} in {}", quote(&discreet_group(word)))
+                    format!("-{short} in {}", quote(&discreet_group(word, short)))
                 },
                 meant,
             )
@@ -366,24 +366,23 @@ fn did_mean(flag: &str) -> String {
     format!("did you mean {flag}?")
 }
 
-/// A group of short flags; after the first may come its value, which may be a secret.
-fn discreet_group(word: &str) -> Cow<'_, str> {
-    let is_group = word.len() <= 14 && word[1..].bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-    if is_group { word.into() } else { format!("{}…", word.chars().take(2).collect::<String>()).into() }
+/// A group of short flags of which `unknown` is one that there is not; what comes after it may be its value, and a secret.
+fn discreet_group<'a>(word: &'a str, unknown: &str) -> Cow<'a, str> {
+    let is_switch = |letter: char| FLAGS.iter().any(|flag| flag.short.starts_with(letter) && !flag.takes_value);
+    let is_group = word[1..].chars().all(|letter| unknown.starts_with(letter) || is_switch(letter));
+    let is_name = FLAGS.iter().any(|flag| flag.long == &word[1..]);
+    if is_group || is_name { word.into() } else { format!("{}…", word.chars().take(2).collect::<String>()).into() }
 }
 
-/// As much of a flag as its name can be: a value may be a secret.
-fn shortened(flag: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 24;
-    // What is in no flag's name may begin a value.
-    if let Some(end) = flag.find(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
-        && end + 1 < flag.len()
-    {
-        return shortened(&flag[..end]) + &flag[end..=end] + "…";
-    }
-    match flag.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &flag[..end]).into(),
-        None => up_to_equals(flag),
+/// As much of a flag's name as is known: the rest of it may be a value, and a secret.
+fn discreet_name(name: &str) -> String {
+    let known = || FLAGS.iter().map(|flag| flag.long).chain(IN_A_JOB_SPEC.iter().map(|(known, _)| *known));
+    let joined = known().filter(|known| name.starts_with(known)).max_by_key(|known| known.len());
+    match joined {
+        Some(known) if known.len() == name.len() => name.to_owned(),
+        Some(known) => format!("{known}…"),
+        None if did_you_mean(name, known()).is_some() => name.escape_debug().to_string(),
+        None => format!("{}…", name.chars().take(2).collect::<String>().escape_debug()),
     }
 }
 
