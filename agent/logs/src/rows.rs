@@ -247,6 +247,7 @@ impl Rows {
         (self.quiet, self.extent) = (0, None);
         let mut gone = Vec::new();
         match moved {
+            Move::Nothing => return gone,
             Move::Return => self.column = 0,
             Move::Back => self.column = self.column.saturating_sub(1),
             Move::Escape(b'7') => self.saved = (self.row, self.column),

@@ -44,6 +44,8 @@ pub(crate) enum Piece<'a> {
 /// What moves the cursor or erases text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Move {
+    /// A string has ended, such as a title: what stands around it now stands together.
+    Nothing,
     Return,
     Back,
     /// `ESC letter`.
@@ -108,6 +110,7 @@ impl Screen {
                         ESC => self.state = State::Escape,
                         0x20..0x30 => self.state = State::Choice,
                         b'7' | b'8' | b'D' | b'E' | b'M' | b'c' => return Some(Piece::Move(Move::Escape(first))),
+                        b'\\' => return Some(Piece::Move(Move::Nothing)),
                         _ => {}
                     }
                 }
@@ -122,12 +125,15 @@ impl Screen {
                     }
                 }
                 State::Text => {
+                    *block = rest;
                     self.state = match first {
                         0x07 => State::Plain,
                         ESC => State::Escape,
                         _ => State::Text,
                     };
-                    *block = rest;
+                    if first == 0x07 {
+                        return Some(Piece::Move(Move::Nothing));
+                    }
                 }
             }
         }
@@ -173,6 +179,7 @@ mod tests {
             while let Some(piece) = screen.next(&mut block) {
                 match piece {
                     Piece::Text(text) => shown.extend_from_slice(text),
+                    Piece::Move(Move::Nothing) => {}
                     Piece::Move(Move::Return) => shown.push(b'<'),
                     Piece::Move(Move::Back) => shown.extend_from_slice(b"<b>"),
                     Piece::Move(Move::Escape(last)) => shown.extend([b'<', b'e', last, b'>']),

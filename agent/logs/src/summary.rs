@@ -86,6 +86,21 @@ impl Summary {
         self.row_mask = mask;
     }
 
+    /// As it may be kept on disk: rows that are not passed on yet are masked too, but for what may be the beginning of a secret.
+    #[must_use]
+    pub fn for_disk(&self) -> Self {
+        let mut summary = self.clone();
+        for row in summary.channels.iter_mut().flat_map(|channel| &mut channel.rows).flat_map(|rows| rows.rows_mut()) {
+            // What comes behind tells the masker that nothing is cut off.
+            let text = [&row.text, &b"\n"[..]].concat();
+            let masked = self.masked(text.clone());
+            if masked != text {
+                row.text = masked.strip_suffix(b"\n").unwrap_or(&masked).to_vec();
+            }
+        }
+        summary
+    }
+
     /// How many bytes of stdout and of stderr have been taken in.
     pub fn bytes_seen(&self) -> (u64, u64) {
         (self.channels[0].bytes, self.channels[1].bytes)
@@ -140,6 +155,8 @@ impl Summary {
         while let Some(piece) = terminal.next(&mut block) {
             match piece {
                 Piece::Text(text) => self.write(stream, text),
+                // Only a mask has to see the whole row.
+                Piece::Move(Move::Nothing) if self.row_mask.is_none() => {}
                 Piece::Move(moved) => self.move_cursor(stream, moved),
             }
         }

@@ -248,7 +248,7 @@ impl Logs {
             Source::Missing | Source::Ended => (self.place, self.times),
         };
         let progress = if let Source::File(file) = &self.source { file.progress() } else { &self.progress }.clone();
-        let mut summary = self.intake.outlets.summary.clone();
+        let mut summary = self.intake.outlets.summary.for_disk();
         summary.add_lost(self.source_lost());
         let masks = self.intake.masks.as_ref().map(Masks::place).unwrap_or_default();
         Checkpoint { summary, place, progress, masks, parts: self.parts(), times, usage: Usage::default() }
