@@ -60,14 +60,14 @@ use crate::{
     gate::Gate,
     google::{EndpointError, check_endpoint},
     http::Http,
-    job::{CallbackAuth, Job, Work},
+    job::{CallbackAuth, Job, RESULT_DIR, Work},
     journal::{Journal, Phase, Record},
     logs::Logs,
     marker::Marker,
     metadata::Metadata,
     outcome::{Failure, Outcome},
     panics::Panics,
-    runtime::{DockerEngine, Engine, EngineError, Processes},
+    runtime::{DockerEngine, Engine, EngineError, Processes, job_env},
     service::ServiceManager,
     stop::{Notices, Stop},
     waits::Waits,
@@ -300,7 +300,33 @@ impl Run<'_> {
 
     /// The job, where its text is one.
     fn job(&self) -> Option<Arc<Job>> {
-        self.reading.job.clone()
+        // An attempt whose names cannot be filled has ended by that: it is tidied up with the names as written.
+        self.reading.job.clone().map(|job| self.filled(&job).unwrap_or(job))
+    }
+
+    /// The job, to be run; an error says, once, why it is not to be.
+    fn job_to_run(&mut self) -> Result<Arc<Job>, Failure> {
+        let job = self.reading.to_run()?;
+        self.filled(&job)
+    }
+
+    /// With the values of this attempt's variables in its names.
+    fn filled(&self, job: &Arc<Job>) -> Result<Arc<Job>, Failure> {
+        if !job.has_variables() {
+            return Ok(Arc::clone(job));
+        }
+        let mut filled = Job::clone(job);
+        filled.fill(&self.variables(job)).map_err(Failure::Spec)?;
+        Ok(Arc::new(filled))
+    }
+
+    /// What the job is told of itself.
+    fn variables(&self, job: &Job) -> Vec<(String, String)> {
+        let dir = match job.work {
+            Work::Container(_) => RESULT_DIR.into(),
+            Work::Process(_) => self.result_dir(self.record.attempt.number),
+        };
+        job_env(&self.record.identity(), &dir)
     }
 
     /// Where the report goes; `None` if it goes nowhere.

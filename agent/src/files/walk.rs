@@ -15,6 +15,7 @@ use super::{
     calls,
     view::{Entry, Root, View, kind},
 };
+use crate::job::Wildcard;
 
 /// Of directories below one another; more would be a loop.
 const MAX_DEPTH: usize = 100;
@@ -26,6 +27,8 @@ pub struct Walk {
     open: Vec<(OsString, Dir)>,
     /// How many links were passed over, as they lead to something that is no file, and the first of them.
     pub left_out: (u64, PathBuf),
+    /// What of the directory itself is meant, if not all.
+    only: Option<Wildcard>,
 }
 
 /// One file that was found.
@@ -48,7 +51,13 @@ enum Next {
 impl Walk {
     pub(super) fn begin(view: &View, top: &Path) -> io::Result<Self> {
         let dir = Dir::new(view.dir(top)?)?;
-        Ok(Self { top: top.to_owned(), open: vec![(OsString::new(), dir)], left_out: (0, PathBuf::new()) })
+        Ok(Self { top: top.to_owned(), open: vec![(OsString::new(), dir)], left_out: (0, PathBuf::new()), only: None })
+    }
+
+    /// Passes over what of the directory itself does not match, and what is below that.
+    #[must_use]
+    pub fn only(self, wildcard: Wildcard) -> Self {
+        Self { only: Some(wildcard), ..self }
     }
 
     /// The directory that is being read.
@@ -76,6 +85,10 @@ impl Walk {
             };
             let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
             if name == "." || name == ".." {
+                continue;
+            }
+            let is_meant = |wildcard: &Wildcard| wildcard.matches(&name.to_string_lossy());
+            if self.open.len() == 1 && !self.only.as_ref().is_none_or(is_meant) {
                 continue;
             }
             let path = here(&self.open).join(&name);

@@ -5,20 +5,10 @@
 use super::context::JobContext;
 use super::discreet::first_word;
 use super::error::quote;
+use super::names::OWN_VARIABLES;
 use super::places::{Root, relative};
 use super::types::{Container, Job, RetryOn, Work};
 use super::variables::item_variable;
-
-/// Set for every job by the agent itself.
-const OWN_VARIABLES: [&str; 7] = [
-    "JOB_ID",
-    "JOB_ATTEMPT",
-    "JOB_VM_ATTEMPT",
-    "JOB_PREVIOUS_CAUSE",
-    "JOB_TASK_INDEX",
-    "JOB_TASK_COUNT",
-    "JOB_RESULT_FILE",
-];
 
 pub(super) fn of(job: &Job) -> Vec<String> {
     let mut doubts = Vec::new();

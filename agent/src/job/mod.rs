@@ -25,12 +25,14 @@ mod places;
 mod reader;
 mod settings;
 mod spec;
+mod template;
 mod text;
 mod to_json;
 mod types;
 mod units;
 mod users;
 mod variables;
+mod wildcard;
 mod words;
 
 #[cfg(test)]
@@ -52,3 +54,4 @@ pub use types::{
 };
 pub use units::parse_duration;
 pub use variables::{Variables, item_variable};
+pub use wildcard::Wildcard;

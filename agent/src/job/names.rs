@@ -12,6 +12,17 @@ pub(super) const JOB_CONTEXT: &str = "job-context";
 /// Where a container finds the directory of its result file.
 pub const RESULT_DIR: &str = "/run/vmjob";
 
+/// Set for every job by the agent itself.
+pub(super) const OWN_VARIABLES: [&str; 7] = [
+    "JOB_ID",
+    "JOB_ATTEMPT",
+    "JOB_VM_ATTEMPT",
+    "JOB_PREVIOUS_CAUSE",
+    "JOB_TASK_INDEX",
+    "JOB_TASK_COUNT",
+    "JOB_RESULT_FILE",
+];
+
 /// The fields of a job.
 pub(super) const JOB_FIELDS: [&str; 17] = [
     "$schema",

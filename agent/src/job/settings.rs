@@ -5,7 +5,9 @@
 use super::checks;
 use super::error::{JobError, Problem, did_you_mean, quote};
 use super::reader::Field;
+use super::template;
 use super::types::{Callback, CallbackAuth, Input, Logs, Output, Retry, RetryOn};
+use super::wildcard::{self, Wildcard};
 
 /// The causes an attempt can fail of and be tried again in the same VM.
 const RETRYABLE: [&str; 19] = [
@@ -77,19 +79,41 @@ fn retry_on(text: &str) -> Result<RetryOn, Problem> {
 
 pub(super) fn input(field: &Field) -> Result<Input, JobError> {
     let fields = field.object(&["from", "to"])?;
-    Ok(Input {
-        from: fields.need("from", r#""gs://bucket/in.csv""#, |f| f.checked(checks::bucket_uri))?,
-        to: fields.need("to", r#""/data/in.csv""#, |f| f.checked(checks::absolute_path))?,
-    })
+    let (from, wildcard) = fields.need("from", r#""gs://bucket/in.csv""#, |f| {
+        f.checked(|text| template::check(text).and_then(|()| wildcard::cut(&checks::bucket_uri(text)?)))
+    })?;
+    let to = fields.need("to", r#""/data/in.csv""#, |f| {
+        let to = f.checked(checks::absolute_path)?;
+        f.checked(wildcard::without_wildcard)?;
+        for_wildcard(f, wildcard.as_ref(), to)
+    })?;
+    Ok(Input { from, wildcard, to })
 }
 
 pub(super) fn output(field: &Field) -> Result<Output, JobError> {
     let fields = field.object(&["from", "to", "required"])?;
-    Ok(Output {
-        from: fields.need("from", r#""/data/out""#, |f| f.checked(checks::absolute_path))?,
-        to: fields.need("to", r#""gs://bucket/out/""#, |f| f.checked(checks::bucket_uri))?,
-        required: fields.read("required", Field::flag)?.unwrap_or(true),
+    let (from, wildcard) =
+        fields.need("from", r#""/data/out""#, |f| f.checked(|text| wildcard::cut(&checks::absolute_path(text)?)))?;
+    let to = fields.need("to", r#""gs://bucket/out/""#, |f| for_wildcard(f, wildcard.as_ref(), bucket_place(f)?))?;
+    Ok(Output { from, wildcard, to, required: fields.read("required", Field::flag)?.unwrap_or(true) })
+}
+
+/// A place in a bucket with variables in it, and no wildcard.
+fn bucket_place(field: &Field) -> Result<String, JobError> {
+    field.checked(|text| {
+        template::check(text)?;
+        wildcard::without_wildcard(text)?;
+        checks::bucket_uri(text)
     })
+}
+
+/// `to` has to be a directory or a prefix where `from` has a wildcard.
+fn for_wildcard(field: &Field, wildcard: Option<&Wildcard>, to: String) -> Result<String, JobError> {
+    if wildcard.is_some() && !to.ends_with('/') {
+        let problem = Problem::new(format!("{} is to hold what matches a *", quote(&to)));
+        return Err(field.error(problem.fix("end it with a slash")));
+    }
+    Ok(to)
 }
 
 pub(super) fn logs(field: &Field) -> Result<Logs, JobError> {
@@ -99,7 +123,7 @@ pub(super) fn logs(field: &Field) -> Result<Logs, JobError> {
         f.whole(1..=MOST_SUMMARY_BYTES)
             .map_err(|_| f.expected(&format!("1 to {MOST_SUMMARY_BYTES} bytes, for the whole report has 64 KiB")))
     })?;
-    logs.upload = fields.read("upload", |f| f.checked(checks::bucket_uri))?;
+    logs.upload = fields.read("upload", bucket_place)?;
     fields.set(&mut logs.forward, "forward", Field::flag)?;
     Ok(logs)
 }

@@ -27,9 +27,9 @@ impl Job {
             "grace": format_duration(self.grace),
             "success_exit_codes": self.success_exit_codes,
             "retry": {"max_attempts": self.retry.max_attempts, "on": retry_on},
-            "inputs": list(&self.inputs, |input| json!({"from": input.from, "to": input.to})),
+            "inputs": list(&self.inputs, |input| json!({"from": input.source(), "to": input.to})),
             "outputs": list(&self.outputs, |output| {
-                json!({"from": output.from, "to": output.to, "required": output.required})
+                json!({"from": output.source(), "to": output.to, "required": output.required})
             }),
             "logs": without_nulls(json!({
                 "summary_bytes": self.logs.summary_bytes, "upload": self.logs.upload, "forward": self.logs.forward,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{units, variables::Variables};
+use super::{units, variables::Variables, wildcard::Wildcard};
 
 /// A job that was read, and what its author should know although it can run: whole sentences.
 #[derive(Debug, Clone, PartialEq)]
@@ -193,14 +193,18 @@ impl Retry {
 /// An object fetched before the job starts: `from` is `gs://…`, `to` a path of the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
+    /// With a wildcard, what lies before it, to a slash.
     pub from: String,
+    pub wildcard: Option<Wildcard>,
     pub to: String,
 }
 
 /// A file or directory kept after the job: `from` is a path of the job, `to` is `gs://…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
+    /// With a wildcard, the directory that it is for, to a slash.
     pub from: String,
+    pub wildcard: Option<Wildcard>,
     pub to: String,
     /// Whether the job has failed without it; true unless said otherwise.
     pub required: bool,
@@ -250,6 +254,24 @@ pub enum OnFinish {
     None,
     Poweroff,
     Delete,
+}
+
+impl Input {
+    /// `from` with its wildcard.
+    pub fn source(&self) -> String {
+        with_wildcard(&self.from, self.wildcard.as_ref())
+    }
+}
+
+impl Output {
+    /// `from` with its wildcard.
+    pub fn source(&self) -> String {
+        with_wildcard(&self.from, self.wildcard.as_ref())
+    }
+}
+
+fn with_wildcard(from: &str, wildcard: Option<&Wildcard>) -> String {
+    format!("{from}{}", wildcard.map(Wildcard::text).unwrap_or_default())
 }
 
 impl Job {

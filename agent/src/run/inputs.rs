@@ -15,7 +15,7 @@ use super::{Run, noted::named};
 use crate::{
     files::JobFiles,
     google::storage::{Access, Listing, Location, Object, Pool, Storage, StorageError, relative_path},
-    job::{Container, Input, Job, Place, Root, Work, relative},
+    job::{Container, Input, Job, Place, Root, Wildcard, Work, relative},
     outcome::Failure,
 };
 
@@ -157,6 +157,7 @@ fn input_failure(input: &Input, source: io::Error) -> Failure {
 /// What one input stands for.
 struct Targets<'a> {
     from: Location,
+    wildcard: Option<&'a Wildcard>,
     /// Whether a single object goes into a directory, under its own name.
     is_dir: bool,
     mode: u32,
@@ -168,11 +169,12 @@ struct Targets<'a> {
 type Target = (Location, Object, PathBuf);
 
 impl<'a> Targets<'a> {
-    fn of(job: &Job, input: &Input, room: &'a JobFiles) -> Self {
+    fn of(job: &Job, input: &'a Input, room: &'a JobFiles) -> Self {
         // Where the job's user is not known, all may write.
         let is_open = job.place(&input.to).root == Root::Files && !room.are_the_user_s();
         Self {
             from: Location::parse(&input.from),
+            wildcard: input.wildcard.as_ref(),
             is_dir: input.to.ends_with('/'),
             mode: if is_open { OPEN_DIR } else { DIR },
             room,
@@ -189,13 +191,18 @@ impl<'a> Targets<'a> {
             self.make_dirs(path.parent()).await?;
             return Ok(vec![(self.from.clone(), object, path)]);
         }
-        let objects = storage.list(&self.from, listing).await?;
+        let start = self.wildcard.map_or("", Wildcard::prefix);
+        let objects = storage.list(&self.from.join(start), listing).await?;
         let mut targets = Vec::new();
         self.make_dirs(Some(&self.path)).await?;
         for object in objects {
+            let name = object.name.strip_prefix(&self.from.name);
+            if name.is_some_and(|name| self.wildcard.is_some_and(|wildcard| !wildcard.matches(name))) {
+                continue;
+            }
             self.found_some = true;
             // The prefix itself may be an object, as consoles make for a directory.
-            let Some(name) = object.name.strip_prefix(&self.from.name).filter(|name| !name.is_empty()) else {
+            let Some(name) = name.filter(|name| !name.is_empty()) else {
                 continue;
             };
             let path = self.below(name)?;
@@ -207,7 +214,10 @@ impl<'a> Targets<'a> {
             targets.push((self.from.sibling(&object.name), object, path));
         }
         if !self.found_some && !listing.goes_on() {
-            return Err(StorageError::Unfit(format!("there is no object below {}", self.from)));
+            return Err(StorageError::Unfit(match self.wildcard {
+                Some(wildcard) => format!("no object matches {}{}", self.from, wildcard.text()),
+                None => format!("there is no object below {}", self.from),
+            }));
         }
         Ok(targets)
     }

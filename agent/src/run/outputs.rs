@@ -122,7 +122,7 @@ impl Run<'_> {
         let mut is_listed = vec![false; standings.len()];
         for (index, output) in job.outputs.iter().enumerate() {
             let to = Location::parse(&output.to);
-            let (listed, outcomes) = pool.beside(Files::of(&room, relative(&output.from))).await;
+            let (listed, outcomes) = pool.beside(Files::of(&room, output)).await;
             settle(outcomes, standings, &mut under_way, &is_listed);
             let mut files = match listed {
                 Ok(files) => files,
@@ -166,7 +166,7 @@ impl Run<'_> {
             standing.is_done = under_way[index] == 0;
             standing.left_out = files.left_out;
             if standing.is_done && standing.failed == 0 && standing.upload.files == 0 {
-                standing.was_empty();
+                standing.was_empty(output);
             }
         }
         while let Some(ended) = pool.next().await {
@@ -185,8 +185,7 @@ impl Run<'_> {
 
 impl Standing {
     fn new(output: &Output) -> Self {
-        let Output { from, to, .. } = output.clone();
-        let upload = Upload { from, to, files: 0, bytes: 0, error: None };
+        let upload = Upload { from: output.source(), to: output.to.clone(), files: 0, bytes: 0, error: None };
         Self { upload, is_done: false, failed: 0, error: None, fix: None, left_out: (0, PathBuf::new()) }
     }
 
@@ -207,9 +206,12 @@ impl Standing {
     }
 
     /// It is a directory, which the agent itself may have made for it, without a file.
-    fn was_empty(&mut self) {
+    fn was_empty(&mut self, output: &Output) {
         let what = if self.left_out.0 == 0 { "nothing" } else { "only links" };
-        self.failed(StorageError::Unfit(format!("the directory is empty: the job has put {what} there")));
+        self.failed(StorageError::Unfit(match &output.wildcard {
+            Some(wildcard) => format!("the job has put {what} there that matches {}", wildcard.text()),
+            None => format!("the directory is empty: the job has put {what} there"),
+        }));
         let from = &self.upload.from;
         self.fix =
             Some(format!("let the job write to {from}, or set `from` to where it writes, or `required` to false"));
@@ -267,8 +269,13 @@ struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    async fn of(room: &'a JobFiles, path: PathBuf) -> io::Result<Self> {
+    async fn of(room: &'a JobFiles, output: &Output) -> io::Result<Self> {
         let mut files = Self { room, single: None, walk: None, left_out: (0, PathBuf::new()) };
+        let path = relative(&output.from);
+        if let Some(wildcard) = &output.wildcard {
+            files.walk = Some(room.walk(&path).await?.only(wildcard.clone()));
+            return Ok(files);
+        }
         match room.look(&path).await? {
             Entry::File(file) => files.single = Some(file),
             Entry::Directory => files.walk = Some(room.walk(&path).await?),

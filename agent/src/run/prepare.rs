@@ -26,7 +26,7 @@ pub(super) const CALL_GRACE: Duration = Duration::from_secs(10);
 impl Run<'_> {
     /// Claimed → Created: checks the job, gets the image, creates the container.
     pub(super) async fn prepare(&mut self) -> Result<(), Cut> {
-        let mut job = Job::clone(&*self.reading.to_run()?);
+        let mut job = Job::clone(&*self.job_to_run()?);
         // Once, and not by each agent and attempt.
         if !self.carried_on && self.record.attempt.number == 1 {
             for ignored in &self.reading.ignored {

@@ -26,7 +26,7 @@ const GIVEN_UP: &str = "context canceled";
 impl Run<'_> {
     /// Created → Running: starts the container, unless it was started already.
     pub(super) async fn start(&mut self) -> Result<(), Cut> {
-        let job = self.reading.to_run()?;
+        let job = self.job_to_run()?;
         if self.record.attempt.stop.is_some() {
             return self.stop_unstarted(&job).await;
         }

@@ -57,7 +57,7 @@ enum Waited {
 impl Run<'_> {
     /// Running → Exited.
     pub(super) async fn watch(&mut self) -> Result<(), Cut> {
-        let job = self.reading.to_run()?;
+        let job = self.job_to_run()?;
         self.fetch_secrets_again(&job).await;
         if self.record.attempt.boot_id != self.boot_id {
             return self.report_reboot().await;

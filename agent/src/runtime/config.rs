@@ -114,7 +114,7 @@ pub(super) fn process_spec(
 }
 
 /// What every job is told of itself.
-fn job_env(identity: &JobIdentity, result_dir: &Path) -> Vec<(String, String)> {
+pub fn job_env(identity: &JobIdentity, result_dir: &Path) -> Vec<(String, String)> {
     let result_file = result_dir.join(RESULT_FILE).display().to_string();
     identity.variables.iter().cloned().chain([("JOB_RESULT_FILE".to_owned(), result_file)]).collect()
 }

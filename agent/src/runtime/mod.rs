@@ -27,7 +27,7 @@ mod usage;
 pub use self::{
     actors::Actors,
     block_check::{BlockRules, check_block},
-    config::{ContainerNames, Dirs, JobIdentity, RESULT_FILE, SecretEnv},
+    config::{ContainerNames, Dirs, JobIdentity, RESULT_FILE, SecretEnv, job_env},
     docker::{Daemon, DockerEngine},
     engine::Engine,
     error::{EngineError, says_disk_full},

@@ -29,6 +29,7 @@ mod log_lost;
 mod log_upload;
 mod metadata;
 mod metadata_block;
+mod names_of_files;
 mod on_finish;
 mod one_report;
 mod others_words;
