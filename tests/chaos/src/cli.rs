@@ -40,6 +40,7 @@ Kinds:
   clock     the wall clock jumps by seconds to years
   silence   the engine half dies under the job: its shim stands still, its log driver hangs, it answers about
             all containers but this one, or late
+  keep      a failed job is kept for a while, some exit codes are a success; kills, reboots, stops meanwhile
   engine    the Docker daemon is restarted, killed or frozen, or half dies. It needs a daemon of its own:
             VMJOB_DOCKER=private tests/with-docker chaos --kinds engine --jobs 1
 

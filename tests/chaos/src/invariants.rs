@@ -1,5 +1,6 @@
 //! What has to hold of every life, whatever went wrong in it.
 
+mod keep;
 mod logs;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -7,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use fakecloud::{Answer, Recorded};
 use serde_json::{Value, json};
 
-use self::logs::check_logs;
+use self::{keep::kept_wrongly, logs::check_logs};
 use crate::{
     agent::{ENGINE_PATIENCE, Ending},
     evidence::{Evidence, contains},
@@ -139,7 +140,14 @@ fn check_report(plan: &Plan, evidence: &Evidence, truth: &Truth, attempt: u64, r
         let said = entry.is_some_and(|entry| entry.says(0));
         claim("no made-up success", code != 0 || said, "exit code 0, and the job does not say so".into());
     }
-    claim("success is an exit with 0", (cause == "NONE") <= (exit_code == Some(0)), format!("NONE with {exit_code:?}"));
+    let is_success = |code| code == 0 || plan.job.success_exit_codes.contains(&code);
+    claim(
+        "success is an exit with a code for it",
+        (cause == "NONE") <= exit_code.is_some_and(is_success),
+        format!("NONE with {exit_code:?}"),
+    );
+    let kept_wrongly = kept_wrongly(plan, evidence, attempt, state);
+    claim("kept for its time", kept_wrongly.is_none(), kept_wrongly.unwrap_or_default());
     let seen = matches!(cause, "EXIT_CODE" | "SIGNAL" | "OOM_KILLED");
     claim("a seen exit has its code", !seen || exit_code.is_some(), format!("{cause} without an exit code"));
     let unseen = matches!(cause, "VM_REBOOTED" | "CONTAINER_LOST");
@@ -281,6 +289,24 @@ mod tests {
         for (code, cause, exit_code, expected) in cases {
             let (plan, evidence) = lived(code, cause, exit_code);
             assert_eq!(broken(&plan, &evidence), expected, "{code} {cause} {exit_code:?}");
+        }
+    }
+
+    #[test]
+    fn a_success_by_its_code_and_a_kept_container_are_held_to_the_plan() {
+        let (mut plan, evidence) = lived(3, "NONE", Some(3));
+        assert_eq!(broken(&plan, &evidence), ["truthful cause", "success is an exit with a code for it"]);
+        plan.job.success_exit_codes = &[3];
+        assert_eq!(broken(&plan, &evidence), [""; 0]);
+
+        for (removed_ms, expected) in
+            [(300 + 4000, &["kept for its time"][..]), (300 + 5000, &[]), (90_000, &["kept for its time"])]
+        {
+            let (mut plan, mut evidence) = lived(3, "EXIT_CODE", Some(3));
+            plan.job.keep_ms = Some(5000);
+            let destroyed = evidence.began + Duration::from_millis(removed_ms);
+            evidence.events.push(Event { what: "destroy".into(), at: destroyed, ..evidence.events[0].clone() });
+            assert_eq!(broken(&plan, &evidence), expected, "{removed_ms}");
         }
     }
 

@@ -57,6 +57,10 @@ pub struct Job {
     pub numbered_from: Option<u64>,
     pub timeout_ms: Option<u64>,
     pub grace_ms: u64,
+    /// Other codes than 0 that are a success.
+    pub success_exit_codes: &'static [i64],
+    /// How long its container stays if it fails.
+    pub keep_ms: Option<u64>,
     /// Tried once more on its own exit code.
     pub retried: bool,
     pub log_driver: &'static str,
@@ -86,6 +90,8 @@ impl Job {
             endless: false,
             numbered_from: None,
             timeout_ms: None,
+            success_exit_codes: &[],
+            keep_ms: None,
             grace_ms: draw.pick(&[300, 1000, 2000]),
             retried: draw.chance(12) && exit_code != 0,
             log_driver,
@@ -118,6 +124,9 @@ impl Job {
         }
         if let Some(timeout) = self.timeout_ms {
             spec["timeout"] = seconds(timeout);
+        }
+        if !self.success_exit_codes.is_empty() {
+            spec["success_exit_codes"] = self.success_exit_codes.into();
         }
         if self.retried {
             spec["retry"] = json!({"max_attempts": 2, "on": [format!("EXIT_CODE:{}", self.exit_code)]});
@@ -175,6 +184,10 @@ impl Job {
         words.extend(self.endless.then(|| "endless".into()));
         words.extend(self.numbered_from.map(|_| "numbered lines".into()));
         words.extend(self.timeout_ms.map(|ms| format!("timeout {ms}ms")));
+        words.extend(self.keep_ms.map(|ms| format!("kept {ms}ms")));
+        if !self.success_exit_codes.is_empty() {
+            words.push(format!("success {:?}", self.success_exit_codes));
+        }
         words.extend(self.retried.then(|| "retried once".into()));
         words.push(format!("grace {}ms", self.grace_ms));
         words.extend(self.give_up_after_ms.map(|ms| format!("give up after {ms}ms")));

@@ -1,9 +1,11 @@
 //! The kinds of lives: what each draws for its job and its schedule.
 
+mod keep;
 mod log_damage;
 mod silence;
 
 use self::{
+    keep::keep,
     log_damage::log_damage,
     silence::{half_death, silence},
 };
@@ -29,6 +31,7 @@ pub(crate) fn draw(kind: Kind, draw: &mut Draw, job: &mut Job, schedule: &mut Sc
         Kind::Mix => mix(draw, job, schedule),
         Kind::Clock => clock(draw, job, schedule),
         Kind::Silence => silence(draw, job, schedule),
+        Kind::Keep => keep(draw, job, schedule),
         Kind::Engine => engine(draw, job, schedule),
     }
 }

@@ -138,6 +138,9 @@ impl<'a> Life<'a> {
             job.log_address = Some(format!("tcp://{}", server.local_addr()?));
         }
         cloud.set_attribute("job-spec", job.spec(&launch.dir.join("evidence").to_string_lossy()));
+        if let Some(ms) = job.keep_ms {
+            cloud.set_attribute("keep-on-failure", format!("{ms}ms"));
+        }
         let road = plan.is_silent().then(|| Road::open(&launch.dir)).transpose()?;
         launch.docker_host = road.as_ref().map(Road::host);
         let script = |text: &str| text.parse().map_err(io::Error::other);

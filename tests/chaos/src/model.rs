@@ -72,7 +72,7 @@ fn causes(
     let own_end = entry.and_then(|entry| entry.end);
     let end = end_of_job(evidence, died);
     if let Some(code) = own_end {
-        causes.insert(cause_of_code(code));
+        causes.insert(cause_of_code(plan, code));
     }
     if plan.job.hog && died.is_some_and(|event| event.exit_code == Some(137)) {
         causes.insert("OOM_KILLED");
@@ -110,7 +110,7 @@ fn causes(
             {
                 causes.insert("ENGINE_RESTARTED");
                 // The daemon going down asks the job to end, and what it makes of that is its own exit.
-                causes.extend(entry.and_then(|entry| entry.end_on_term).map(cause_of_code));
+                causes.extend(entry.and_then(|entry| entry.end_on_term).map(|code| cause_of_code(plan, code)));
             }
             // Of an end in its absence a daemon that crashed knows nothing; and an end by a signal, or with the code that it guesses as
             // it goes down, may be its doing.
@@ -209,9 +209,10 @@ fn exit_codes(evidence: &Evidence, entry: Option<&Entry>, died: Option<&Event>) 
 }
 
 /// The cause of an exit that was the job's own.
-fn cause_of_code(code: i64) -> &'static str {
+fn cause_of_code(plan: &Plan, code: i64) -> &'static str {
     match code {
         0 => "NONE",
+        _ if plan.job.success_exit_codes.contains(&code) => "NONE",
         // 128 + SIGTERM: as the contract's SIGNAL is told from an exit code.
         143 => "SIGNAL",
         _ => "EXIT_CODE",

@@ -22,6 +22,7 @@ pub enum Kind {
     Mix,
     Clock,
     Silence,
+    Keep,
     Engine,
 }
 
@@ -36,7 +37,7 @@ pub struct Plan {
 }
 
 impl Kind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Kill9,
         Self::Delivery,
         Self::Metadata,
@@ -49,6 +50,7 @@ impl Kind {
         Self::Mix,
         Self::Clock,
         Self::Silence,
+        Self::Keep,
         Self::Engine,
     ];
 
@@ -66,6 +68,7 @@ impl Kind {
             Self::Mix => "mix",
             Self::Clock => "clock",
             Self::Silence => "silence",
+            Self::Keep => "keep",
             Self::Engine => "engine",
         }
     }
