@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use super::*;
+use crate::clock::SinceBoot;
 
 #[test]
 fn the_logs_are_nobody_else_s_to_read() {
