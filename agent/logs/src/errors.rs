@@ -107,7 +107,7 @@ impl Errors {
         number: impl FnOnce() -> u64,
         content: &[u8],
         found: usize,
-        around: impl FnOnce() -> Context,
+        around: impl Fn() -> Context,
     ) {
         // A line that came in pieces is known as far as this.
         let content = &content[..content.len().min(MAX_LINE_BYTES)];
@@ -144,7 +144,7 @@ impl Errors {
     }
 
     /// Looks at the line after those of a trace.
-    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], around: impl FnOnce() -> Context) {
+    fn follow(&mut self, stream: Stream, line: u64, content: &[u8], around: impl Fn() -> Context) {
         let place = &mut self.traces[stream as usize];
         let Some(mut trace) = place.take() else { return };
         let indent = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -155,7 +155,7 @@ impl Errors {
         // Also those of Python's exception groups, which begin with a bar.
         let is_frame = plain_shown.is_empty() || at > base || (at > 0 && matches!(plain[at], b'|' | b'+'));
         let sign = signs::find(&plain[..plain.len().min(MAX_SHOWN_BYTES)], 0)
-            .and_then(|_| grammar::judge(plain, || Context::Log));
+            .and_then(|_| grammar::judge(plain, || Context::LOG));
         let begins = !trace.and_one && sign.is_some_and(|sign| sign.at == at && sign.weight > 1);
         // A field's name is the line before what is wrong with it.
         let is_detail = trace.is_told() && !plain_shown.is_empty() && !plain_shown.contains(&b' ');

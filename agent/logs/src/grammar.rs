@@ -4,6 +4,8 @@
 mod shape;
 mod words;
 
+use std::cell::OnceCell;
+
 use self::{
     shape::{Line, MAX_SUBJECT_WORDS, Tone, contains, is_word},
     words::{CONDITIONS, NOT_AN_ERROR},
@@ -26,10 +28,20 @@ pub(crate) struct Judgement {
 
 /// Of a line that is longer, the beginning is judged.
 pub(crate) const MAX_JUDGED_BYTES: usize = 1024;
-/// What the lines before are: in the middle of a listing or a text a line is taken for one of it.
+/// What the lines before a line are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Context {
+pub(crate) struct Context {
+    kind: Kind,
+    /// Whether the last of them may be a sentence that is not finished.
+    is_open: bool,
+}
+
+/// In the middle of a listing or a text a line is taken for one of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
     Log,
+    /// A log with lines like those of a text.
+    Mixed,
     Code,
     Prose,
 }
@@ -38,29 +50,37 @@ pub(crate) enum Context {
 const CONTEXT_LINES: usize = 4;
 
 impl Context {
+    pub(crate) const LOG: Self = Self { kind: Kind::Log, is_open: false };
+
     /// The context of what follows `before`.
     pub(crate) fn after(before: &[u8]) -> Self {
-        let (mut code, mut prose, mut low) = (0, 0, [0; 256]);
-        let lines = before.rsplit(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        for raw in lines.take(CONTEXT_LINES) {
-            let raw = raw[..raw.len().min(low.len())].trim_ascii_end();
+        let (mut code, mut prose, mut is_open, mut low) = (0, 0, false, [0; 256]);
+        let before = before.strip_suffix(b"\n").unwrap_or(before);
+        let lines = before.rsplit(|byte| *byte == b'\n').enumerate();
+        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        for (number, raw) in lines.take(CONTEXT_LINES) {
+            let raw = &raw[raw.len().saturating_sub(low.len())..];
+            let raw = raw.trim_ascii_end();
             let low = &mut low[..raw.len()];
             low.copy_from_slice(raw);
             low.make_ascii_lowercase();
             let line = Line::new(raw, low);
             code += usize::from(line.is_code() || line.is_listing());
             prose += usize::from(line.is_prose());
+            is_open |= number == 0 && line.is_open();
         }
-        match () {
-            () if code > CONTEXT_LINES / 2 => Self::Code,
-            () if code + prose > CONTEXT_LINES / 2 => Self::Prose,
-            () => Self::Log,
-        }
+        let kind = match () {
+            () if code > CONTEXT_LINES / 2 => Kind::Code,
+            () if code + prose > CONTEXT_LINES / 2 => Kind::Prose,
+            () if code + prose == CONTEXT_LINES / 2 => Kind::Mixed,
+            () => Kind::Log,
+        };
+        Self { kind, is_open }
     }
 }
 
 /// What a line means. `around` is asked for where there is a sign.
-pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<Judgement> {
+pub(crate) fn judge(content: &[u8], around: impl Fn() -> Context) -> Option<Judgement> {
     let raw = &content[..content.len().min(MAX_JUDGED_BYTES)];
     let raw = raw.strip_suffix(b"\n").unwrap_or(raw).trim_ascii_end();
     let mut low = [0; MAX_JUDGED_BYTES];
@@ -68,24 +88,30 @@ pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<
     low.copy_from_slice(raw);
     low.make_ascii_lowercase();
     let line = Line::new(raw, low);
+    if line.is_path() {
+        return None;
+    }
+    let known = OnceCell::new();
+    let before = || *known.get_or_init(&around);
     let (mut tone, mut is_code, mut judgement): (Option<Tone>, Option<bool>, Option<Judgement>) = (None, None, None);
     // Signs may end with the line's end.
     signs::all(&content[..content.len().min(raw.len() + 1)], |found| {
-        let Some(weight) = line.weigh(&found) else { return };
+        let Some(weight) = line.weigh(&found, &|| before().is_open) else { return };
         let tone = *tone.get_or_insert_with(|| line.tone());
         let is_harmless = match tone {
-            Tone::Plain => false,
+            Tone::Plain | Tone::Warning => false,
             Tone::Calm => weight < 2,
             Tone::Harmless => weight < 3,
         };
         if is_harmless
-            || found.group.goes_on == GoesOn::No
+            || (found.group.goes_on == GoesOn::No || found.group.place == Place::Exception)
                 && *is_code.get_or_insert_with(|| line.is_code())
                 && !line.is_label(&found)
                 && !line.is_crash(&found)
         {
             return;
         }
+        let weight = if tone == Tone::Warning && weight == 1 { 0 } else { weight };
         let begins = (found.group.goes_on != GoesOn::No && weight > 1).then_some((found.at, found.group.goes_on));
         let judged = judgement.get_or_insert(Judgement { weight, at: found.at, begins });
         judged.weight = judged.weight.max(weight);
@@ -101,26 +127,38 @@ pub(crate) fn judge(content: &[u8], around: impl FnOnce() -> Context) -> Option<
         begins: judgement.begins.or((goes_on && judgement.weight > 1).then_some((judgement.at, GoesOn::Indented))),
         ..judgement
     });
-    judgement.filter(|judgement| match around() {
-        Context::Log => true,
-        Context::Code => judgement.weight > 0 && line.stands_out(),
-        Context::Prose => judgement.weight > 2 || judgement.weight > 0 && (line.stands_out() || !line.is_prose()),
+    let judgement = judgement.filter(|judgement| judgement.weight > 0 || !line.is_long_sentence());
+    let judgement = judgement?;
+    // Neither a listing nor a text has such lines: what is around it need not be looked at.
+    if judgement.weight > 0 && line.stands_out() {
+        return Some(judgement);
+    }
+    Some(judgement).filter(|judgement| match before().kind {
+        Kind::Log => true,
+        Kind::Mixed => judgement.weight > 0 || !line.is_prose(),
+        Kind::Code => false,
+        Kind::Prose => judgement.weight > 2 || judgement.weight > 0 && !line.is_prose(),
     })
 }
 
 impl Line<'_> {
     /// What one sign in this line weighs.
-    fn weigh(&self, found: &Found) -> Option<u8> {
+    fn weigh(&self, found: &Found, is_open: &dyn Fn() -> bool) -> Option<u8> {
         let marks = found.sign.bytes().take_while(|byte| b"\n [(:)\"".contains(byte)).count();
         let (at, end) = (found.at + marks, found.at + found.sign.len());
         let weight = found.group.weight;
-        let is_about_fix = found.group.place != Place::Anywhere && contains(&self.low[..found.at], b"fix");
+        let is_about_fix = found.group.place != Place::Anywhere
+            && contains(&self.low[..found.at], b"fix")
+            && (self.low.trim_ascii_start().starts_with(b"fix") || contains(&self.low[..found.at], b" fix"));
         let place = found.group.place;
-        let stands_alone = matches!(place, Place::Anywhere | Place::Number | Place::Line)
+        let stands_alone = matches!(place, Place::Anywhere | Place::Number | Place::Http | Place::Line)
             || found.at == 0 && matches!(place, Place::Error | Place::Fatal);
         if self.low[..found.at].ends_with(b"non-")
             || is_about_fix
-            || !stands_alone && self.is_fragment() && !self.is_named_subject(found.at)
+            || !stands_alone
+                && self.is_fragment()
+                && !self.is_named_subject(found.at)
+                && (self.is_indented() || is_open())
         {
             return None;
         }
@@ -160,18 +198,22 @@ impl Line<'_> {
             }
             Place::Predicate => {
                 let is_whole = found.sign.ends_with(' ') || self.low.get(end).is_none_or(|byte| !is_word(*byte));
-                if !is_whole {
+                let is_counted = found.sign == " not " && self.token_before(at).last().is_some_and(u8::is_ascii_digit);
+                let lacks_good = found.sign.ends_with("no ") && self.is_good_to_lack(end);
+                if !is_whole || is_counted || lacks_good {
                     return None;
                 }
                 let is_short = self.words(self.clause(at), at) <= 5 && self.has_thing();
                 self.is_report(found.at).then_some(u8::from(is_short && !self.is_sentence()))
             }
             Place::Number => self.number_after(end).then_some(1),
+            Place::Http => self.http_error(end),
             Place::Error => self.error(at, end - 1, weight),
             Place::Fatal => self.fatal(at, end, weight),
             Place::Exception => self.exception(found.at, weight),
             Place::Failed => self.failed(at, end),
-            Place::Found => self.found(found.at),
+            Place::Found => self.found(found.at, end),
+            Place::None => self.none(at),
             Place::Line => self.place_in_code(found.at, end - 1),
         }
     }
@@ -222,6 +264,7 @@ impl Line<'_> {
                 }
                 accepted(starts || words <= 3 || is_upper, weight).or_else(|| accepted(!self.is_sentence(), 1))
             }
+            b':' if self.behind(behind + 1).starts_with(b"-") && self.number_after(behind + 1) => Some(1),
             b':' if next == b':' && self.behind(behind + 1).starts_with(b":") && !is_upper => None,
             b':' => accepted(starts || self.low[..at].ends_with(b":"), weight),
             b' ' | b'\t' => {
@@ -257,6 +300,7 @@ impl Line<'_> {
             b'/' => accepted(is_upper && starts || self.low[..at].ends_with(b"@ "), weight),
             b'>' => accepted(self.low[..at].ends_with(b"<"), weight),
             b'\n' if is_class => accepted(starts && !self.is_indented(), weight),
+            b'!' if starts && is_upper => Some(weight),
             b'\n' | b',' | b'.' | b'!' => {
                 accepted((1..=3).contains(&words) && self.ends(behind) && !self.is_sentence(), 1)
             }
@@ -325,9 +369,8 @@ impl Line<'_> {
         if self.count_before(at) {
             return Some(1);
         }
-        if word_before.iter().any(u8::is_ascii_digit)
-            && word_before.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
-        {
+        let token = self.token_before(at);
+        if token.iter().any(u8::is_ascii_digit) && token.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
             return None;
         }
         if CONDITIONS.contains(&word_before)
@@ -354,23 +397,55 @@ impl Line<'_> {
         (starts || goes_on || ends).then_some(0).filter(|_| self.is_report(at))
     }
 
-    fn found(&self, at: usize) -> Option<u8> {
-        let end = at + " found".len();
-        if self.low.get(end).is_some_and(|byte| is_word(*byte)) {
+    /// A status that a sign ends with, or that follows within a few bytes.
+    fn http_error(&self, end: usize) -> Option<u8> {
+        let begun = self.low[..end.min(self.low.len())].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let behind = self.behind(end - begun);
+        let number =
+            behind[..behind.len().min(12)].split(|byte| !byte.is_ascii_digit()).find(|part| !part.is_empty())?;
+        (number.len() == 3 && b"45".contains(&number[0])).then_some(1)
+    }
+
+    /// ` found` at `at`, or another word that says what something is not.
+    fn found(&self, at: usize, end: usize) -> Option<u8> {
+        let suffix = self.behind(end).iter().take_while(|byte| is_word(**byte)).count();
+        if ![&b""[..], b"s", b"es", b"ed", b"ing"].contains(&&self.behind(end)[..suffix]) {
             return None;
         }
-        let clause = &self.low[self.clause(at)..at];
-        let says_no = clause.ends_with(b" not") || clause == b"not" || clause.ends_with(b" nowhere");
-        let begins_with_no = clause.starts_with(b"no ");
+        let end = end + suffix;
+        let begin = self.clause(at);
+        let clause = &self.low[begin..at];
+        let auxiliary = [&b" be"[..], b" been", b" yet", b" longer", b" are", b" is"];
+        let bare = auxiliary.iter().find_map(|word| clause.strip_suffix(*word)).unwrap_or(clause);
+        let says_no =
+            [&b" not"[..], b" nowhere", b" never", b" no"].iter().any(|no| bare.ends_with(no)) || bare == b"not";
+        let begins_with_no = clause.strip_prefix(b"no ").is_some_and(|_| !self.is_good_to_lack(begin + 3));
         if !says_no && !begins_with_no || self.is_nothing(end, false) {
             return None;
         }
         let is_there = self.ends(end);
         match () {
-            () if self.is_sentence() => self.is_report(at).then_some(0),
+            () if self.is_sentence() && !(self.has_thing() && end == self.low.len()) => self.is_report(at).then_some(0),
             () if is_there => Some(1),
             () => self.is_report(at).then_some(0),
         }
+    }
+
+    /// `no` at `at`, and what there is none of.
+    fn none(&self, at: usize) -> Option<u8> {
+        let begin = at + "no ".len();
+        if !self.starts(at) || self.is_good_to_lack(begin) || self.is_prose() {
+            return None;
+        }
+        let words = self.words(begin, self.low.len());
+        (words <= MAX_SUBJECT_WORDS).then_some(u8::from(self.has_thing() && self.has_prefix()))
+    }
+
+    /// Whether a thing at `at` is one that it is good to have none of: `errors`.
+    fn is_good_to_lack(&self, at: usize) -> bool {
+        let things = self.behind(at);
+        let end = things.iter().position(|byte| b".,:;(".contains(byte)).unwrap_or(things.len());
+        words::GOOD_TO_LACK.iter().any(|good| things.starts_with(good.as_bytes())) || contains(&things[..end], b" to ")
     }
 
     /// `x.sh: line 3: …`, `… at x.pl line 3.`, `… in /x.php on line 3`.

@@ -39,23 +39,30 @@ struct Spot {
 
 struct Table {
     /// For each gram of four bytes a bit for each distance from the beginning of a window at which one has it. The upper four bits
-    /// are for windows whose first byte may be any, and stands before a sign of six.
+    /// are for windows of short signs, of which the first and the last byte may be any.
     places: Box<[u8; 1 << PLACE_BITS]>,
     /// Which windows there are, a bit each.
     windows: Box<[u32; 1 << (WINDOW_BITS - 5)]>,
     /// The first spot of each bucket of windows, from 1, and the spots.
     buckets: Box<[u16; 1 << BUCKET_BITS]>,
     spots: Vec<Spot>,
-    /// The signs that a line begins with.
+    /// The signs that a line begins with; and by their first two bytes, in small letters or capitals, whether there is one.
     line_starts: Vec<(&'static str, &'static Group)>,
+    line_start_pairs: [u32; 32],
 }
 
 /// Made when it is first used: in the binary it would take more than what makes it.
 static TABLE: OnceLock<Table> = OnceLock::new();
 
 fn table() -> Table {
-    let mut table =
-        Table { places: zeros(), windows: zeros(), buckets: zeros(), spots: Vec::new(), line_starts: Vec::new() };
+    let mut table = Table {
+        places: zeros(),
+        windows: zeros(),
+        buckets: zeros(),
+        spots: Vec::new(),
+        line_starts: Vec::new(),
+        line_start_pairs: [0; 32],
+    };
     let mut ordinary = vec![0; 1 << (PLACE_BITS - 2)];
     for at in 0..ORDINARY.len() - STEP {
         ordinary[place(gram(eight(ORDINARY, at), 0)) / 4] += 4096;
@@ -150,6 +157,11 @@ pub(crate) fn all(line: &[u8], mut take: impl FnMut(Found)) {
     }
 }
 
+/// What a folded byte may be.
+fn folded_bytes() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|byte| byte & 0x20 > 0)
+}
+
 /// Up to eight bytes at `at`, folded.
 #[inline]
 fn eight(text: &[u8], at: usize) -> u64 {
@@ -160,14 +172,14 @@ fn eight(text: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(eight) | FOLD
 }
 
-/// The window that `eight` begins with; 1 if its first byte may be any.
+/// The window that `eight` begins with. Of a short sign's its first and its last byte do not count.
 #[inline]
 const fn window_of(eight: u64, is_short: u64) -> u64 {
-    eight << 8 & !(is_short * 0xff00) | is_short
+    eight << 8 & !(is_short * 0xff00_0000_0000_ff00) | is_short
 }
 
-/// For a bit of what [`Table::places_of`] says of the chunk at `at`: where from `at - 4` on the window begins, and whether its first
-/// byte may be any.
+/// For a bit of what [`Table::places_of`] says of the chunk at `at`: where from `at - 4` on the window begins, and whether it is a
+/// short sign's.
 #[inline]
 const fn window_at(bit: u32) -> (usize, u64) {
     (STEP + (bit / 8) as usize * STEP - bit as usize % STEP, (bit / 4 % 2) as u64)
@@ -191,11 +203,11 @@ fn commonness(byte: u8) -> u32 {
 }
 
 impl Table {
-    /// Adds a sign: of its windows the one that other words have least. One of six bytes is its own; the first of its grams has
-    /// whatever is before it.
+    /// Adds a sign: of its windows the one that other words have least. A short one is its own, with what stands around it.
     fn add(&mut self, ordinary: &[u32], group: &'static Group, sign: &'static str) {
         if let Some(rest) = sign.strip_prefix('\n') {
             self.line_starts.push((rest, group));
+            self.line_start_pairs[usize::from(rest.as_bytes()[0] % 32)] |= 1 << (rest.as_bytes()[1] % 32);
         }
         let bytes = sign.as_bytes();
         // What the table has for another sign already costs nothing.
@@ -217,14 +229,16 @@ impl Table {
         for distance in 0..STEP {
             let gram = gram(eight, distance);
             let bit = 1 << (distance + if is_short { STEP } else { 0 });
+            let mut set = |gram| self.places[place(gram)] |= bit;
             if is_short && distance == 0 {
                 // A letter stands before no word but the names of errors.
                 let is_name = bytes[..5].eq_ignore_ascii_case(b"error") || !bytes[0].is_ascii_alphanumeric();
-                let before =
-                    (0x20..=u8::MAX).filter(|before| before & 0x20 > 0 && (is_name || !before.is_ascii_alphanumeric()));
-                before.for_each(|before| self.places[place(gram & !0xff | u32::from(before))] |= bit);
+                let before = folded_bytes().filter(|before| is_name || !before.is_ascii_alphanumeric());
+                before.for_each(|before| set(gram & !0xff | u32::from(before)));
+            } else if distance == STEP - 1 && bytes.len() < WINDOW - 1 {
+                folded_bytes().for_each(|behind| set(gram & !(0xff << 24) | u32::from(behind) << 24));
             } else {
-                self.places[place(gram)] |= bit;
+                set(gram);
             }
         }
         let window = window_of(eight, is_short.into());
@@ -253,6 +267,10 @@ impl Table {
 
     /// The sign that a line begins with, where nothing is before it that could be looked at.
     fn at_line_start(&self, line: &[u8]) -> Option<Found> {
+        let [first, second, ..] = *line else { return None };
+        if self.line_start_pairs[usize::from(first % 32)] >> (second % 32) & 1 == 0 {
+            return None;
+        }
         let is_start = |sign: &str| {
             let is_exact = sign.bytes().any(|byte| byte.is_ascii_uppercase());
             line.get(..sign.len())
@@ -356,7 +374,7 @@ mod tests {
     #[test]
     fn every_sign_is_long_enough_to_be_found() {
         for sign in GROUPS.iter().flat_map(|group| group.signs) {
-            assert!(sign.len() >= WINDOW - 1, "{sign}");
+            assert!(sign.len() >= WINDOW - 2, "{sign}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What `errors` shows of the last words of programs, and what it shows of ordinary logs: figures with floors and ceilings.
-//! `SHOW=held-out` prints the missed entries of the sets whose names begin with that.
+//! `SHOW=held-out` prints the entries of that set that are missed.
 
 use vmjob_logs::{Stream, Summary};
 
@@ -67,7 +67,7 @@ fn found_of<'a>(set: &str, entries: impl Iterator<Item = &'a Entry<'a>>) -> f64 
             let is_found = errors.iter().any(|error| entry.needed.iter().any(|needed| error.contains(needed)));
             tries += 1;
             hits += u32::from(is_found);
-            if !is_found && std::env::var("SHOW").is_ok_and(|prefix| set.starts_with(&prefix)) {
+            if !is_found && std::env::var("SHOW").is_ok_and(|shown| shown == set) {
                 println!("missed in {}: {}: {:?}", kind.name, entry.name, entry.needed);
             }
         }
@@ -81,17 +81,21 @@ fn the_line_that_a_person_needs_is_found_in_the_middle_of_a_log() {
     let known = found_of("known", last_words.iter().filter(|entry| is_known(entry.name)));
     let other = found_of("other", last_words.iter().filter(|entry| !is_known(entry.name)));
     println!("found of last-words: {known:.1} % and {other:.1} %");
-    let held_out = [
-        ("held-out", include_str!("../testdata/held-out.txt")),
-        ("held-out-2", include_str!("../testdata/held-out-2.txt")),
-        ("held-out-3", include_str!("../testdata/held-out-3.txt")),
-        ("held-out-4", include_str!("../testdata/held-out-4.txt")),
-    ];
-    for (set, text) in held_out {
-        let entries = entries(text);
-        println!("found of {set}: {:.1} % of {}", found_of(set, entries.iter()), entries.len());
-    }
     assert!(known >= 98.0 && other >= 98.0, "{known} {other}");
+    // At first sight, before anything was made for them, 93.2 %, 87.5 % and 89.7 % of the later sets were found. Nothing was made for
+    // the lines of the last one.
+    let held_out = [
+        ("held-out", include_str!("../testdata/held-out.txt"), 97.0),
+        ("held-out-2", include_str!("../testdata/held-out-2.txt"), 96.0),
+        ("held-out-3", include_str!("../testdata/held-out-3.txt"), 97.0),
+        ("held-out-4", include_str!("../testdata/held-out-4.txt"), 94.0),
+    ];
+    for (set, text, least) in held_out {
+        let entries = entries(text);
+        let found = found_of(set, entries.iter());
+        println!("found of {set}: {found:.1} % of {}", entries.len());
+        assert!(found >= least, "{found} % of {set}");
+    }
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use std::cell::Cell;
 
 use super::words::{
-    ARTICLES, CALM, CHATTER, CODE, CODE_BEGINNINGS, CONDITIONS, FAILED, HARMLESS_BEGINNINGS, LINKS, NONE_FAILED,
-    NOTHING, is_stop_word,
+    ARTICLES, CALM, CHATTER, CLAUSE_BEGINNINGS, CODE, CODE_BEGINNINGS, CONDITIONS, FAILED, FIRST_CONDITIONS,
+    HARMLESS_BEGINNINGS, LINKS, NONE_FAILED, NOTHING, is_stop_word,
 };
 use crate::{signs::Found, vocabulary::Place};
 
 /// How many words a subject has at most: `the connection to the server was refused`.
 pub(super) const MAX_SUBJECT_WORDS: usize = 10;
+
+/// How many words a message's sentence has that names nothing.
+const MAX_MESSAGE_WORDS: usize = 14;
 
 pub(super) struct Line<'a> {
     pub(super) raw: &'a [u8],
@@ -23,6 +26,8 @@ pub(super) struct Line<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tone {
     Plain,
+    /// Its level is that of a warning.
+    Warning,
     /// It says that all is well in spite of it: `retrying`, `skipped`.
     Calm,
     /// A level such as INFO, a test that passed, a line of code.
@@ -108,6 +113,11 @@ impl Line<'_> {
         self.low[from..to].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count()
     }
 
+    /// What stands before a space at `at`, up to the one before.
+    pub(super) fn token_before(&self, at: usize) -> &[u8] {
+        self.low[..at].rsplit(|byte| b" \t(=".contains(byte)).find(|token| !token.is_empty()).unwrap_or_default()
+    }
+
     pub(super) fn word_before(&self, at: usize) -> &[u8] {
         let before = self.low[..at].trim_ascii_end();
         &before[before.iter().rposition(|byte| b" \t\"'(=:,".contains(byte)).map_or(0, |at| at + 1)..]
@@ -174,7 +184,7 @@ impl Line<'_> {
         let before = &self.low[..found.at];
         let is_capital = self.raw[found.at].is_ascii_uppercase();
         let before = if is_capital { before.trim_ascii_start() } else { before };
-        let is_title = is_label && is_capital && !self.is_indented();
+        let is_title = is_label && is_capital && !self.is_indented() && !self.begins_as_code();
         is_title
             || (is_label || is_capital && found.group.weight > 1)
                 && before.iter().all(|byte| is_word(*byte) || b".$".contains(byte))
@@ -183,23 +193,13 @@ impl Line<'_> {
 
     /// Whether the line may be what a program says of itself, though the sign is in the middle of a clause.
     pub(super) fn is_report(&self, at: usize) -> bool {
-        let clause = self.clause(at);
-        let words = self.low[clause..at].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let is_conditional = |word: &[u8]| CONDITIONS.contains(&word.trim_ascii());
-        let (mut count, mut conditional) = (0, false);
-        for word in words {
+        let (mut count, mut is_conditional) = (0, false);
+        let words = self.low[self.clause(at)..at].split(u8::is_ascii_whitespace);
+        for word in words.filter(|word| !word.is_empty()) {
+            is_conditional |= CONDITIONS.contains(&word) || count == 0 && FIRST_CONDITIONS.contains(&word);
             count += 1;
-            conditional |= is_conditional(word);
         }
-        let begins = self.raw.trim_ascii_start().first().copied().unwrap_or(b' ');
-        let is_message = begins.is_ascii_uppercase()
-            || b"\"'`[(!*=>#".contains(&begins)
-            || begins >= 0x80
-            || clause > 0
-            || self.has_thing()
-            || !self.is_sentence();
-        let is_name = self.is_named_subject(at);
-        count <= MAX_SUBJECT_WORDS && !conditional && (is_message && !self.is_part_of_prose() || is_name)
+        count <= MAX_SUBJECT_WORDS && !is_conditional
     }
 
     /// Whether it begins with the name of a program or a place, as in `tar: `.
@@ -257,6 +257,14 @@ impl Line<'_> {
         words >= if self.is_bullet() { 4 } else { 6 } && stop_words * 4 >= words && !is_label
     }
 
+    /// Whether the next line may go on with its sentence.
+    pub(super) fn is_open(&self) -> bool {
+        let (words, stop_words) = self.stop_words();
+        let is_ended = self.low.last().is_none_or(|byte| b".!?:;)]}>\"'`".contains(byte));
+        let is_label = self.low.windows(2).any(|two| two == b": ");
+        words >= 4 && stop_words * 5 >= words && !is_ended && !is_label
+    }
+
     /// How many words it has, and how many of them are of every text.
     pub(super) fn stop_words(&self) -> (usize, usize) {
         if let Some(counted) = self.stop_words.get() {
@@ -282,15 +290,6 @@ impl Line<'_> {
     pub(super) fn is_sentence(&self) -> bool {
         let (words, stop_words) = self.stop_words();
         words >= 7 && stop_words * 4 >= words && !self.low.windows(2).any(|two| two == b": ")
-    }
-
-    /// Whether it is one of many lines of prose: it begins in the middle of a sentence, or is longer than a message.
-    pub(super) fn is_part_of_prose(&self) -> bool {
-        let begins = self.raw.trim_ascii_start().first().copied().unwrap_or(b' ');
-        let ends = self.raw.last().copied().unwrap_or(b' ');
-        self.is_sentence()
-            && ((begins.is_ascii_lowercase() || begins >= 0x80) && !self.has_thing()
-                || self.low.len() > 64 && !self.has_thing() && (ends.is_ascii_alphabetic() || ends == b','))
     }
 
     /// Whether the line continues a sentence from an earlier line.
@@ -337,10 +336,50 @@ impl Line<'_> {
         if is_table {
             return Tone::Calm;
         }
-        if CALM.found_in(self.low) != 0 {
+        if self.is_compiler_warning() || self.is_of_boot() || CALM.found_in(self.low) != 0 {
             return Tone::Calm;
         }
+        if self.is_warning() {
+            return Tone::Warning;
+        }
         Tone::Plain
+    }
+
+    /// Whether its level is that of a warning.
+    fn is_warning(&self) -> bool {
+        let head = &self.low[..self.low.len().min(120)];
+        head.split(|byte| b" \t".contains(byte)).take(8).any(|token| {
+            let word = token.iter().position(u8::is_ascii_alphabetic).map_or(&token[..0], |at| &token[at..]);
+            [&b"warning:"[..], b"warn:", b"warning]", b"warn]", b"warn", b"w:"].contains(&word)
+                || word.ends_with(b"warning:")
+        })
+    }
+
+    /// `file.c:12:5: warning: …`, and the notes beside it.
+    fn is_compiler_warning(&self) -> bool {
+        memchr::memchr_iter(b':', self.low).skip(1).any(|at| {
+            self.low[..at].last().is_some_and(u8::is_ascii_digit)
+                && [&b": warning: "[..], b": note: "].iter().any(|level| self.low[at..].starts_with(level))
+        })
+    }
+
+    /// `[    0.002103] …`: of a kernel's drivers those say so too that have nothing to do.
+    fn is_of_boot(&self) -> bool {
+        let Some(stamp) = self.low.strip_prefix(b"[") else { return false };
+        let stamp = &stamp[..stamp.iter().position(|byte| *byte == b']').unwrap_or(0)];
+        let mut parts = stamp.trim_ascii_start().split(|byte| *byte == b'.');
+        let is_number =
+            |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
+        let seconds = parts.next();
+        seconds.is_some_and(|seconds| seconds.len() < 3)
+            && is_number(seconds)
+            && is_number(parts.next())
+            && parts.next().is_none()
+    }
+
+    /// Whether it is a path and nothing else.
+    pub(super) fn is_path(&self) -> bool {
+        self.low.starts_with(b"/") && !self.low.contains(&b' ')
     }
 
     /// Whether its level is INFO or lower.
@@ -366,6 +405,17 @@ impl Line<'_> {
             || CHATTER.found_in(&self.low[..self.low.len().min(300)]) != 0
     }
 
+    fn begins_as_code(&self) -> bool {
+        let begins = |text: &[u8], starts: &[&str]| starts.iter().any(|start| text.starts_with(start.as_bytes()));
+        begins(self.raw.trim_ascii_start(), CODE_BEGINNINGS) || begins(self.low.trim_ascii_start(), CLAUSE_BEGINNINGS)
+    }
+
+    /// Whether it begins with a sentence that names nothing, and is longer than those of messages.
+    pub(super) fn is_long_sentence(&self) -> bool {
+        let ends = self.low.windows(2).position(|two| matches!(two, [b'.' | b'!' | b'?', b' ']));
+        self.is_sentence() && !self.has_thing() && self.words(0, ends.unwrap_or(self.low.len())) > MAX_MESSAGE_WORDS
+    }
+
     /// Whether it is a line of a program's text.
     pub(super) fn is_code(&self) -> bool {
         let text = self.low.trim_ascii();
@@ -382,11 +432,13 @@ impl Line<'_> {
                 || text.ends_with(b"):")
                 || text.ends_with(b"</p>")
                 || text.ends_with(b"\"\"\""));
-        let name = self.low.iter().take_while(|byte| is_word(**byte) || b"-./+".contains(byte)).count();
-        let is_named = self.behind(name).starts_with(b": ") && ![&b"default"[..], b"else"].contains(&&self.low[..name]);
+        let name = self.low.iter().take_while(|byte| is_word(**byte) || b"-./+:".contains(byte)).count();
+        let is_named = self.low[..name].ends_with(b":") && self.behind(name).starts_with(b" ");
+        let name = name.saturating_sub(1);
+        let is_named = is_named && ![&b"default"[..], b"else"].contains(&&self.low[..name]);
         let is_indented = self.low.starts_with(b"    ") || self.low.starts_with(b"\t");
         let is_remark = text.starts_with(b"# ") && !text.starts_with(b"#  ");
-        if ends && !is_named || is_remark || CODE_BEGINNINGS.iter().any(|start| text.starts_with(start.as_bytes())) {
+        if ends && !is_named || is_remark || self.begins_as_code() {
             return true;
         }
         let is_string = is_indented

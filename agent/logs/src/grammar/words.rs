@@ -48,8 +48,11 @@ pub(super) const ARTICLES: &[&[u8]] = &[
 #[rustfmt::skip]
 pub(super) const CONDITIONS: &[&[u8]] = &[
     b"if", b"when", b"unless", b"whether", b"because", b"so", b"should", b"would", b"may", b"might", b"who",
-    b"which", b"while", b"i", b"he", b"she", b"they", b"we", b"once", b"until", b"where", b"as", b"since",
+    b"which", b"while", b"i", b"he", b"she", b"they", b"we", b"until",
 ];
+
+/// And those that only begin one.
+pub(super) const FIRST_CONDITIONS: &[&[u8]] = &[b"once", b"where", b"as", b"since"];
 
 /// Whether a word is of every text.
 pub(super) fn is_stop_word(word: &[u8]) -> bool {
@@ -67,7 +70,7 @@ const STOP_WORDS: &[&[u8]] = &[
 #[rustfmt::skip]
 pub(super) const LINKS: &[&str] = &[
     "at ", "in ", "on ", "for ", "with ", "by ", "to ", "while ", "due ", "because ", "after ", "during ",
-    "when ", "from ", "(", "[", "- ", "-- ", "of ", "trying ", "waiting ", "as ",
+    "when ", "from ", "(", "[", "- ", "-- ", "of ", "trying ", "waiting ", "as ", "between ",
 ];
 
 /// What follows a word that means nothing then.
@@ -80,15 +83,15 @@ pub(super) const NOTHING: &[&[u8]] = &[
 #[rustfmt::skip]
 pub(super) const HARMLESS_BEGINNINGS: &[&str] = &[
     "task [", "ok ", "ok\t", "ok:", "pass ", "pass:", "pass\t", "passed", "--- pass", "=== run", "✓", "✔", "√",
-    "[ run", "[       ok", "checking ", "-- looking", "-- performing", "-- could not find", "+ ", "skipping: ",
+    "[ run", "[       ok", "checking ", "-- looking", "-- performing", "-- could not find", "+ ", "skipping: ", "not uninstalling ",
     "collecting ", "compiling ", "note: ", "-rw", "drwx", "lrwx", "description", "license:", "title:",
-    "summary:", "package:", "author:", "debconf: ",
+    "ii  ", "rc  ", "summary:", "package:", "author:", "debconf: ",
 ];
 
 #[rustfmt::skip]
 pub(super) static CALM: Parts = Parts::new(&[
     " yet,", "retrying", "will retry", "retry of", "ignored", "ignoring", "skip", "falling back", "fallback",
-    "using default", "using the default", "fixed", "fixes ", "* fix ", "- fix ", "+ handle", "handle error",
+    "using default", "using the default", "fixed in", "fixed by", "fixed a", "fixed the", "fixed bug", "fixed issue", " is fixed", " been fixed", " was fixed", " fixes ", "* fix ", "- fix ", "+ handle", "handle error",
     "recovered", "not an error", "no error", "0 errors", "without error", "e.g.", "for example", "such as",
     "error handling", "deprecated", "optional", "xfail", "cache miss", "succeeded", "already satisfied",
     "closes:", "continuing", "harmless", "policy-rc.d", "invoke-rc.d", "condition check", "so not removed",
@@ -110,10 +113,13 @@ pub(super) static CHATTER: Parts = Parts::new(&[
 #[rustfmt::skip]
 pub(super) const CODE_BEGINNINGS: &[&str] = &[
     "//", "/*", "* ", "#include", "#define", "#if", "#error", "#warning", "<!--", "def ", "return ", "raise ",
-    "throw ", "if ", "elif ", "else", "for ", "while ", "case ", "print", "echo ", "import ", "from .",
-    "assert ", "const ", "let ", "var ", "func ", "fn ", "class ", "static ", "public ", "private ", "$ ",
-    ">>> ", "msgstr ", "msgid ", "<p", "<div", "except ", "with ", "trap ", "export ", "\"\"\"",
+    "throw ", "case ", "print", "echo ", "import ", "from .", "assert ", "const ", "let ", "var ", "func ", "fn ",
+    "class ", "static ", "public ", "private ", "$ ", ">>> ", "msgstr ", "msgid ", "<p", "<div", "trap ", "export ",
+    "\"\"\"",
 ];
+
+/// In small letters: texts have these at the beginning of a sentence too.
+pub(super) const CLAUSE_BEGINNINGS: &[&str] = &["if ", "elif ", "else", "for ", "while ", "except ", "with "];
 
 #[rustfmt::skip]
 pub(super) static CODE: Parts = Parts::new(&[
@@ -130,4 +136,14 @@ pub(super) const NOT_AN_ERROR: &[&[u8]] = &[
     b"functions", b"budget", b"page", b"pages", b"recovery", b"detection", b"checking", b"propagation", b"free",
     b"metrics", b"metric", b"is", b"was", b"were", b"are", b"of", b"term", b"terms", b"class", b"classes",
     b"types", b"type", b"if", b"from",
+];
+
+/// Beginnings of words for what it is good to have none of, or tells nothing.
+#[rustfmt::skip]
+pub(super) const GOOD_TO_LACK: &[&str] = &[
+    "error", "warning", "issue", "problem", "change", "update", "upgrade", "vulnerab", "difference", "conflict",
+    "need", "more", "further", "other", "longer", "broken", "new", "additional", "action", "op", "known",
+    "significant", "outdated", "unused", "duplicate", "fail", "lint", "leak", "regression", "violation", "obsolete",
+    "loss", "migration", "one", "matter", "doubt", "special", "previous", "extra", "user sessions", "symbol",
+    "work", "exception", "effect", "impact",
 ];
