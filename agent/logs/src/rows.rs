@@ -61,12 +61,15 @@ impl Row {
 
     fn write(&mut self, column: usize, text: &[u8]) {
         self.is_known = false;
-        let length = columns(&self.text, 0);
-        if column < length && is_simple(text) && is_simple(&self.text) {
-            let (over, rest) = text.split_at(text.len().min(length - column));
+        if is_simple(&self.text) && is_simple(text) {
+            let (over, rest) = text.split_at(text.len().min(self.text.len().saturating_sub(column)));
+            self.text.resize(self.text.len().max(column), b' ');
             self.text[column..column + over.len()].copy_from_slice(over);
             self.text.extend_from_slice(rest);
-        } else if column < length {
+            return;
+        }
+        let length = columns(&self.text, 0);
+        if column < length {
             let start = self.cut(column);
             let end = self.cut(column + columns(text, column));
             self.text.splice(start..end, text.iter().copied());
@@ -172,7 +175,9 @@ impl Rows {
         if row.text.is_empty() {
             row.number = number;
         }
-        if self.partial.is_empty() && text.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+        // Without an end at the first that is none, several are looked at at once.
+        let is_plain = text.iter().fold(true, |is_plain, byte| is_plain & (0x20..0x7f).contains(byte));
+        if self.partial.is_empty() && is_plain {
             row.write(self.column, text);
             self.column += text.len();
         } else {

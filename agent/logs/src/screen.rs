@@ -68,6 +68,33 @@ impl Screen {
         self.state == State::Plain && find_control(block).is_none()
     }
 
+    /// Adds to `text` what the beginning of `block` shows, as far as it colours its text alone and ends lines with `\r\n`; returns how
+    /// much of the block that is. Nearly all logs with escape sequences are such, and need no pieces.
+    pub(crate) fn take_coloured(&self, block: &[u8], text: &mut Vec<u8>) -> usize {
+        let mut at = 0;
+        if self.state != State::Plain {
+            return at;
+        }
+        loop {
+            let Some(length) = find_control(&block[at..]) else {
+                text.extend_from_slice(&block[at..]);
+                return block.len();
+            };
+            text.extend_from_slice(&block[at..at + length]);
+            at += length;
+            let rest = &block[at..];
+            let numbers = rest.iter().skip(2).take_while(|byte| matches!(byte, b'0'..=b';')).count();
+            match rest {
+                [b'\r', b'\n', ..] => {
+                    text.extend_from_slice(b"\r\n");
+                    at += 2;
+                }
+                [ESC, b'[', ..] if rest.get(2 + numbers) == Some(&b'm') => at += numbers + 3,
+                _ => return at,
+            }
+        }
+    }
+
     /// The next piece of `block`, which is taken from its front; `None` at its end.
     pub(crate) fn next<'a>(&mut self, block: &mut &'a [u8]) -> Option<Piece<'a>> {
         loop {

@@ -151,7 +151,13 @@ impl Summary {
 
     #[inline(never)]
     fn show_slowly(&mut self, stream: Stream, mut block: &[u8]) {
-        let mut terminal = std::mem::take(&mut self.channels[stream as usize].terminal);
+        let channel = &mut self.channels[stream as usize];
+        let mut terminal = std::mem::take(&mut channel.terminal);
+        if channel.rows.is_none() {
+            let mut text = Vec::with_capacity(block.len());
+            block = &block[terminal.take_coloured(block, &mut text)..];
+            self.push_plain(stream, &text);
+        }
         while let Some(piece) = terminal.next(&mut block) {
             match piece {
                 Piece::Text(text) => self.write(stream, text),
