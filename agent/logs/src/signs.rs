@@ -68,7 +68,7 @@ fn table() -> Table {
         ordinary[place(gram(eight(ORDINARY, at), 0)) / 4] += 4096;
     }
     for group in &GROUPS {
-        for sign in group.signs {
+        for sign in group.signs() {
             table.add(&ordinary, group, sign);
         }
     }
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn no_sign_is_missed_wherever_it_stands() {
-        for sign in GROUPS.iter().flat_map(|group| group.signs) {
+        for sign in GROUPS.iter().flat_map(Group::signs) {
             let begin = usize::from(sign.starts_with('\n'));
             for before in 0..20 {
                 for after in [0, 1, 30] {
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn every_sign_is_long_enough_to_be_found() {
-        for sign in GROUPS.iter().flat_map(|group| group.signs) {
+        for sign in GROUPS.iter().flat_map(Group::signs) {
             assert!(sign.len() >= WINDOW - 2, "{sign}");
         }
     }
