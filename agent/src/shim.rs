@@ -104,6 +104,8 @@ pub fn run(dir: &Path) -> io::Result<()> {
     let secrets = if spec.has_secrets { wait_for_secrets(&coming)? } else { String::new() };
     let group = Group::enter(&spec.name, spec.has_own_group).map_err(failed)?;
 
+    // Before the job, which may send them at once.
+    take_signals(events.clone()).map_err(failed)?;
     let (mut child, mut gate) = spawn(dir).map_err(failed)?;
     let mut state = ProcessState::begun(child.id().into(), group.paths());
     files.save(&state).map_err(failed)?;
@@ -131,7 +133,6 @@ pub fn run(dir: &Path) -> io::Result<()> {
     files.save(&state)?;
 
     let pid = Pid::from_child(&child);
-    take_signals(events.clone())?;
     threads::spawn(move || drop(events.send(Event::Exited(wait_unreaped(pid)))));
     let finished_at = follow(&coming, pid, &group)?;
 

@@ -111,7 +111,12 @@ impl Run<'_> {
             self.record.attempt.daemon = engine.daemon();
             self.save()?;
             match engine.start(&id, &secrets).await {
-                Ok(()) => {}
+                // For the next look to confirm.
+                Ok(()) if tries_left > 0 => tries_left -= 1,
+                Ok(()) => {
+                    let problem = "the engine says that it started the container, and that it does not run";
+                    return Err(Failure::Start(EngineError::Failed(problem.into())));
+                }
                 // Whether it has started is for the next look to say.
                 Err(error) if error.is_lost() && tries_left > 0 => {
                     tries_left -= 1;

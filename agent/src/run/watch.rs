@@ -177,7 +177,12 @@ impl Run<'_> {
             let engine = self.engine_beside(job, care).await?;
             let (waited, found) = match self.wait_with(&engine, job, care, &id).await {
                 Ok(waited) => (waited, self.beside(care, job, Some(&engine), engine.inspect(&id)).await),
-                Err(error) => (Waited::Gone, Err(error)),
+                Err(error) if error.is_lost() => (Waited::Gone, Err(error)),
+                // It may refuse to wait, and yet tell of the end.
+                Err(error) => match self.beside(care, job, Some(&engine), engine.inspect(&id)).await {
+                    Ok(Found::Container(found)) if found.status == Status::Running => (Waited::Gone, Err(error)),
+                    found => (Waited::Gone, found),
+                },
             };
             if found.is_ok() {
                 self.silence.end();

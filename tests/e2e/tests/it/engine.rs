@@ -238,6 +238,21 @@ async fn what_an_engine_answers_in_trouble_has_its_cause() {
     }
 }
 
+/// An engine that contradicts itself, or refuses to wait, holds no report up and costs no exit code.
+#[tokio::test]
+async fn an_engine_that_always_refuses_to_wait_or_to_start_is_reported() {
+    let cases = [("/wait", 500, "EXIT_CODE", json!(7)), ("/start", 304, "START_FAILED", Value::Null)];
+    for (call, status, cause, code) in cases {
+        let Some(vm) = Vm::with_docker().await else { return };
+        vm.set_job("echo x >> /shared/starts; sleep 2; exit 7", json!({}));
+        let gate = Gate::open_but_for(vm.dir(), call, Fate::Refuse(status, "odd words"));
+        let began = Instant::now();
+        let report = vm.finish(vm.start_through(&gate)).await;
+        expect(&report, &json!({"cause": cause, "exit_code": code}));
+        assert!(began.elapsed() < Duration::from_secs(45), "{call} {status}: {:?}", began.elapsed());
+    }
+}
+
 /// One call that fails for a moment does not cost the job.
 #[tokio::test]
 async fn an_engine_that_stumbles_once_loses_no_job() {
