@@ -135,7 +135,7 @@ def cases(table: dict[str, Any]) -> Any:
     return pytest.mark.parametrize("answer", table.values(), ids=table.keys())
 
 
-SOME = {key: LATER[key] for key in ("too many operations", "not ready", "503 of a proxy")}
+SOME = {key: LATER[key] for key in ("too many operations", "not ready", "503 of a proxy", "404 without a body")}
 
 
 def between(w: World, name: str) -> float:

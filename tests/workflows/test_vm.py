@@ -519,6 +519,68 @@ def test_a_plan_of_many_large_bodies_stays_within_the_memory(world: NewWorld) ->
     assert w.execution.peak_bytes < 0.9 * limits.VARIABLES_BYTES
 
 
+# Wrong arguments.
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"item": {"a-b": "1"}}, '`item` is {"a-b":"1"}: write a map of texts, numbers, true and false'),
+        ({"item": {"9a": "1"}}, "`item` is"),
+        ({"item": {"a": [1]}}, "`item` is"),
+        ({"item": {"a": None}}, "`item` is"),
+        ({"item": {"a": {"b": 1}}}, "`item` is"),
+        ({"parents": "projects/p"}, "`parents` is"),
+        ({"parents": ["run-array"]}, "write a list of executions, projects/P/locations/L/workflows/W/executions/E"),
+        ({"parents": [PARENT, PARENT + ",x"]}, "`parents` is"),
+        ({"keep_vm_on_failure": -1}, "`keep_vm_on_failure` is -1: write a duration"),
+        ({"keep_vm_on_failure": "301d"}, "`keep_vm_on_failure` is too long"),
+        ({"wait_for_capacity": "400d"}, "`wait_for_capacity` is too long"),
+        ({"spot_notice": "60s"}, '`spot_notice` is "60s": write "120s", or 0'),
+        ({"guest_attributes": "no"}, '`guest_attributes` is "no": write true or false'),
+        ({"plan": 1}, "`plan` is 1: write true or false"),
+        ({"gpu": {"driver": "a b"}}, "`gpu.driver` is"),
+        ({"gpu": {"driver": "latest", "count": 2}}, "`gpu` needs a type"),
+        ({"gpu": {"type": "nvidia-l4", "count": -1}}, "`gpu.count` is -1: write a whole number"),
+        ({"network": {"tags": []}}, "`network.tags` is []: write a list of one or more names"),
+        ({"network": {"tags": ["A"]}}, "`network.tags` is"),
+        ({"labels": {"Team": "a"}}, "`labels` is"),
+        ({"labels": {"team": 1}}, "`labels` is"),
+        ({"labels": {"team": "a" * 64}}, "`labels` is"),
+        ({"labels": {"vmjob-execution": "a"}}, "`labels`: names that begin with vmjob are reserved"),
+        ({"placements": [{"gpu": {"type": "nvidia-l4", "count": 0}}]}, "`placements[0].gpu.count` is 0"),
+        ({"placements": [{"disk": {"size_gb": -5}}]}, "`placements[0].disk.size_gb` is -5"),
+        ({"placements": [{"attempts": -1}]}, "`placements[0].attempts` is -1"),
+        ({"placements": [{"usd_per_hour": -0.1}]}, "`placements[0].usd_per_hour` is -0.1"),
+        ({"retry_rules": [{"on": ["OOM_KILLED"], "times": -1}]}, "`retry_rules[0].times` is -1"),
+        ({"retry_rules": [{"on": ["OOM_KILLED"], "pause": -5}]}, "`retry_rules[0].pause` is -5"),
+        ({"retry_rules": [{"on": ["oom"]}]}, '`retry_rules[0].on` is ["oom"]: write a list of causes'),
+        ({"job": {**JOB, "timeout": -5}}, "a `timeout` is more than 0"),
+        ({"job": {**JOB, "timeout": "301d"}}, "`job.timeout` is too long"),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_an_error_before_there_is_a_vm(world: NewWorld, args: dict[str, Any], words: str) -> None:
+    w = world()
+    w.run(**args)
+    assert words in w.error["message"]
+    assert w.error["tags"] == ["InvalidArgument"]
+    assert not w.cloud.compute.requests
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"retryable": "yes"}, {"exit_code": {"a": 1}}, {"exit_code": "3"}, {"logs": [1]}, {"durations_s": "x"}, {"fault": 7}],
+    ids=str,
+)
+def test_a_report_with_odd_fields_costs_no_vm(world: NewWorld, odd: dict[str, Any]) -> None:
+    w = world({"outcome": {**FAILED, **odd}})
+    w.run(keep_vm_on_failure="1h", retry_rules=[{"on": ["OOM_KILLED"]}])
+    assert w.error["tags"] == ["JobFailed", "EXIT_CODE"]
+    (kept,) = w.cloud.compute.instances.values()
+    assert "vmjob-keep-until" in kept.body["labels"]
+
+
 # Bounds.
 
 

@@ -127,6 +127,31 @@ def test_a_job_that_is_preempted_thrice_runs_on_demand_and_knows_of_it(world: Re
     assert report["logs"]["tail"] == "0.1 after PREEMPTED\n"
 
 
+class SizedVm(ProcessVm):
+    """Its memory is that of its machine type, as far as the job's container can tell."""
+
+    def attribute(self, key: str, value: str) -> str:
+        value = super().attribute(key, value)
+        if key != "job-spec":
+            return value
+        job = json.loads(value)
+        job["container"]["memory"] = "32m" if self.machine_type.endswith("/e2-small") else "1g"
+        return json.dumps(job)
+
+
+def test_a_job_that_is_out_of_memory_grows(world: RealWorld) -> None:
+    world.vm = SizedVm
+    script = 'exec awk \'BEGIN { s = "x"; while (length(s) < 99000000) s = s s; print "enough" }\''
+    rules = [{"on": ["OOM_KILLED"], "grow": ["n2-highmem-8"]}]
+    report = world.run(script, machine_type="e2-small", retry_rules=rules)
+    attempts = report["workflow"]["attempts"]
+    assert [(row["type"], row["cause"], row["rule"]) for row in attempts] == [
+        ("e2-small", "OOM_KILLED", 0),
+        ("n2-highmem-8", "NONE", None),
+    ]
+    assert report["logs"]["tail"] == "enough\n"
+
+
 def test_a_vm_that_is_kept_has_the_container_of_the_job_that_failed(world: RealWorld) -> None:
     report = world.run("echo here >/tmp/found; exit 3", keep_vm_on_failure=20)
     (instance,) = world.cloud.compute.instances.values()

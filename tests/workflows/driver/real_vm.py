@@ -28,6 +28,7 @@ class RealVm:
         self.folder = tempfile.TemporaryDirectory(prefix="vmjob-workflow-")
         self.path = Path(self.folder.name)
         self.gone = False
+        self.machine_type = instance.body["machineType"]
         self.id = 17_446_744_073_709_551_615 - secrets.randbelow(10**15)
         words = ["--set", f"instance/name={instance.name}", "--set", f"instance/id={self.id}"]
         words += ["--set", f"instance/zone=projects/123456789012/zones/{instance.zone}"]
