@@ -77,7 +77,7 @@ impl Search<'_> {
                     let is_read = |name: &str| !name.contains('.') && !name.ends_with('~');
                     others.extend(self.in_dir(&dir, is_read)?);
                 }
-                _ if is_comment(line) || line.starts_with("Defaults") => {}
+                _ if is_comment(line) || is_default(word) => {}
                 "Host_Alias" | "Runas_Alias" | "Cmnd_Alias" | "Cmd_Alias" => {}
                 "User_Alias" => {
                     let aliases = rest.split(':').map(|alias| alias.split_once('=').map(|(_, users)| users));
@@ -192,6 +192,11 @@ fn is_comment(line: &str) -> bool {
     line.is_empty() || line.strip_prefix('#').is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// `Defaults`, or of some hosts, users or commands; a user may be called so too.
+fn is_default(word: &str) -> bool {
+    word.strip_prefix("Defaults").is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', ':', '!', '>']))
+}
+
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
@@ -228,6 +233,7 @@ mod tests {
         let cases: &[(&str, &str, bool)] = &[
             ("etc/sudoers", harmless, false),
             ("etc/sudoers", "job ALL=(ALL) ALL", true),
+            ("etc/sudoers", "Defaults,job ALL=(ALL) ALL", true),
             ("etc/sudoers", "JOB ALL=(ALL) ALL", true),
             ("etc/sudoers", "ann,job ALL=(ALL) ALL", true),
             ("etc/sudoers", "ann , \\\n job ALL=(ALL) ALL", true),
