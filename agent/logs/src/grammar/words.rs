@@ -147,3 +147,6 @@ pub(super) const GOOD_TO_LACK: &[&str] = &[
     "loss", "migration", "one", "matter", "doubt", "special", "previous", "extra", "user sessions", "symbol",
     "work", "exception", "effect", "impact",
 ];
+
+pub(super) const HARMLESS_ENDS: [&str; 7] =
+    [": already exists", " ok", " passed", " ... ignored", " succeeded", "should panic", "... yes"];
