@@ -171,6 +171,15 @@ def test_a_workflow_that_is_not_there_ends_the_array_at_once() -> None:
     assert "grant the workflow's service account the role of role.yaml" in array.run(tasks=1)["rows"][0]["message"]
 
 
+def test_arguments_that_run_job_refuses_end_the_array() -> None:
+    array = Array(None)
+    result = array.run(tasks=60, run_job={**RUN_JOB, "machine": "e2-standard-2"})
+    (words,) = {row["message"].partition(";")[0] for row in result["rows"] if row["state"] == "FAILED"}
+    assert words == "unknown argument `machine`"
+    assert result["failed"] == len(array.tasks) < 2 * limits.CONCURRENT_BRANCHES
+    assert result["skipped"] == 60 - len(array.tasks)
+
+
 def test_a_start_whose_answer_is_lost_is_found_by_its_labels_and_not_repeated() -> None:
     array = Array()
     create = array.executions.create
@@ -271,6 +280,8 @@ def test_a_result_that_is_too_large_or_no_row_is_a_row_of_its_own() -> None:
             "the result of its execution is no row of run-job.yaml"
         }
         assert limits.size(result) < 2000
+    more = {**succeeded(0), "tags": "x", "attempts": "many", "exit_code": [0], "extra": {"y": "z" * 3000}}
+    assert Array(lambda _index: more).run(tasks=2)["state"] == "SUCCEEDED"
 
 
 def test_the_executions_above_are_named_to_each_task_through_every_level() -> None:

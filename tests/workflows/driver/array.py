@@ -113,8 +113,8 @@ class Task:
         failed = {"state": "FAILED", "cause": "EXIT_CODE", "exit_code": 3, "message": "the job exited with 3"}
         world = World.new({"outcome": failed if self.index in self.array.failing else {}})
         row = world.execution.run(argument)
-        (self.instance,) = world.cloud.compute.history
         self.ended = self.began + world.cloud.clock.now() - 1_800_000_000.0
+        (self.instance,) = world.cloud.compute.history
         world.assert_no_vm_is_left()
         return row
 
