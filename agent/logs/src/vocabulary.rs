@@ -170,7 +170,7 @@ pub(crate) static GROUPS: [Group; 28] = [
     )),
     group(1, Place::Adjective, concat!(
         "invalid |illegal |unknown |ambiguous |duplicate |malformed |wrong number|wrong type|wrong size|",
-        "wrong format|wrong file|wrong password|wrong arg|wrong version|wrong key|broken |corrupt |corrupted |",
+        "wrong format|wrong file|wrong password|wrong arg|wrong version|wrong key|broken |corrupted |",
         "truncated |mismatched |uninitialized |inconsistent |unbound |incompatible |circular |negative |",
         "conflict |conflicting |unsupported |unresolved |relocation |problem with|problems with|bad crc|bad data|",
         "bad file|bad input|bad value|bad header|bad signature|bad config|bad length|bad state",
