@@ -356,10 +356,19 @@ mod tests {
                     // What begins with a space or a mark stands behind letters too.
                     let filler = if sign.as_bytes()[0].is_ascii_alphanumeric() { b'.' } else { b'x' };
                     let text = [&vec![filler; before][..], sign.as_bytes(), &vec![b'.'; after]].concat();
-                    assert!(find(&text, 0).is_some(), "{}", String::from_utf8_lossy(&text));
+                    // Wherever the search begins, what it meets first is the sign or one within it.
+                    let within = before..before + sign.len();
+                    for start in 0..=before {
+                        let found = find(&text, start);
+                        assert!(
+                            found.is_some_and(|at| within.contains(&at)),
+                            "{sign} at {before} from {start}: {found:?}"
+                        );
+                    }
                     let mut found = Vec::new();
                     all(&text, |sign| found.push((sign.at, sign.sign)));
                     assert!(found.contains(&(before, sign)), "{sign} in {found:?}");
+                    assert!(found.iter().all(|(at, _)| within.contains(at)), "{sign} at {before}: {found:?}");
                     assert_eq!(find(&text, before + sign.len()), None);
                 }
             }
