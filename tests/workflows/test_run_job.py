@@ -398,6 +398,39 @@ def test_a_vm_that_ended_at_its_max_run_duration_is_not_replaced(world: NewWorld
     assert "maxRunDuration of 6000 s" in result["message"]
 
 
+@pytest.mark.parametrize("status", ["GONE", "TERMINATED", "STOPPED"])
+def test_a_vm_that_ended_after_it_said_preempted_was_preempted(world: NewWorld, status: str) -> None:
+    """The agent could send no report in its last seconds; what it wrote at the notice tells why the VM ended."""
+    ended = {"outcome": None, "states": {590.0: "PREEMPTED"}, "ends_after_s": 720, "ends_as": status}
+    w = world(ended, {"ends_after_s": 720, "ends_as": status, "outcome": None}, {})
+    result = w.run(zones=["us-central1-a", "us-central1-b"])
+    causes = [row["cause"] for row in result["workflow"]["attempts"]]
+    assert causes == ["PREEMPTED", "VM_GONE" if status == "GONE" else "VM_STOPPED", "NONE"]
+    assert [i.zone for i in w.cloud.compute.history][:2] == ["us-central1-a", "us-central1-b"], "the zone goes to the end"
+    assert context(w, 1)["previous_cause"] == "PREEMPTED"
+    w = world(ended)
+    result = w.run(max_attempts=1)
+    assert (result["cause"], result["retryable"], result["fault"]) == ("PREEMPTED", True, "vm")
+    assert result["evidence"][-1] == f"the guest attribute vmjob/state was PREEMPTED when it was last read; now the VM is {status}"
+    assert w.seconds < 720 + 4 * 60
+    w.assert_no_vm_is_left()
+
+
+def test_the_last_state_counts_and_a_silent_vm_was_not_preempted(world: NewWorld) -> None:
+    w = world({"outcome": None, "states": {120.0: "PREEMPTED", 300.0: "RUNNING"}, "ends_after_s": 900, "ends_as": "STOPPED"})
+    assert w.run(max_attempts=1)["cause"] == "VM_STOPPED"
+    w = world({"outcome": None, "states": {120.0: "PREEMPTED"}, "silent_after_s": 300})
+    assert w.run(max_attempts=1)["cause"] == "AGENT_SILENT"
+    w = world({"outcome": None, "states": {120.0: "VM_SHUTDOWN"}, "ends_after_s": 300})
+    assert w.run(max_attempts=1)["cause"] == "VM_STOPPED"
+
+
+def test_a_vm_whose_notice_was_seen_is_looked_at_every_minute_until_it_is_gone(world: NewWorld) -> None:
+    w = world({"outcome": None, "states": {DAY: "PREEMPTED"}, "ends_after_s": DAY + 4000, "ends_as": "GONE"})
+    assert w.run(max_attempts=1)["cause"] == "PREEMPTED"
+    assert w.seconds < DAY + 4000 + 3 * 60
+
+
 @pytest.mark.parametrize("status", ["TERMINATED", "STOPPED", "SUSPENDED"])
 def test_a_vm_that_was_stopped_ends_the_wait(world: NewWorld, status: str) -> None:
     w = world({"outcome": None, "ends_after_s": 300, "ends_as": status})

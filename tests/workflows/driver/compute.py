@@ -22,6 +22,7 @@ LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 INSERT_S, DELETE_S = 12.0, 35.0
 
 Answer = tuple[int, Any]
+AGENTS_ATTRIBUTES = ("heartbeat", "progress", "report", "state")
 
 
 class Machine(Protocol):
@@ -242,9 +243,16 @@ class Compute:
 
     def get_guest_attributes(self, project: str, zone: str, instance: str, query: dict[str, Any], **_: Any) -> Answer:
         found = self.instances.get((zone, instance))
-        key = query["variableKey"]
         if not found or found.machine.status() == "GONE":
             return no_instance(project, zone, instance)
+        if "queryPath" in query:
+            namespace, _, _ = query["queryPath"].partition("/")
+            values = {key: found.machine.guest_attribute(f"{namespace}/{key}") for key in AGENTS_ATTRIBUTES}
+            items = [{"namespace": namespace, "key": k, "value": v} for k, v in values.items() if v is not None]
+            if not items:
+                return error(404, "notFound", f"The resource '{namespace}/' of type 'Guest Attribute' was not found.")
+            return 200, {"kind": "compute#guestAttributes", "queryPath": query["queryPath"], "queryValue": {"items": items}}
+        key = query["variableKey"]
         value = found.machine.guest_attribute(key)
         if value is None:
             return error(404, "notFound", f"The resource '{key}' of type 'Guest Attribute' was not found.")

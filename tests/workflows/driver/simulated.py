@@ -46,6 +46,8 @@ class SimulatedVm:
     posts: bool = True
     guest_attributes: bool = True
     serial: str = ""
+    # The state that it writes, from when on.
+    states: dict[float, str] = field(default_factory=dict)
     # What becomes of the VM itself, when.
     ends_after_s: float = float("inf")
     ends_as: str = "TERMINATED"
@@ -79,6 +81,8 @@ class SimulatedVm:
             return None
         if key == "vmjob/heartbeat":
             return f"beat {int(age / HEARTBEAT_S)}"
+        if key == "vmjob/state":
+            return next((state for at, state in sorted(self.states.items(), reverse=True) if at <= age), "RUNNING")
         return json.dumps(self.report) if key == "vmjob/report" and self.report else None
 
     def console(self) -> str:
