@@ -441,6 +441,33 @@ def test_a_vm_that_was_stopped_ends_the_wait(world: NewWorld, status: str) -> No
     w.assert_no_vm_is_left()
 
 
+@pytest.mark.parametrize("sees", [True, False], ids=["with heartbeats", "without guest attributes"])
+@pytest.mark.parametrize("status", ["STOPPING", "SUSPENDING", "REPAIRING", "PENDING_STOP"])
+def test_a_vm_that_neither_runs_nor_ends_is_given_up_after_two_hours(world: NewWorld, status: str, sees: bool) -> None:
+    w = world({"outcome": None, "ends_after_s": 300, "ends_as": status}, {})
+    result = w.run(guest_attributes=sees, silence=0)
+    assert [row["cause"] for row in result["workflow"]["attempts"]] == ["VM_STOPPED", "NONE"]
+    assert 7200 <= w.seconds < 7200 + 3600
+    assert w.execution.steps < 1800
+    w.assert_no_vm_is_left()
+
+
+def test_a_vm_that_is_repaired_in_time_goes_on(world: NewWorld) -> None:
+    w = world({"run_s": 4 * 3600})
+    boot = w.cloud.compute.boot
+
+    def booted(instance: Any) -> Any:
+        vm = boot(instance)
+        beat = vm.guest_attribute
+        out = lambda: 600 < vm.age() < 600 + 6000 or 9000 < vm.age() < 9000 + 3000  # noqa: E731
+        vm.guest_attribute = lambda key: "beat" if out() else beat(key)
+        vm.status = lambda: "REPAIRING" if out() else "RUNNING"
+        return vm
+
+    w.cloud.compute.boot = booted
+    assert w.run()["state"] == "SUCCEEDED"
+
+
 def test_an_agent_that_falls_silent_ends_the_wait(world: NewWorld) -> None:
     w = world({"outcome": None, "silent_after_s": 900, "serial": "Out of memory: Killed process 1 (vmjob-agent)\n"})
     result = w.run(max_attempts=1)
@@ -477,6 +504,12 @@ def test_a_long_job_may_be_silent_for_as_long_as_the_caller_says(world: NewWorld
 def test_guest_attributes_that_cannot_be_read_are_no_sign_of_death(world: NewWorld, code: int) -> None:
     w = world({"run_s": 3 * 3600})
     w.cloud.compute.answers["get_guest_attributes"] = [error(code, "forbidden", "no")] * 1000
+    assert w.run()["state"] == "SUCCEEDED"
+
+
+def test_an_answer_that_is_none_is_no_sign_of_death(world: NewWorld) -> None:
+    w = world({"run_s": 3600})
+    w.cloud.compute.answers["get_guest_attributes"] = [(200, "<html>sign in</html>")] * 100
     assert w.run()["state"] == "SUCCEEDED"
 
 
