@@ -391,3 +391,27 @@ def test_the_vm_of_a_cancelled_execution_of_run_job_is_deleted() -> None:
     world.cloud.clock.sleep(HOUR)
     assert Execution(world.cloud, "reap").run(None)["counts"]["deleted"] == 1
     world.assert_no_vm_is_left()
+
+
+def test_a_vm_that_cannot_be_understood_keeps_no_other_from_being_deleted() -> None:
+    project = Project()
+    odd_execution, odd_vm, no_value = project.execution(), project.execution(), project.execution()
+    odd = {project.vm(odd_execution), project.vm(odd_vm, zone="us-a1-b")}
+    project.vm(no_value, zone="us-a1-c")
+    project.cloud.compute.instances["us-a1-c", "vmjob-2"].body["metadata"]["items"].append({"key": "ssh-keys"})
+    project.vm(project.execution(), zone="us-a1-d")
+    execution = json.loads(json.dumps(odd_execution.shown(NOW))) | {"endTime": "soon"}
+    project.cloud.executions.answers["get"] = [(200, execution)]
+    project.cloud.compute.answers["get"] = [(200, {"status": "TERMINATED", "metadata": {"items": [{"value": "x"}]}})]
+    result = project.reap()
+    assert project.left() == odd
+    assert names(result["unknown"]) == sorted(odd)
+    assert all("malformed" in row["why"] for row in result["unknown"])
+
+
+def test_too_many_requests_are_no_missing_role() -> None:
+    project = Project()
+    project.vm(project.execution())
+    project.cloud.compute.answers["delete"] = [RATE_LIMIT]
+    (row,) = project.reap()["failed"]
+    assert row["why"] == "HTTP 403, Rate Limit Exceeded"
