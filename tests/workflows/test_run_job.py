@@ -411,7 +411,8 @@ def test_a_vm_that_ended_after_it_said_preempted_was_preempted(world: NewWorld, 
     w = world(ended)
     result = w.run(max_attempts=1)
     assert (result["cause"], result["retryable"], result["fault"]) == ("PREEMPTED", True, "vm")
-    assert result["evidence"][-1] == f"the guest attribute vmjob/state was PREEMPTED when it was last read; now the VM is {status}"
+    told = f"the guest attribute vmjob/state was PREEMPTED when it was last read; now the VM is {status}"
+    assert result["evidence"][-1] == told
     assert w.seconds < 720 + 4 * 60
     w.assert_no_vm_is_left()
 
