@@ -223,3 +223,33 @@ def test_a_storage_that_stumbles_is_asked_again() -> None:
     array = with_file(lines(ITEMS[:30]))
     array.cloud.storage_answers = [(503, "try again"), (429, "slow down")]
     assert array.run(items=URL, shards=2)["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "line", ['{"n": 01}', '{"n": 1.2.3}', '{"n": 1.}', '{"n": "\\x"}', '{"n": "\\u12"}', '{"n": "a\tb"}'], ids=ascii
+)
+def test_a_line_that_is_no_json_is_named_before_anything_is_started(line: str) -> None:
+    array = with_file(lines(ITEMS[:12]) + line.encode() + b"\n")
+    array.run(items=URL)
+    assert array.error["tags"] == ["InvalidArgument"]
+    assert array.error["message"].startswith(f"line 13 of {URL} is not a map")
+    assert not array.tasks
+
+
+@pytest.mark.parametrize(
+    "value", [0, -0.0, 10, -1.5, 1e300, 1e-7, '"', "\\", "/", "\x00\t\x7f\x85", "ü€𝄞\u2028", True], ids=ascii
+)
+def test_every_value_of_an_item_is_given_as_it_is(value: Any) -> None:
+    array = with_file(lines([{"n": value}]))
+    array.run(items=URL)
+    assert given(array) == {0: {"n": value}}
+    array = Array()
+    array.run(items=[{"n": value}])
+    assert given(array) == {0: {"n": value}}
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    array = with_file(b"\xef\xbb\xbf" + lines(ITEMS[:2]))
+    array.run(items=URL)
+    assert array.error["tags"] == ["InvalidArgument"]
+    assert "byte order mark" in array.error["message"]
