@@ -81,6 +81,30 @@ def test_a_shard_whose_start_is_not_answered_runs_once(arrives: bool) -> None:
     assert (result["state"], array.indexes(), len(array.arrays)) == ("SUCCEEDED", list(range(9)), 4)
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("answer", [(408, ""), (200, "<html>sign in</html>"), (200, {}), (200, None), (200, [])], ids=repr)
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_answer_without_a_name_tells_as_little_as_none(answer: Any, arrives: bool, shards: int) -> None:
+    array = Array()
+    create = array.executions.create
+    odd = iter([answer] * 2)
+
+    def answered(*args: Any) -> Any:
+        problem = next(odd, None)
+        return create(*args) if problem is None else (arrives and create(*args) and None) or problem
+
+    array.executions.create = answered  # type: ignore[method-assign]
+    # A list that is none is no proof that it did not arrive.
+    array.executions.answers["list"] = [(200, "<html>sign in</html>")] if arrives else []
+    result = array.run(tasks=6, shards=shards)
+    assert len(array.indexes()) == len(set(array.indexes())), "no task runs twice"
+    if not arrives:
+        assert (result["state"], array.indexes()) == ("SUCCEEDED", list(range(6)))
+    else:
+        assert all(row["message"].startswith("nothing is known of its execution") for row in result["rows"])
+        assert result["succeeded"] + result["failed"] == 6
+
+
 def test_a_start_that_did_not_arrive_is_made_again_once_that_is_certain() -> None:
     array = Array()
     array.executions.answers["create"] = [

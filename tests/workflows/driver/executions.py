@@ -93,7 +93,7 @@ class Executions:
             raise answer
         if answer is None:
             answer = getattr(self, method)(match, query, body, clock)
-        if answer[0] == 200 and "fields" in query:
+        if answer[0] == 200 and "fields" in query and isinstance(answer[1], dict):
             return 200, masked(answer[1], query["fields"])
         return answer
 
