@@ -374,15 +374,17 @@ fn discreet_group<'a>(word: &'a str, unknown: &str) -> Cow<'a, str> {
     if is_group || is_name { word.into() } else { format!("{}…", word.chars().take(2).collect::<String>()).into() }
 }
 
-/// As much of a flag's name as is known: the rest of it may be a value, and a secret.
+/// A flag's name, or as much of it as is known where the rest may be a value that was joined to it, and a secret.
 fn discreet_name(name: &str) -> String {
+    const LONGEST: usize = 24;
     let known = || FLAGS.iter().map(|flag| flag.long).chain(IN_A_JOB_SPEC.iter().map(|(known, _)| *known));
     let joined = known().filter(|known| name.starts_with(known)).max_by_key(|known| known.len());
+    let is_word = name.len() <= LONGEST && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     match joined {
-        Some(known) if known.len() == name.len() => name.to_owned(),
-        Some(known) => format!("{known}…"),
-        None if did_you_mean(name, known()).is_some() => name.escape_debug().to_string(),
-        None => format!("{}…", name.chars().take(2).collect::<String>().escape_debug()),
+        _ if did_you_mean(name, known()).is_some() => name.escape_debug().to_string(),
+        Some(known) if known.len() < name.len() => format!("{known}…"),
+        None if !is_word => format!("{}…", name.chars().take(2).collect::<String>().escape_debug()),
+        _ => name.to_owned(),
     }
 }
 

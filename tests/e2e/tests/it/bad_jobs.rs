@@ -41,7 +41,7 @@ async fn a_spec_that_is_wrong_is_reported_with_what_to_change() {
         (br#"{"container": {"image": "a", "memory": "lots"}}"#, "container.memory"),
         (br#"{"container": {"image": "a"}, "timeout": "36"}"#, "no unit"),
         (br#"{"container": {"image": "a"}, "id": "a/b"}"#, "id:"),
-        (br#"{"container": {"image": "a"}, "process": {"command": ["b"]}}"#, "not both"),
+        (br#"{"container": {"image": "a"}, "process": {"command": ["b"]}}"#, "are both given"),
         (br#"{"container": {"image": "a"}, "container": {"image": "b"}}"#, "container"),
     ];
     join_all(cases.map(|(spec, message)| reports_invalid((Some(spec.into()), None, message)))).await;
