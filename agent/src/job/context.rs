@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::error::{JobError, Problem, quote};
 use super::json::{self, Json};
@@ -57,14 +56,7 @@ fn cause(text: &str) -> Result<String, Problem> {
 
 /// `text` is the whole of the attribute.
 fn item(field: &Field, text: &str) -> Result<BTreeMap<String, String>, JobError> {
-    /// Numbers as they are written: a number that was read is another text.
-    #[derive(Deserialize)]
-    struct Written<'a> {
-        #[serde(borrow)]
-        item: BTreeMap<String, &'a RawValue>,
-    }
-
-    let mut written: Option<Written> = None;
+    let mut written = None;
     let mut item = BTreeMap::new();
     for (name, field) in field.entries(r#"an object such as {"lr": "0.1"}"#)? {
         let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
@@ -76,17 +68,49 @@ fn item(field: &Field, text: &str) -> Result<BTreeMap<String, String>, JobError>
             Json::String(_) => field.string()?,
             Json::Bool(value) => value.to_string(),
             Json::Number(number) => {
-                if written.is_none() {
-                    written = serde_json::from_str(text).ok();
-                }
-                let raw = written.as_ref().and_then(|written| written.item.get(name));
-                raw.map_or_else(|| number.to_string(), |raw| raw.get().to_owned())
+                // A number that was read would be another text.
+                let written = written.get_or_insert_with(|| numbers(text));
+                written.get(name).map_or_else(|| number.to_string(), |number| (*number).to_owned())
             }
             _ => return Err(field.expected("a string, a number, or true or false")),
         };
         item.insert(name.to_owned(), value);
     }
     Ok(item)
+}
+
+/// The numbers of the item by their names, as they are written: those one object deep in a JSON document that was read. (The
+/// parser's own way to keep them, `RawValue`, makes the binary 24 KB larger.)
+fn numbers(text: &str) -> BTreeMap<&str, &str> {
+    let (mut numbers, mut depth, mut name, mut rest) = (BTreeMap::new(), 0, "", text);
+    while let Some(c) = rest.chars().next() {
+        let mut end = c.len_utf8();
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            '"' => {
+                let mut is_escaped = false;
+                let is_end = |c| {
+                    let is_end = c == '"' && !is_escaped;
+                    is_escaped = c == '\\' && !is_escaped;
+                    is_end
+                };
+                let length = rest[1..].find(is_end).unwrap_or(rest.len() - 1);
+                name = &rest[1..=length];
+                end = (length + 2).min(rest.len());
+            }
+            '-' | '0'..='9' => {
+                let is_other = |c: char| !c.is_ascii_digit() && !matches!(c, '+' | '-' | '.' | 'e' | 'E');
+                end = rest.find(is_other).unwrap_or(rest.len());
+                if depth == 2 {
+                    numbers.insert(name, &rest[..end]);
+                }
+            }
+            _ => {}
+        }
+        rest = &rest[end..];
+    }
+    numbers
 }
 
 #[cfg(test)]
@@ -96,12 +120,23 @@ mod tests {
     #[test]
     fn a_context_is_read_with_its_values_as_written() {
         let text =
-            br#"{"item": {"lr": 1.50e-3, "n": 10, "s": "a\nb", "on": true, "_x1": "", "big": 12345678901234567890123},
+            br#"{"item": {"lr": 1.50e-3, "n": 10, "s": "a\nb", "on": true, "_x1": "a\\\"{: 7", "vm_attempt": 3.0, "big": 12345678901234567890123},
             "previous_cause": "VM_GONE", "vm_attempt": 3}"#;
         let context = parse_context(text).unwrap();
         assert_eq!((context.vm_attempt, &*context.previous_cause), (3, "VM_GONE"));
         let item: Vec<_> = context.item.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(item, ["_x1=", "big=12345678901234567890123", "lr=1.50e-3", "n=10", "on=true", "s=a\nb"]);
+        assert_eq!(
+            item,
+            [
+                "_x1=a\\\"{: 7",
+                "big=12345678901234567890123",
+                "lr=1.50e-3",
+                "n=10",
+                "on=true",
+                "s=a\nb",
+                "vm_attempt=3.0"
+            ]
+        );
         assert_eq!(parse_context(b"{}").unwrap(), JobContext::default());
         let nulls = br#"{"vm_attempt": null, "previous_cause": null, "item": null}"#;
         assert_eq!(parse_context(nulls).unwrap(), JobContext::default());
