@@ -21,7 +21,7 @@ export LIBFAKETIME ?= $(abspath target/third-party/libfaketimeMT.so.1)
 export BOOT ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/boot
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-workflow test test-vm test-qemu test-engines test-packaging bench bench-vm chaos fuzz build dist publish lint deny ci setup clean
+.PHONY: help demo demo-workflow test test-chaos test-workflows test-vm test-qemu test-engines test-packaging bench bench-vm chaos fuzz build dist publish lint deny ci setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,7 +47,14 @@ test: ## set the machine up, build, run every test (what needs Docker is skipped
 	RUST_TEST_THREADS=$(E2E_THREADS) VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker \
 	  $(CARGO) test --locked --workspace --exclude vm --exclude packaging --no-fail-fast
 	$(CARGO) test --locked -p packaging -- are_those_of_the_help publish:: pages::
+	@# Chaos mostly waits, and the workflows' tests mostly compute.
+	@$(CARGO) build --locked -p chaos
+	@$(MAKE) --no-print-directory -j2 test-chaos test-workflows
+
+test-chaos:
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker $(CARGO) run --locked -p chaos -- --lives $(LIVES) --seed 1 --jobs $(E2E_THREADS)
+
+test-workflows:
 	VMJOB_DOCKER=$(TEST_DOCKER) tests/with-docker tests/workflows/run
 
 test-vm: ## boot machines from their own init, with Google's script runner and cloud-init in them; a workflow too (root)

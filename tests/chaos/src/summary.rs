@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{evidence::Evidence, invariants::Broken, plan::Plan};
+use crate::{
+    evidence::{Evidence, Fired},
+    invariants::Broken,
+    plan::Plan,
+};
 
 /// One life, as far as the summary needs it.
 #[derive(Debug)]
@@ -70,7 +74,11 @@ impl Lived {
 fn is_undisturbed(plan: &Plan, evidence: &Evidence, died: SystemTime, post: SystemTime) -> bool {
     let schedule = &plan.schedule;
     let no_script = schedule.callback.is_empty() && schedule.metadata.is_empty() && schedule.disk_kib.is_none();
-    let no_fault = evidence.fired.iter().all(|fired| fired.at < died || fired.at > post);
+    let is_over = |fired: &Fired| match fired.over {
+        Some(over) => over < died,
+        None => !fired.what.is_trouble() && fired.at < died,
+    };
+    let no_fault = evidence.fired.iter().all(|fired| is_over(fired) || fired.at > post);
     let same_run =
         evidence.runs.iter().any(|run| run.started < died && run.ended.is_none_or(|(ended, _)| ended > post));
     no_script && no_fault && same_run
