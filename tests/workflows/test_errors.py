@@ -224,7 +224,8 @@ def test_a_request_is_repeated_after_a_minute_for_half_an_hour(world: NewWorld) 
 
 def test_a_vm_that_nothing_is_known_of_is_deleted_when_the_half_hour_is_over(world: NewWorld) -> None:
     w = world({"outcome": None})
-    w.cloud.compute.answers = {"get_operation": [RATE_LIMIT], "insert": [None] + [RATE_LIMIT] * 1000}
+    refused = [RATE_LIMIT] * 1000
+    w.cloud.compute.answers = {"get_operation": [RATE_LIMIT], "insert": [None, *refused], "get": refused}
     w.run(zones=ZONES[:1])
     assert w.error["tags"] == ["VmNotMade"]
     assert len(w.bodies()) == 1
@@ -683,3 +684,19 @@ def test_every_zone_is_asked_for_its_own_types(world: NewWorld) -> None:
     assert f"zones/{ZONES[1]}/acceleratorTypes/nvidia-tesla-t4" in text
     assert f"zones/{ZONES[1]}/diskTypes/pd-balanced" in text
     assert f"zones/{ZONES[0]}" not in text
+
+
+@pytest.mark.parametrize("name", ["insert", "get_operation"])
+@pytest.mark.parametrize("answer", [error(503, "backendError", "Backend Error"), (502, "<html>bad gateway</html>")], ids=str)
+def test_a_vm_whose_insert_is_never_answered_runs_its_job_once(world: NewWorld, name: str, answer: Any) -> None:
+    w = world()
+    request = w.cloud.compute.request
+
+    def unheard(verb: str, path: str, query: dict[str, Any], body: Any) -> Any:
+        heard = request(verb, path, query, body)
+        return answer if w.cloud.compute.requests[-1] == name and not w.calls("get") else heard
+
+    w.cloud.compute.request = unheard  # type: ignore[method-assign]
+    assert w.run()["state"] == "SUCCEEDED"
+    assert len(w.bodies()) == 1
+    w.assert_no_vm_is_left()
