@@ -451,3 +451,12 @@ def test_a_long_wait_in_many_zones_stays_within_the_steps_of_an_execution(world:
     w.cloud.compute.room = lambda zone, _body, now: None if now - began > 12 * 3600 else stock_out(zone)
     assert w.run(zones=zones, wait_for_capacity="60d")["state"] == "SUCCEEDED"
     assert w.calls("insert") <= 20 * len(zones), "the pauses grow on"
+
+
+@pytest.mark.parametrize("answer", [{"name": "us-a1", "status": "UP"}, {"name": "us-a1", "zones": []}], ids=str)
+def test_a_region_without_zones_is_named(world: NewWorld, answer: dict[str, Any]) -> None:
+    w = world()
+    w.cloud.compute.answers["get_region"] = [(200, answer)]
+    w.run(region="us-a1")
+    assert w.error["tags"] == ["InvalidArgument"]
+    assert w.error["message"].startswith("the region us-a1 has no zone")
