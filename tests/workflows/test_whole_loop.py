@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from driver.compute import DELETE_S, RATE_LIMIT
+from driver.compute import DELETE_S, RATE_LIMIT, stock_out
 from driver.execution import Cancelled, Execution
 from driver.process_vm import AGENT, FAKECLOUD, ProcessVm
 from driver.real_world import IMAGE, SPEED, WAIT_ON_THE_FIRST_VM, RealWorld, missing_image, missing_programs, skip_or_fail
@@ -192,6 +192,35 @@ def test_a_cancelled_execution_does_not_keep_the_vm_waiting(world: RealWorld, st
     assert set(world.endpoints.statuses) == {404}
     assert vm.on_finish == "poweroff"
     assert '"exit_code":0' in vm.console()
+
+
+def test_an_execution_that_is_cancelled_after_the_report_leaves_a_vm_that_is_off(world: RealWorld) -> None:
+    """Nobody deletes the VM; `reap.yaml` does."""
+    world.execution.cancel = lambda: bool(world.endpoints.statuses)
+    with pytest.raises(Cancelled):
+        world.run("exit 3", timeout="1h")
+    (vm,) = world.vms
+    assert vm.agent.wait(60) == 0
+    assert (world.endpoints.statuses, vm.on_finish) == ([200], "poweroff")
+
+
+def test_a_stock_out_of_five_hours_is_waited_out(world: RealWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, began = world.cloud.clock, world.cloud.clock.now()
+    sleep = clock.sleep
+
+    def leap(seconds: float) -> None:
+        """While there is no VM, nothing else takes time."""
+        if world.vms:
+            sleep(seconds)
+        else:
+            clock._began += seconds
+
+    monkeypatch.setattr(clock, "sleep", leap)
+    world.cloud.compute.room = lambda zone, _body, now: stock_out(zone) if now < began + 5 * 3600 else None
+    report = world.run("echo at last", wait_for_capacity="6h")
+    (attempt,) = report["workflow"]["attempts"]
+    assert (attempt["cause"], report["logs"]["tail"]) == ("NONE", "at last\n")
+    assert began + 5 * 3600 <= clock.now() < began + 6 * 3600
 
 
 def test_an_array_runs_its_tasks_on_vms_of_their_own(world: RealWorld) -> None:
