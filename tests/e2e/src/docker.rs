@@ -2,9 +2,11 @@
 
 use std::env;
 use std::process::{Command as StdCommand, Output};
+use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::sync::OnceCell;
+use tokio::time::sleep;
 
 use crate::skip;
 
@@ -43,7 +45,18 @@ pub async fn run(args: &[&str]) -> Output {
 
 /// Removes a container, running or not.
 pub async fn remove(container: &str) {
-    docker(&["rm", "--force", "--volumes", container]).await;
+    let mut is_under_way = false;
+    loop {
+        let output = run(&["rm", "--force", "--volumes", container]).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() || (is_under_way && error.contains("No such container")) {
+            return;
+        }
+        // The agent may be at it too.
+        is_under_way = error.contains("already in progress");
+        assert!(is_under_way, "docker rm {container}: {error}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The names of the containers, running or not, whose name begins with `prefix`.
