@@ -85,6 +85,12 @@ impl Processes {
             // Asked before the state is read: a shim writes that down before it goes. Another's may be beginning the job meanwhile.
             let is_gone = shim.is_gone(&files).await && !matches!(files.lock(), Ok(None));
             let state = files.state().map_err(|error| failed("read the job's state", &error))?;
+            if state.is_none() && is_gone && matches!(shim, Shim::Found) {
+                // It got no secrets, as the agent that began to send them died: another has more luck.
+                shim = launch(&spec, &self.dir.join(name)).await?;
+                has_secrets = !spec.has_secrets;
+                continue;
+            }
             if state.is_none() && is_gone {
                 return Err(EngineError::Failed(
                     "the job's shim ended before it had begun the job; its log says why".into(),

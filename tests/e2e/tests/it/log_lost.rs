@@ -99,8 +99,11 @@ async fn what_a_full_disk_refuses_is_a_number() {
     if !mount(&["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).success() {
         return e2e::skip("nothing can be mounted here");
     }
-    let script = "seq 1000000 1200000; rm -f \"${JOB_RESULT_FILE%/*}/all\"; echo the end";
-    let report = vm.run_job(script, json!({})).await;
+    // There is room again before the end, for the record.
+    let ballast = vm.state_dir().join("ballast");
+    fs::write(&ballast, "x".repeat(512 << 10)).unwrap();
+    let script = format!("seq 1000000 1200000; rm {}; echo the end", ballast.display());
+    let report = vm.run_job(&script, json!({})).await;
     let unmounted = std::process::Command::new("umount").arg("--lazy").arg(vm.state_dir()).status();
     assert!(unmounted.unwrap().success());
     let count = |name: &str| report["logs"][name].as_u64().unwrap();
