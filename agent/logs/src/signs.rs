@@ -39,7 +39,7 @@ struct Spot {
 
 struct Table {
     /// For each gram of four bytes a bit for each distance from the beginning of a window at which one has it. The upper four bits
-    /// are for windows of short signs, of which the first and the last byte may be any.
+    /// are for windows of short signs, whose first and last byte match any.
     places: Box<[u8; 1 << PLACE_BITS]>,
     /// Which windows there are, a bit each.
     windows: Box<[u32; 1 << (WINDOW_BITS - 5)]>,

@@ -28,7 +28,7 @@ pub struct Summary {
     /// How many blocks came.
     #[serde(default)]
     blocks: u64,
-    /// Not of a checkpoint: whoever goes on has it.
+    /// Masks rows. The checkpoint leaves it out; a restarted agent sets it again.
     #[serde(skip)]
     row_mask: Option<RowMask>,
 }

@@ -7,7 +7,7 @@ use hyper::{Uri, http::uri::InvalidUri};
 
 use crate::job::CallbackAuth;
 
-/// Why nothing is sent to a URL: what the reader knows it as, and what is wrong with it.
+/// A URL that the agent refuses to use: the user's name for it, and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
 pub struct EndpointError {

@@ -39,7 +39,7 @@ impl Patience {
         true
     }
 
-    /// Something has moved: the patience is fresh.
+    /// Resets the deadline and the back-off after progress.
     pub fn moved(&mut self) {
         (self.end, self.delays, self.tries) = (Instant::now() + self.all, delays(self.all), 0);
     }

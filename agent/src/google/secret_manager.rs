@@ -96,8 +96,8 @@ impl SecretManager {
         Self(Client::new(http, metadata, "the Secret Manager API", endpoint, allowed_hosts).with_waits(waits))
     }
 
-    /// The secrets of these names, a few at a time; the first that cannot be read is the error. What may pass is tried
-    /// again until `patience` is over.
+    /// Fetches these secrets, a few at a time. The first failure is the error; transient failures are retried until
+    /// `patience` ends.
     pub async fn access(
         &self,
         names: BTreeSet<String>,
@@ -176,7 +176,7 @@ fn parts(name: &str) -> (&str, &str) {
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
-/// The secret in an answer. What is wrong with it is said without it.
+/// Reads the secret from an answer. Errors never show its value.
 fn read(body: &[u8], name: &str) -> Result<Secret, SecretProblem> {
     let answer: Value = serde_json::from_slice(body).map_err(|_| SecretProblem::NoJson)?;
     let payload = &answer["payload"];

@@ -366,7 +366,7 @@ fn did_mean(flag: &str) -> String {
     format!("did you mean {flag}?")
 }
 
-/// A group of short flags of which `unknown` is one that there is not; what comes after it may be its value, and a secret.
+/// A group of short flags with the unknown flag `unknown`. The text after it may be a secret value.
 fn discreet_group<'a>(word: &'a str, unknown: &str) -> Cow<'a, str> {
     let is_switch = |letter: char| FLAGS.iter().any(|flag| flag.short.starts_with(letter) && !flag.takes_value);
     let is_group = word[1..].chars().all(|letter| unknown.starts_with(letter) || is_switch(letter));

@@ -1,4 +1,4 @@
-//! What is known of one attempt to run the job.
+//! The record of one attempt to run the job.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -30,7 +30,7 @@ pub struct Attempt {
     /// When that was first seen to run no more: the clock of an exit that the engine does not confirm.
     #[serde(rename = "gone_since_boot_s", deserialize_with = "or_none")]
     pub gone: Option<SinceBoot>,
-    /// The boot in which the attempt was begun.
+    /// The boot in which the attempt began.
     pub boot_id: String,
     /// The user that the image says its container runs as.
     pub image_user: Option<String>,

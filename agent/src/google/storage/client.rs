@@ -20,7 +20,7 @@ use crate::{
 const CALL_DEADLINE: Duration = Duration::from_mins(1);
 /// A page of a thousand names of a kilobyte, with escapes.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
-/// Without a byte in this time a transfer is broken off, and begun again from there.
+/// A transfer that moves no byte for this long is aborted and resumed.
 const STALL: Duration = Duration::from_mins(1);
 
 /// The client. Cheap to clone.
@@ -53,7 +53,7 @@ impl Storage {
         Self { client: self.client.with_waits(waits), ..self }
     }
 
-    /// The same with another patience, if that is less.
+    /// The same client with this patience, if it is shorter.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience: self.patience.min(patience), ..self }
@@ -64,7 +64,7 @@ impl Storage {
         self.client.account().await
     }
 
-    /// One call, tried again for as long as the client's patience lasts.
+    /// Makes one call and retries it within the client's patience.
     pub(super) async fn call(
         &self,
         doing: &str,
